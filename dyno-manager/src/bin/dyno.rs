@@ -1,0 +1,2 @@
+//! dyno
+fn main() {}

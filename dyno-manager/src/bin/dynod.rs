@@ -1,0 +1,2 @@
+//! dynod
+fn main() {}
