@@ -1,1 +1,3 @@
-//! Runtime.
+//! Fast, fully isolated process sandboxes for Linux.
+pub mod spec;
+pub use spec::*;
