@@ -6,10 +6,12 @@
 //! of past events. A build is a dyno: it goes through the same warden verb as a web process.
 
 pub mod api;
+pub mod attach;
 pub mod build;
 pub mod cli;
 pub mod logs;
 pub mod model;
+pub mod platform;
 pub mod router;
 pub mod schedule;
 pub mod store;
