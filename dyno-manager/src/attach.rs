@@ -4,7 +4,6 @@
 //! rendezvous stream it carries window size, end of input, signals and the true exit status in the protocol.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::model::Exit;
@@ -16,7 +15,7 @@ pub const MAX_PAYLOAD: usize = 64 * 1024;
 pub const UPGRADE: &str = "dyno-attach";
 
 /// One message of an attached session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// Client to dyno: input.
     Stdin(Bytes),
