@@ -11,8 +11,8 @@
 set -euo pipefail
 
 suite=bookworm
-# Package maintainer scripts read this; Python then writes compiled files that are checked by the
-# (2023-06-10, the day bookworm was released.)
+# The day bookworm was released. The image keeps no file times, and with this set Python marks its
+# compiled files to be checked by their source's hash, not by its time; otherwise each is stale.
 export SOURCE_DATE_EPOCH=1686355200
 # Compiled Python files store sets in hash order; a fixed seed makes them repeatable.
 export PYTHONHASHSEED=0
