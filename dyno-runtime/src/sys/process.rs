@@ -128,7 +128,7 @@ pub fn join_new_session_keyring() -> Result<(), Errno> {
 ///
 /// # Errors
 /// Of close_range(2) (Linux 5.9).
-pub fn close_from(first: RawFd) -> Result<(), Errno> {
+fn close_from(first: RawFd) -> Result<(), Errno> {
     // SAFETY: takes no pointers; the child owns a copy of the descriptor table and uses none of these any more.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
 }
@@ -155,8 +155,38 @@ pub fn interface_up(name: &CStr) -> Result<(), Errno> {
     }
 }
 
-/// Becomes the program open at `fd`. Child-safe. Returns only on failure.
-pub fn exec_fd(fd: BorrowedFd<'_>, argv: &[*const c_char], envp: &[*const c_char]) -> Errno {
+/// A cgroup namespace of its own, rooted at the group that the caller is in now. Child-safe.
+///
+/// # Errors
+/// Of unshare(2).
+pub fn unshare_cgroup() -> Result<(), Errno> {
+    // SAFETY: takes a number; CLONE_NEWCGROUP touches neither descriptors nor memory.
+    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }).map(drop)
+}
+
+/// Makes `sources` the descriptors 0 to 6, the last one close-on-exec, and closes every other. Child-safe: the child
+/// has a copy of the table, so whatever stood at these numbers was the parent's and is untouched there.
+///
+/// # Errors
+/// EMFILE, or of close_range(2).
+pub fn place_descriptors(sources: [RawFd; 7]) -> Result<(), Errno> {
+    const TARGETS: libc::c_long = 7;
+    // First up out of the way, so that no source is overwritten before it was copied.
+    let mut high = [0; TARGETS as usize];
+    for (to, from) in high.iter_mut().zip(sources) {
+        // SAFETY: numbers only.
+        *to = check(unsafe { libc::syscall(libc::SYS_fcntl, from, libc::F_DUPFD_CLOEXEC, TARGETS) })?;
+    }
+    for (target, from) in (0..TARGETS).zip(high) {
+        let flags = if target == TARGETS - 1 { libc::O_CLOEXEC } else { 0 };
+        // SAFETY: numbers only.
+        check(unsafe { libc::syscall(libc::SYS_dup3, from, target, flags) })?;
+    }
+    close_from(TARGETS as RawFd)
+}
+
+/// Becomes the program open at descriptor `fd`. Child-safe. Returns only on failure.
+pub fn exec_fd(fd: RawFd, argv: &[*const c_char], envp: &[*const c_char]) -> Errno {
     if argv.last() != Some(&std::ptr::null()) || envp.last() != Some(&std::ptr::null()) {
         return Errno::INVAL;
     }
@@ -164,7 +194,7 @@ pub fn exec_fd(fd: BorrowedFd<'_>, argv: &[*const c_char], envp: &[*const c_char
     let r = unsafe {
         libc::syscall(
             libc::SYS_execveat,
-            fd.as_raw_fd(),
+            fd,
             c"".as_ptr(),
             argv.as_ptr(),
             envp.as_ptr(),
@@ -172,6 +202,23 @@ pub fn exec_fd(fd: BorrowedFd<'_>, argv: &[*const c_char], envp: &[*const c_char
         )
     };
     check(r).err().unwrap_or(Errno::IO)
+}
+
+/// True when somebody holds `file` (opened read-only by us) open for writing: the kernel then refuses a read
+/// lease with EAGAIN (fcntl(2), F_SETLEASE).
+///
+/// # Errors
+/// Other refusals, such as EINVAL for a file system without leases.
+pub fn is_open_for_writing(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let lease = |kind: libc::c_int| {
+        // SAFETY: takes numbers only.
+        check(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) }))
+    };
+    match lease(libc::F_RDLCK) {
+        Ok(_) => lease(libc::F_UNLCK).map(|_| false),
+        Err(Errno::AGAIN) => Ok(true),
+        Err(e) => Err(e),
+    }
 }
 
 /// Ends this process without running anything of ours. Child-safe.

@@ -1,0 +1,375 @@
+//! The handle of a running sandbox, and the record that lets a later process take it up again.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cgroup::{Group, Usage},
+    error::{Context, Error, ErrorKind, Result},
+    host::Host,
+    mount::WritableLayer,
+    spawn::{Streams, Timing},
+};
+
+/// What is written down about a dyno, before and after its process exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id.
+    pub id: String,
+    /// Host pid of its init; 0 before clone3.
+    pub pid: u32,
+    /// Start time of that process in clock ticks since boot (proc_pid_stat(5), field 22): guards against a reused pid.
+    pub start_time: u64,
+    /// /proc/sys/kernel/random/boot_id: after a reboot nothing of this exists any more.
+    pub boot_id: String,
+    /// Its id range.
+    pub slot: u32,
+    /// Whether that range is its own (a packing dyno shares its build's).
+    pub leased: bool,
+}
+
+impl Record {
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let (new, path) = (dir.join("record.new"), dir.join("record.json"));
+        let json = serde_json::to_vec(self).map_err(|e| Error::refused(ErrorKind::Io, e.to_string()))?;
+        std::fs::write(&new, json).io(|| format!("write {}", new.display()))?;
+        std::fs::rename(&new, &path).io(|| format!("rename {}", path.display()))
+    }
+
+    pub(crate) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("record.json");
+        let text = std::fs::read(&path).io(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&text).map_err(|e| Error::refused(ErrorKind::Io, format!("{}: {e}", path.display())))
+    }
+}
+
+/// What ended a dyno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its main process exited or was signalled.
+    Exited,
+    /// The kernel killed it at the memory limit.
+    Memory,
+    /// [`Dyno::kill`].
+    Killed,
+    /// Its init vanished without a record: killed from outside, or the host failed.
+    Lost,
+}
+
+/// How a dyno ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// 0 to 255; 128 + n for signal n.
+    pub status: i32,
+    /// Why.
+    pub cause: Cause,
+    /// Highest memory use of the cgroup, bytes.
+    pub memory_peak: Option<u64>,
+    /// Processes killed at the memory limit.
+    pub oom_kills: u64,
+    /// User and system time of all its processes, microseconds.
+    pub cpu_us: u64,
+    /// From its start to its end, microseconds.
+    pub wall_us: u64,
+    /// Largest resident set of one process, bytes.
+    pub max_rss: u64,
+}
+
+/// A sandbox that was started or taken up again.
+///
+/// Dropping the handle leaves the dyno running; [`Dyno::free`] ends it and frees everything that it had.
+#[derive(Debug)]
+pub struct Dyno {
+    host: Host,
+    record: Record,
+    pidfd: OwnedFd,
+    netns: Option<OwnedFd>,
+    group: Group,
+    upper: Option<WritableLayer>,
+    streams: Option<Streams>,
+    listeners: Vec<OwnedFd>,
+    timing: Timing,
+    killed: std::sync::atomic::AtomicBool,
+}
+
+impl Dyno {
+    #[allow(clippy::too_many_arguments, reason = "the one place where the parts come together")]
+    pub(crate) fn started(
+        host: Host,
+        record: Record,
+        pidfd: OwnedFd,
+        netns: OwnedFd,
+        group: Group,
+        upper: Option<WritableLayer>,
+        streams: Streams,
+        listeners: Vec<OwnedFd>,
+        timing: Timing,
+    ) -> Self {
+        let killed = std::sync::atomic::AtomicBool::new(false);
+        Self { host, record, pidfd, netns: Some(netns), group, upper, streams: Some(streams), listeners, timing, killed }
+    }
+
+    /// Takes up a dyno that an earlier process started. None if it has no process any more.
+    pub(crate) fn adopt(host: &Host, record: Record) -> Result<Option<Self>> {
+        if record.pid == 0 || record.boot_id != crate::host::boot_id()? {
+            return Ok(None);
+        }
+        let pid = i32::try_from(record.pid).ok().and_then(rustix::process::Pid::from_raw);
+        let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return Ok(None) };
+        // The pidfd pins the process, so the start time read now is that of the process it refers to.
+        if start_time(record.pid).ok() != Some(record.start_time) {
+            return Ok(None);
+        }
+        let Some(group) = host.cgroups().reopen(&record.id) else { return Ok(None) };
+        let netns = std::fs::File::open(format!("/proc/{}/ns/net", record.pid)).ok().map(OwnedFd::from);
+        let streams = crate::spawn::open_log(&host.dyno_dir(&record.id)).ok().map(Streams::Log);
+        Ok(Some(Self {
+            host: host.clone(),
+            record,
+            pidfd,
+            netns,
+            group,
+            upper: None,
+            streams,
+            listeners: Vec::new(),
+            timing: Timing::default(),
+            killed: std::sync::atomic::AtomicBool::new(false),
+        }))
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// What was written down about it.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Host pid of its init.
+    pub fn pid(&self) -> u32 {
+        self.record.pid
+    }
+
+    /// Readable once the dyno has ended: for poll, epoll and async runtimes.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The caller's ends of its standard streams, once.
+    pub fn take_streams(&mut self) -> Streams {
+        self.streams.take().unwrap_or(Streams::None)
+    }
+
+    /// A second read end of the log FIFO of a dyno with [`crate::Stdio::Log`].
+    ///
+    /// # Errors
+    /// ENOENT for a dyno with other streams.
+    pub fn open_log(&self) -> Result<OwnedFd> {
+        crate::spawn::open_log(&self.host.dyno_dir(self.id()))
+    }
+
+    /// The listening sockets asked for at the start, once.
+    pub fn take_listeners(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.listeners)
+    }
+
+    /// Where the time of its start went.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// An unconnected, non-blocking TCP socket inside its network.
+    ///
+    /// # Errors
+    /// When the dyno is gone, or of setns(2) and socket(2).
+    pub fn socket(&self) -> Result<OwnedFd> {
+        let gone = || Error::refused(ErrorKind::Io, format!("dyno {}: its network is gone", self.id()));
+        crate::net::socket_in(self.netns.as_ref().ok_or_else(gone)?.as_fd())
+    }
+
+    /// Sends `signal` to every process; the init passes it on. SIGKILL ends all of them at once.
+    ///
+    /// # Errors
+    /// EINVAL for a number that is no signal. A dyno that has ended is no error.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let named = Signal::from_named_raw(signal).ok_or_else(|| Error::refused(ErrorKind::Invalid, format!("signal {signal} does not exist")))?;
+        if named == Signal::KILL {
+            self.killed.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        match pidfd_send_signal(&self.pidfd, named) {
+            Err(Errno::SRCH) | Ok(()) => Ok(()),
+            Err(e) => Err(e).io(|| format!("pidfd_send_signal({}, {signal})", self.id())),
+        }
+    }
+
+    /// SIGKILL to every process.
+    ///
+    /// # Errors
+    /// As [`Dyno::signal`].
+    pub fn kill(&self) -> Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// True once it has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut fds, Some(&now)), Ok(1))
+    }
+
+    /// Waits for the end. Works from any process that holds the handle, its parent or not.
+    ///
+    /// # Errors
+    /// Of poll(2).
+    pub fn wait(&self) -> Result<ExitRecord> {
+        loop {
+            let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e).io(|| "poll(pidfd)".into()),
+            }
+        }
+        reap(self.pidfd.as_fd());
+        Ok(self.exit())
+    }
+
+    fn exit(&self) -> ExitRecord {
+        let usage = self.group.usage();
+        let written = std::fs::read(self.host.dyno_dir(self.id()).join("exit")).unwrap_or_default();
+        let killed = self.killed.load(std::sync::atomic::Ordering::Relaxed);
+        ExitRecord::new(&written, usage, killed)
+    }
+
+    /// What its cgroup used up to now.
+    pub fn usage(&self) -> Usage {
+        self.group.usage()
+    }
+
+    pub(crate) fn upper(&self) -> Option<&WritableLayer> {
+        self.upper.as_ref()
+    }
+
+    /// Ends it if it runs and frees everything that it had: processes, cgroup, id range, writable layer, state directory.
+    ///
+    /// # Errors
+    /// Of the first step that failed; the others were done all the same.
+    pub fn free(self) -> Result<()> {
+        if !self.has_ended() {
+            self.kill()?;
+        }
+        self.wait()?;
+        let group = self.group.remove();
+        let dir = self.host.dyno_dir(self.id());
+        let removed = std::fs::remove_dir_all(&dir).io(|| format!("remove {}", dir.display()));
+        if self.record.leased {
+            self.host.leases().free(self.record.slot);
+        }
+        group.and(removed)
+    }
+}
+
+impl ExitRecord {
+    /// From what the init wrote (see `init/main.rs`), what the cgroup says, and whether we killed it.
+    pub(crate) fn new(written: &[u8], usage: Usage, killed: bool) -> Self {
+        let word = |at: usize| written.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, i64::from_le_bytes);
+        let complete = written.len() == 32 && written.starts_with(b"DXIT");
+        let wait_status = written.get(4..8).and_then(|b| b.try_into().ok()).map_or(9, i32::from_le_bytes);
+        let signal = wait_status & 0x7f;
+        let status = if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal };
+        let cause = match (complete, usage.oom_kills > 0, killed) {
+            (false, false, true) => Cause::Killed,
+            (false, false, false) => Cause::Lost,
+            // Killed by SIGKILL while the kernel counts kills at the limit: that was it.
+            (false, true, _) => Cause::Memory,
+            (true, true, _) if status == 137 => Cause::Memory,
+            (true, ..) => Cause::Exited,
+        };
+        let positive = |n: i64| u64::try_from(n).unwrap_or(0);
+        Self {
+            status: if complete { status } else { 137 },
+            cause,
+            memory_peak: usage.memory_peak,
+            oom_kills: usage.oom_kills,
+            cpu_us: positive(word(8)),
+            wall_us: positive(word(16)),
+            max_rss: positive(word(24)) * 1024,
+        }
+    }
+}
+
+fn reap(pidfd: BorrowedFd<'_>) {
+    // ECHILD: adopted, so its exit was collected by somebody else; the record tells how it ended.
+    if let Err(e) = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)
+        && e != Errno::CHILD
+    {
+        tracing::warn!(%e, "waitid(P_PIDFD)");
+    }
+}
+
+pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
+    match pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => reap(pidfd),
+        Err(e) => tracing::warn!(%e, "pidfd_send_signal(SIGKILL)"),
+    }
+}
+
+/// proc_pid_stat(5), field 22.
+pub(crate) fn start_time(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).io(|| format!("read {path}"))?;
+    // Field 2, the command name, may hold spaces and parentheses; the last `)` ends it.
+    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = after.split_whitespace().nth(19).and_then(|f| f.parse().ok());
+    field.ok_or_else(|| Error::refused(ErrorKind::Io, format!("{path}: no start time")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(status: i32) -> Vec<u8> {
+        let mut bytes = b"DXIT".to_vec();
+        bytes.extend(status.to_le_bytes());
+        for word in [1500i64, 2_000_000, 1024] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn exit_records() {
+        let oom = Usage { oom_kills: 1, ..Usage::default() };
+        let check = |bytes: &[u8], usage, killed, status, cause| {
+            let exit = ExitRecord::new(bytes, usage, killed);
+            assert_eq!((exit.status, exit.cause), (status, cause), "{bytes:?}");
+        };
+        check(&written(0), Usage::default(), false, 0, Cause::Exited);
+        check(&written(3 << 8), Usage::default(), false, 3, Cause::Exited);
+        check(&written(15), Usage::default(), false, 143, Cause::Exited);
+        check(&written(9), oom, false, 137, Cause::Memory);
+        check(&written(1 << 8), oom, false, 1, Cause::Exited);
+        check(&[], Usage::default(), true, 137, Cause::Killed);
+        check(&[], Usage::default(), false, 137, Cause::Lost);
+        check(&written(0)[..20], oom, false, 137, Cause::Memory);
+        assert_eq!(ExitRecord::new(&written(0), oom, false).max_rss, 1 << 20);
+    }
+
+    #[test]
+    fn our_own_start_time_is_stable() {
+        let pid = std::process::id();
+        assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
+    }
+}

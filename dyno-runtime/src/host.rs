@@ -1,0 +1,253 @@
+//! One instance of the runtime on one host: what all its sandboxes share.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    io::Errno,
+    mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount},
+};
+
+use crate::{
+    cgroup::Cgroups,
+    dyno::{Dyno, Record},
+    error::{Context, Error, ErrorKind, Result},
+    mount::{Images, Leases, attach_dev},
+    seccomp,
+    spec::Profile,
+    sys::Filter,
+};
+
+static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-init"));
+
+/// The shared parts: mounted images, /dev, id ranges, cgroup parents, compiled filters, the init. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Host(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    images: Images,
+    leases: Leases,
+    cgroups: Cgroups,
+    init: OwnedFd,
+    filters: [Vec<Filter>; 2],
+}
+
+/// What [`Host::recover`] found.
+#[derive(Debug)]
+pub enum Found {
+    /// It runs.
+    Running(Dyno),
+    /// It ended while nobody watched; its exit record, and the id under which [`Host::sweep`] frees it.
+    Ended(String, crate::dyno::ExitRecord),
+}
+
+impl Host {
+    /// Opens (or creates) the instance whose state is in `dir`, a directory of root's on a file system that a reboot empties
+    /// (`/run/…`). Its cgroups are named `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Wall`] naming what this host lacks.
+    pub fn open(dir: &Path, name: &str) -> Result<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
+        }
+        std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
+        rustix::fs::chmod(dir, rustix::fs::Mode::from_raw_mode(0o700)).io(|| format!("chmod({}, 0700)", dir.display()))?;
+        let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
+        make_private(&dir)?;
+        for sub in ["dynos", "root"] {
+            std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
+        }
+        attach_dev(&dir.join("dev"))?;
+        Ok(Self(Arc::new(Inner {
+            images: Images::open(dir.join("images"))?,
+            leases: Leases::open(dir.join("leases"))?,
+            cgroups: Cgroups::open(name)?,
+            init: sealed_init()?,
+            filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
+            dir,
+        })))
+    }
+
+    /// The images mounted by this instance.
+    pub fn images(&self) -> &Images {
+        &self.0.images
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.0.leases
+    }
+
+    pub(crate) fn cgroups(&self) -> &Cgroups {
+        &self.0.cgroups
+    }
+
+    pub(crate) fn init(&self) -> BorrowedFd<'_> {
+        self.0.init.as_fd()
+    }
+
+    pub(crate) fn filter(&self, profile: Profile) -> &[Filter] {
+        match profile {
+            Profile::Dyno => &self.0.filters[0],
+            Profile::Build => &self.0.filters[1],
+        }
+    }
+
+    pub(crate) fn attach_point(&self) -> PathBuf {
+        self.0.dir.join("root")
+    }
+
+    pub(crate) fn dev_point(&self) -> PathBuf {
+        self.0.dir.join("dev")
+    }
+
+    /// The state directory of dyno `id`: `record.json`, `log` (a FIFO), `exit`. Callers may keep files of their own in it.
+    pub fn dyno_dir(&self, id: &str) -> PathBuf {
+        self.0.dir.join("dynos").join(id)
+    }
+
+    /// Finds every dyno that an earlier process of this instance left, and frees what belongs to none: half-made
+    /// starts, orphaned cgroups, leases without owner.
+    ///
+    /// # Errors
+    /// Of reading the state directory.
+    pub fn recover(&self) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        let dynos = self.0.dir.join("dynos");
+        let entries = std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?;
+        for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
+            match Record::read(&self.dyno_dir(&id)) {
+                Ok(record) if record.pid != 0 => match Dyno::adopt(self, record)? {
+                    Some(dyno) if !dyno.has_ended() => found.push(Found::Running(dyno)),
+                    _ => found.push(Found::Ended(id.clone(), self.ended(&id))),
+                },
+                // Killed between the intent and clone3, or in the middle of the walls: not a dyno.
+                _ => self.sweep(&id)?,
+            }
+        }
+        let known: Vec<&str> = found.iter().map(Found::id).collect();
+        for orphan in self.cgroups().names()?.iter().filter(|n| !known.contains(&n.as_str())) {
+            self.sweep(orphan)?;
+        }
+        for (slot, owner) in self.leases().list()? {
+            if !known.contains(&owner.as_str()) {
+                self.leases().free(slot);
+            }
+        }
+        Ok(found)
+    }
+
+    fn ended(&self, id: &str) -> crate::dyno::ExitRecord {
+        let written = std::fs::read(self.dyno_dir(id).join("exit")).unwrap_or_default();
+        let usage = self.cgroups().reopen(id).map(|g| g.usage()).unwrap_or_default();
+        crate::dyno::ExitRecord::new(&written, usage, false)
+    }
+
+    /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, lease and directory.
+    ///
+    /// # Errors
+    /// When its processes do not end, or of removing the directory.
+    pub fn sweep(&self, id: &str) -> Result<()> {
+        crate::plan::check_id(id)?;
+        if let Some(group) = self.cgroups().reopen(id) {
+            for pid in group.pids()? {
+                kill_member(&group, pid)?;
+            }
+            group.remove()?;
+        }
+        for (slot, owner) in self.leases().list()? {
+            if owner == id {
+                self.leases().free(slot);
+            }
+        }
+        let dir = self.dyno_dir(id);
+        match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).io(|| format!("remove {}", dir.display())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes this instance off the host: image mounts, /dev, cgroup parents, directory. No dyno may be left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] while a dyno is left, or of the first step that failed.
+    pub fn close(self) -> Result<()> {
+        let inner = Arc::try_unwrap(self.0).map_err(|_| Error::refused(ErrorKind::Invalid, "the instance is still in use"))?;
+        let dynos = inner.dir.join("dynos");
+        if std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?.next().is_some() {
+            return Err(Error::refused(ErrorKind::Invalid, format!("{}: dynos are left", dynos.display())));
+        }
+        for image in inner.images.list()? {
+            inner.images.release(&image)?;
+        }
+        for point in [inner.dir.join("dev"), inner.dir.clone()] {
+            match unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Ok(()) | Err(Errno::INVAL) => {}
+                Err(e) => return Err(e).io(|| format!("umount2({})", point.display())),
+            }
+        }
+        inner.cgroups.remove()?;
+        std::fs::remove_dir_all(&inner.dir).io(|| format!("remove {}", inner.dir.display()))
+    }
+}
+
+impl Found {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Running(dyno) => dyno.id(),
+            Self::Ended(id, _) => id,
+        }
+    }
+}
+
+/// /proc/sys/kernel/random/boot_id.
+pub(crate) fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    Ok(std::fs::read_to_string(path).io(|| format!("read {path}"))?.trim().to_owned())
+}
+
+/// Kills one process by number, safely: the pidfd pins it, and it is killed only if the group still lists that number then.
+fn kill_member(group: &crate::cgroup::Group, pid: u32) -> Result<()> {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty()) else { return Ok(()) };
+    if group.pids()?.contains(&pid) {
+        crate::dyno::kill_and_reap(pidfd.as_fd());
+    }
+    Ok(())
+}
+
+/// Makes `dir` a mount of its own with private propagation, so that images mounted below it show nowhere else.
+fn make_private(dir: &Path) -> Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
+    let wanted = dir.to_string_lossy();
+    if !table.lines().any(|line| line.split(' ').nth(4) == Some(&*wanted)) {
+        mount_bind(dir, dir).wall(|| format!("mount({wanted}, MS_BIND)"))?;
+    }
+    mount_change(dir, MountPropagationFlags::PRIVATE).wall(|| format!("mount({wanted}, MS_PRIVATE)"))
+}
+
+/// The init in memory, sealed: nobody can change what every dyno runs first (CVE-2019-5736).
+fn sealed_init() -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // MFD_EXEC since Linux 6.3; before, memory files are always executable.
+    let fd = match memfd_create("dyno-init", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create("dyno-init", flags),
+        other => other,
+    };
+    let fd = fd.wall(|| "memfd_create(dyno-init)".into())?;
+    let mut left = INIT;
+    while !left.is_empty() {
+        let n = rustix::io::write(&fd, left).wall(|| "write(dyno-init)".into())?;
+        left = &left[n..];
+    }
+    fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE).wall(|| "fcntl(F_ADD_SEALS)".into())?;
+    Ok(fd)
+}

@@ -1,0 +1,94 @@
+//! /dev: six nodes that we made ourselves, a private devpts, a private /dev/shm.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
+    },
+    pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
+};
+
+use super::Lease;
+use crate::error::{Context, Result};
+
+const NODES: [(&str, u32, u32); 6] = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const LINKS: [(&str, &str); 5] =
+    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")];
+
+/// Mounts the one /dev of this instance at `point`, unless it is there. Sandboxes get read-only clones of it.
+///
+/// # Errors
+/// Of mknod(2) (a host without CAP_MKNOD) and mounting.
+pub fn attach_dev(point: &Path) -> Result<()> {
+    std::fs::create_dir_all(point).io(|| format!("mkdir({})", point.display()))?;
+    if point.join("ptmx").is_symlink() {
+        return Ok(());
+    }
+    let tree = new_tmpfs(&[("size", "64k"), ("nr_inodes", "64"), ("mode", "755")], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+    for (name, major, minor) in NODES {
+        let mode = Mode::from_raw_mode(0o666);
+        mknodat(&tree, name, FileType::CharacterDevice, mode, makedev(major, minor)).wall(|| format!("mknod(/dev/{name})"))?;
+        rustix::fs::chmodat(&tree, name, mode, rustix::fs::AtFlags::empty()).wall(|| format!("chmod(/dev/{name})"))?;
+    }
+    for name in ["pts", "shm"] {
+        mkdirat(&tree, name, Mode::from_raw_mode(0o755)).wall(|| format!("mkdir(/dev/{name})"))?;
+    }
+    for (name, target) in LINKS {
+        symlinkat(target, &tree, name).wall(|| format!("symlink(/dev/{name})"))?;
+    }
+    move_mount(&tree, "", rustix::fs::CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).wall(|| format!("move_mount(dev, {})", point.display()))
+}
+
+/// A detached tmpfs.
+pub(super) fn new_tmpfs(options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).wall(|| "fsopen(tmpfs)".into())?;
+    for (key, value) in options {
+        fsconfig_set_string(&fs, *key, *value).wall(|| format!("fsconfig(tmpfs, {key}={value})"))?;
+    }
+    fsconfig_create(&fs).wall(|| "fsconfig(tmpfs, create)".into())?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).wall(|| "fsmount(tmpfs)".into())
+}
+
+/// A detached /dev/shm of `bytes`.
+///
+/// # Errors
+/// Of mounting.
+pub fn new_shm(bytes: u64) -> Result<OwnedFd> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    new_tmpfs(&[("size", &bytes.to_string()), ("nr_inodes", "1024"), ("mode", "1777")], attributes)
+}
+
+/// A detached devpts with at most `max` terminals; their group is tty (5) of the sandbox.
+///
+/// # Errors
+/// Of mounting.
+pub fn new_pts(lease: &Lease, max: u32) -> Result<OwnedFd> {
+    let fs = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC).wall(|| "fsopen(devpts)".into())?;
+    let options = [("ptmxmode", "666".to_owned()), ("mode", "620".to_owned()), ("gid", lease.host_id(5).to_string()), ("max", max.to_string())];
+    for (key, value) in &options {
+        fsconfig_set_string(&fs, *key, value).wall(|| format!("fsconfig(devpts, {key}={value})"))?;
+    }
+    fsconfig_create(&fs).wall(|| "fsconfig(devpts, create)".into())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).wall(|| "fsmount(devpts)".into())
+}
+
+/// Opens a terminal of that devpts: master and slave. The slave comes from the master (TIOCGPTPEER), never
+/// by a name that a tenant could have put there, and belongs to `owner`.
+///
+/// # Errors
+/// Of opening ptmx, TIOCSPTLCK, TIOCGPTPEER, fchown.
+pub fn open_terminal(pts: BorrowedFd<'_>, owner: u32, rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd)> {
+    let master = openat(pts, "ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).wall(|| "open(ptmx)".into())?;
+    unlockpt(&master).wall(|| "unlockpt".into())?;
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).wall(|| "ioctl(TIOCGPTPEER)".into())?;
+    rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(owner)), None).wall(|| "fchown(terminal)".into())?;
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(slave.as_fd(), size).wall(|| "ioctl(TIOCSWINSZ)".into())?;
+    Ok((master, slave))
+}

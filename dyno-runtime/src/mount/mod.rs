@@ -1,0 +1,14 @@
+//! File systems: images of the host, id ranges, the root of one sandbox, and its small mounts.
+//!
+//! Everything is assembled as detached mounts and handed on as file descriptors; nothing of a dyno ever
+//! shows in the host's mount table. Only images (one mount per image and host) and one /dev are attached there.
+
+mod dev;
+mod image;
+mod lease;
+mod root;
+
+pub use dev::{attach_dev, new_pts, new_shm, open_terminal};
+pub use image::Images;
+pub use lease::{Lease, Leases};
+pub use root::{WritableLayer, assemble, clone_tree, volume};
