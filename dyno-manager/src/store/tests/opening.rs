@@ -1,6 +1,10 @@
 //! The lock, the schema, the files, and apps.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
 use super::*;
 use crate::model::BuildStatus;
@@ -23,12 +27,44 @@ async fn a_second_daemon_is_told_who_holds_the_directory_until_the_first_is_gone
 }
 
 #[test]
-fn the_lock_ends_with_the_process_that_held_it() {
+fn a_pid_left_in_the_lock_file_holds_nothing() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("lock"), "999999\n").unwrap();
     Store::open(dir.path()).unwrap();
     let pid = std::fs::read_to_string(dir.path().join("lock")).unwrap();
     assert_eq!(pid.trim(), std::process::id().to_string());
+}
+
+const CHILD_STATE: &str = "DYNO_TEST_STATE_DIR";
+
+#[tokio::test]
+async fn a_killed_daemon_lets_go_of_the_lock_and_loses_nothing_that_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::tests::opening::be_the_other_daemon", "--nocapture", "--ignored"])
+        .env(CHILD_STATE, dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    assert!(output.lines().any(|line| line.unwrap().contains("acknowledged")), "the child ended early");
+    check_refused(Store::open(dir.path()), &format!("in use by another dynod (pid {})", child.id()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.find_app("blue-sky").await.unwrap();
+}
+
+/// Run by the test above as a process of its own; ends with the pipe of its standard input at the latest.
+#[tokio::test]
+#[ignore = "half of another test"]
+async fn be_the_other_daemon() {
+    let Some(dir) = std::env::var_os(CHILD_STATE) else { return };
+    let store = Store::open(Path::new(&dir)).unwrap();
+    store.create_app("blue-sky".parse().unwrap()).await.unwrap();
+    println!("acknowledged");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
 #[tokio::test]
