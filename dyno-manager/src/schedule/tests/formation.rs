@@ -86,7 +86,16 @@ fn a_release_replaces_every_formation_dyno_and_no_one_off() {
              web.1: Starting process with command `./web`
              START web.1#3 v3 Standard-1X",
         ),
-        ("release 4 web=1 no-slug", "web.1: State changed from starting to down\nweb.1: Stopping all processes with SIGTERM\nTERM web.1#3"),
+        // Told twice, done twice: the release that is told of is a new one even if its number is not.
+        (
+            "release 3 web=1",
+            "web.1: Restarting
+             web.1: Stopping all processes with SIGTERM
+             TERM web.1#3
+             web.1: Starting process with command `./web`
+             START web.1#4 v3 Standard-1X",
+        ),
+        ("release 4 web=1 no-slug", "web.1: State changed from starting to down\nweb.1: Stopping all processes with SIGTERM\nTERM web.1#4"),
         ("scale web=5", ""),
     ]);
 }

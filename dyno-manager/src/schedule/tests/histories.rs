@@ -49,7 +49,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         8 => (pick.clone(), cause).prop_map(|(pick, cause)| H::Exited(pick, cause)),
         1 => pick.clone().prop_map(H::Echo),
         6 => prop::sample::select(vec![0, 100, 999, 1000, 5_000, 30_000, 61_000, 400_000]).prop_map(H::Wait),
-        1 => pick.prop_map(|dies| H::NewDaemon { dies }),
+        2 => pick.prop_map(|dies| H::NewDaemon { dies }),
     ]
 }
 
@@ -226,6 +226,12 @@ impl Host {
             self.tell(Event::Adopted { dyno: Dyno { state, ..process.dyno } });
         }
         self.with(dies, |host, id| host.exited(id, ExitCause::Lost));
+        // Requests that come too early start nothing either.
+        for app_id in self.desired.keys().copied().collect::<Vec<_>>() {
+            self.tell(Event::Restart { app_id, which: Which::All });
+            self.tell(Event::Stop { app_id, which: Which::Name("web.1".parse().unwrap()) });
+        }
+        self.wait(self.now + Duration::from_secs(1));
         self.loading = false;
         self.tell(Event::Settled);
     }
@@ -300,6 +306,8 @@ impl Host {
             for dyno in dynos {
                 assert_eq!(dyno.is_alive(), self.processes.contains_key(&dyno.id), "{dyno:?}");
                 assert_eq!(dyno.retry_at.is_some(), dyno.state == DynoState::Crashed && dyno.kind == DynoKind::Formation, "{dyno:?}");
+                assert!(dyno.stopping.is_none() || dyno.is_alive(), "{dyno:?}");
+                assert!(dyno.stopping.is_some() || dyno.state != DynoState::Stopping, "{dyno:?}");
                 assert_eq!(self.state.dyno(dyno.id), Some(dyno));
             }
         }
