@@ -13,11 +13,25 @@ const KINDS: [&str; 3] = ["web", "worker", "clock"];
 enum Happening {
     Create(usize),
     Destroy(usize),
-    Release { app: usize, quantities: [u32; 3], in_slug: [bool; 3] },
-    Scale { app: usize, quantities: [u32; 3], large: bool },
+    Release {
+        app: usize,
+        quantities: [u32; 3],
+        in_slug: [bool; 3],
+    },
+    Scale {
+        app: usize,
+        quantities: [u32; 3],
+        large: bool,
+    },
     Run(usize),
-    Restart { app: usize, which: Which },
-    Stop { app: usize, which: Which },
+    Restart {
+        app: usize,
+        which: Which,
+    },
+    Stop {
+        app: usize,
+        which: Which,
+    },
     Started(usize),
     Bound(usize),
     StartFailed(usize),
@@ -26,7 +40,9 @@ enum Happening {
     Echo(usize),
     Wait(u64),
     /// The daemon dies and comes back; `dies` picks a dyno that ends while it loads.
-    NewDaemon { dies: usize },
+    NewDaemon {
+        dies: usize,
+    },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -252,15 +268,8 @@ impl Host {
                 assert!(!self.loading || dyno.kind == DynoKind::OneOff, "{} started before all was adopted", dyno.name);
                 assert!(!self.launched.contains(&dyno.id), "an id was used twice");
                 self.launched.push(dyno.id);
-                let process = Process {
-                    dyno: (**dyno).clone(),
-                    launched: self.now,
-                    running: false,
-                    bound: false,
-                    term: None,
-                    killed: false,
-                    adopted: false,
-                };
+                let process =
+                    Process { dyno: (**dyno).clone(), launched: self.now, running: false, bound: false, term: None, killed: false, adopted: false };
                 self.processes.insert(dyno.id, process);
             }
             Action::Signal { dyno_id, signal } => {
