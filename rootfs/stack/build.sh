@@ -30,7 +30,7 @@ die() { printf 'stack: %s\n' "$*" >&2; exit 1; }
 
 [ $# -eq 1 ] || die "usage: build.sh OUTPUT.sqsh"
 [ "$(id -u)" = 0 ] || die "needs root: device nodes and file owners are part of the tree"
-for tool in mmdebstrap mksquashfs unshare; do
+for tool in mmdebstrap mksquashfs unshare setpriv; do
     command -v "$tool" >/dev/null || die "$tool is not installed"
 done
 
@@ -41,29 +41,34 @@ log=$output.log
 work=$(mktemp -d "$output.XXXXXX")
 child=
 
-# Ends the child first: `unshare --kill-child` then kills everything inside its namespaces, and
-# only after that can the tree be removed without meeting a mount.
+# Ends the child first: `unshare --kill-child` then kills everything inside its namespaces. That
+# takes a moment; the reader of their output sees its end only when the last of them is gone, and
+# only then can the tree be removed without somebody still writing to it.
 cleanup() {
     trap '' INT TERM HUP
     if [ -n "$child" ]; then
         kill -KILL "$child" 2>/dev/null || true
-        wait "$child" 2>/dev/null || true
     fi
+    # bash would report the kill.
+    wait 2>/dev/null
     rm -rf --one-file-system "$work"
 }
+# An interruption is no failure to look into.
+interrupted() { rm -f "$log"; exit "$1"; }
 trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
+trap 'interrupted 129' HUP
 
-# Runs a command inside fresh namespaces and waits so that a signal to this script is seen at once.
-# The `sh` is process 1 in there; it must not be replaced by the command, which would then have to
-# reap orphans.
+# contained OUTPUT COMMAND...: runs it inside fresh namespaces, and waits in a way that a signal to
+# this script interrupts. The `sh` is process 1 in there; it must not be replaced by the command,
+# which would then have to reap orphans. If this script is killed outright, setpriv's death signal ends the rest with it.
 contained() {
-    unshare --mount --propagation private --pid --fork --kill-child=KILL --mount-proc \
-        sh -c '"$@"; exit $?' contained "$@" </dev/null &
+    local output_to=$1 status=0
+    shift
+    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --mount-proc \
+        --fork --kill-child=KILL sh -c '"$@"; exit $?' contained "$@" </dev/null >>"$output_to" 2>&1 &
     child=$!
-    local status=0
     wait "$child" || status=$?
     child=
     return "$status"
@@ -71,6 +76,8 @@ contained() {
 
 # Copies the installer's output to the log and says only the steps.
 steps() {
+    # Ctrl-C reaches every process of the terminal; the reader stays until the writers are gone.
+    trap '' INT
     local line count
     while IFS= read -r line; do
         printf '%s\n' "$line" >&4
@@ -98,7 +105,7 @@ steps <"$work/output" &
 reader=$!
 status=0
 # No mirror is named: mmdebstrap's own default for the suite, with updates and security, is used.
-contained mmdebstrap --mode=root --variant=minbase --format=directory --verbose \
+contained "$work/output" mmdebstrap --mode=root --variant=minbase --format=directory --verbose \
     --include="$(IFS=,; echo "${packages[*]}")" \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
@@ -108,7 +115,7 @@ contained mmdebstrap --mode=root --variant=minbase --format=directory --verbose 
     --dpkgopt='path-exclude=/usr/share/lintian/*' \
     --dpkgopt='path-exclude=/usr/share/ri/*' \
     --customize-hook="$recipe/customize.sh \"\$1\"" \
-    "$suite" "$work/tree" >"$work/output" 2>&1 || status=$?
+    "$suite" "$work/tree" || status=$?
 wait "$reader"
 [ "$status" = 0 ] || fail "the installation failed"
 
@@ -121,9 +128,9 @@ dpkg-query --admindir="$work/tree/var/lib/dpkg" -W -f '${Package}=${Version}\n' 
 
 say "packing $(du -s --block-size=1M "$work/tree" | cut -f1) MB"
 # mksquashfs refuses its time options beside SOURCE_DATE_EPOCH.
-contained env -u SOURCE_DATE_EPOCH mksquashfs "$work/tree" "$work/image" \
+contained "$log" env -u SOURCE_DATE_EPOCH mksquashfs "$work/tree" "$work/image" \
     -noappend -no-xattrs -all-time 0 -mkfs-time 0 -comp zstd -Xcompression-level 6 \
-    -no-progress -quiet >>"$log" 2>&1 || fail "packing failed"
+    -no-progress -quiet || fail "packing failed"
 
 chmod 644 "$work/image" "$work/packages"
 mv -f "$work/packages" "$output.packages"
