@@ -66,8 +66,9 @@ trap 'interrupted 129' HUP
 contained() {
     local output_to=$1 status=0
     shift
-    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --mount-proc \
-        --fork --kill-child=KILL sh -c '"$@"; exit $?' contained "$@" </dev/null >>"$output_to" 2>&1 &
+    setpriv --pdeathsig KILL \
+        unshare --mount --propagation private --pid --mount-proc --fork --kill-child=KILL \
+        sh -c '"$@"; exit $?' contained "$@" </dev/null >>"$output_to" 2>&1 &
     child=$!
     wait "$child" || status=$?
     child=

@@ -9,7 +9,8 @@ app = Flask(__name__)
 
 @app.get("/")
 def index():
-    return f"Hello from {os.environ.get('DYNO', 'nowhere')}, {os.environ.get('GREETING', 'no greeting set')}.\n"
+    greeting = os.environ.get("GREETING", "no greeting set")
+    return f"Hello from {os.environ.get('DYNO', 'nowhere')}, {greeting}.\n"
 
 
 @app.get("/env/<name>")
