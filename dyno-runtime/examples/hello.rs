@@ -15,6 +15,6 @@ fn main() -> dyno_runtime::Result<()> {
     let exit = dyno.wait()?;
     eprintln!("{exit:?}\n{:?}", dyno.timing());
     dyno.free()?;
-    host.close()?;
+    host.dismantle()?;
     std::process::exit(exit.status)
 }

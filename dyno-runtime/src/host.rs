@@ -173,12 +173,13 @@ impl Host {
         }
     }
 
-    /// Takes this instance off the host: image mounts, /dev, cgroup parents, directory. No dyno may be left.
+    /// Takes this instance off the host: image mounts, /dev, cgroup parents, directory. No dyno may be left, and no
+    /// clone of this handle can start one after.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] while a dyno is left, or of the first step that failed.
-    pub fn close(self) -> Result<()> {
-        let inner = Arc::try_unwrap(self.0).map_err(|_| Error::refused(ErrorKind::Invalid, "the instance is still in use"))?;
+    pub fn dismantle(self) -> Result<()> {
+        let inner = self.0;
         let dynos = inner.dir.join("dynos");
         if std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?.next().is_some() {
             return Err(Error::refused(ErrorKind::Invalid, format!("{}: dynos are left", dynos.display())));

@@ -3,13 +3,21 @@
 //! The warden is the only process that calls dyno-runtime. dynod sends it few, typed requests
 //! over a unix socket and receives file descriptors back (SCM_RIGHTS). It parses no tenant bytes.
 
-use std::{net::SocketAddr, os::fd::OwnedFd};
+mod client;
+mod held;
+mod server;
+mod wire;
+
+use std::os::fd::OwnedFd;
 
 use dyno_runtime::Sandbox;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::Exit;
+
+pub use client::Client;
+pub use server::{Settings, serve};
 
 /// What to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +34,9 @@ pub struct Launch {
     pub listen: Vec<u16>,
     /// Another dyno whose id range this one shares (a packing dyno shares its build's).
     pub lease_of: Option<Uuid>,
+    /// Keep what it writes readable after its end ([`dyno_runtime::Layer::UpperOf`]), until it is freed.
+    #[serde(default)]
+    pub keep_upper: bool,
 }
 
 /// Where the standard streams of a dyno go.
@@ -101,50 +112,49 @@ pub struct WardenError {
     pub message: String,
 }
 
-/// dynod's side of the connection. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Client {}
-
-#[allow(clippy::unused_async)]
-impl Client {
-    /// Starts a dyno; returns once the app's exec is done.
-    pub async fn start(&self, _launch: &Launch) -> Result<Started, WardenError> {
-        unreachable!()
+impl WardenError {
+    fn new(kind: &str, message: impl Into<String>) -> Self {
+        Self { kind: kind.to_owned(), message: message.into() }
     }
 
-    /// Dynos that the warden holds, running or waiting to be collected.
-    pub async fn list(&self) -> Result<Vec<Held>, WardenError> {
-        unreachable!()
+    fn io(what: &str, error: &std::io::Error) -> Self {
+        Self::new("io", format!("{what}: {error}"))
     }
+}
 
-    /// Takes up a dyno of [`Self::list`] again.
-    pub async fn open(&self, _id: Uuid) -> Result<Started, WardenError> {
-        unreachable!()
-    }
+/// What dynod asks. Few verbs, no tenant bytes that need parsing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    Start(Box<Launch>),
+    List,
+    Open(Uuid),
+    Signal { id: Uuid, signal: i32 },
+    Socket(Uuid),
+    Exit(Uuid),
+    Free(Uuid),
+    Shutdown,
+}
 
-    /// Sends `signal` to every process of the dyno (SIGKILL ends it at once).
-    pub async fn signal(&self, _id: Uuid, _signal: i32) -> Result<(), WardenError> {
-        unreachable!()
-    }
+/// What the warden answers; descriptors come beside it, in the order in which they are named.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reply {
+    /// pidfd, stream ends by `streams`, then `listeners` sockets.
+    Started { pid: u32, streams: StreamKind, listeners: usize },
+    Held(Vec<Held>),
+    /// One socket.
+    Socket,
+    Exit(Exit),
+    Done,
+    Failed(WardenError),
+}
 
-    /// An unconnected TCP socket inside the dyno's network namespace.
-    pub async fn socket(&self, _id: Uuid) -> Result<OwnedFd, WardenError> {
-        unreachable!()
-    }
-
-    /// How an ended dyno ended. Its writable layer stays readable (`Layer::UpperOf`) until [`Self::free`].
-    pub async fn exit(&self, _id: Uuid) -> Result<Exit, WardenError> {
-        unreachable!()
-    }
-
-    /// Frees everything of an ended dyno; kills it first if it runs. Freeing an unknown dyno succeeds.
-    pub async fn free(&self, _id: Uuid) -> Result<(), WardenError> {
-        unreachable!()
-    }
-
-    /// A TCP stream to `port` on the dyno's loopback.
-    pub async fn connect(&self, _id: Uuid, _port: u16) -> std::io::Result<tokio::net::TcpStream> {
-        let _: Option<SocketAddr> = None;
-        unreachable!()
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StreamKind {
+    Log,
+    Pipes,
+    Tty,
+    Gone,
 }

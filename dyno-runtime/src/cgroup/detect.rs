@@ -87,8 +87,8 @@ impl Cgroups {
     ///
     /// # Errors
     /// EBUSY while a dyno's group is left.
-    pub fn remove(self) -> Result<()> {
-        for h in self.hierarchies {
+    pub fn remove(&self) -> Result<()> {
+        for h in &self.hierarchies {
             match std::fs::remove_dir(&h.path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).io(|| format!("cgroup: rmdir({})", h.path)),
                 _ => {}

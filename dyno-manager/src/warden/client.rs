@@ -1,0 +1,176 @@
+//! dynod's side: one connection per call under way, kept for the next.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream as StdTcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::net::{TcpSocket, TcpStream};
+use uuid::Uuid;
+
+use super::{Held, Launch, Reply, Request, Started, StdioFds, StreamKind, WardenError, wire};
+use crate::model::Exit;
+
+/// dynod's side of the connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    socket: PathBuf,
+    idle: Mutex<Vec<UnixStream>>,
+}
+
+impl Client {
+    /// A client of the warden that listens on `socket`; it connects when it is first used, and again after the warden was replaced.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Inner { socket: socket.into(), idle: Mutex::default() }))
+    }
+
+    /// Starts a dyno; returns once the program's exec is done.
+    ///
+    /// # Errors
+    /// The warden's refusal.
+    pub async fn start(&self, launch: &Launch) -> Result<Started, WardenError> {
+        self.call(Request::Start(Box::new(launch.clone()))).await.and_then(started)
+    }
+
+    /// Dynos that the warden holds, running or waiting to be freed.
+    ///
+    /// # Errors
+    /// When the warden cannot be reached.
+    pub async fn list(&self) -> Result<Vec<Held>, WardenError> {
+        match self.call(Request::List).await? {
+            (Reply::Held(held), _) => Ok(held),
+            other => Err(unexpected(&other.0)),
+        }
+    }
+
+    /// Takes up a dyno of [`Self::list`] again.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn open(&self, id: Uuid) -> Result<Started, WardenError> {
+        self.call(Request::Open(id)).await.and_then(started)
+    }
+
+    /// Sends `signal` to every process of the dyno (SIGKILL ends it at once).
+    ///
+    /// # Errors
+    /// For an unknown dyno or signal.
+    pub async fn signal(&self, id: Uuid, signal: i32) -> Result<(), WardenError> {
+        self.call(Request::Signal { id, signal }).await.map(drop)
+    }
+
+    /// An unconnected TCP socket inside the dyno's network namespace.
+    ///
+    /// # Errors
+    /// For a dyno that has ended.
+    pub async fn socket(&self, id: Uuid) -> Result<OwnedFd, WardenError> {
+        let (reply, mut fds) = self.call(Request::Socket(id)).await?;
+        fds.pop().ok_or_else(|| unexpected(&reply))
+    }
+
+    /// How an ended dyno ended. Its writable layer stays readable ([`dyno_runtime::Layer::UpperOf`]) until [`Self::free`].
+    ///
+    /// # Errors
+    /// For an unknown dyno.
+    pub async fn exit(&self, id: Uuid) -> Result<Exit, WardenError> {
+        match self.call(Request::Exit(id)).await? {
+            (Reply::Exit(exit), _) => Ok(exit),
+            other => Err(unexpected(&other.0)),
+        }
+    }
+
+    /// Frees everything of a dyno; kills it first if it runs. Freeing an unknown dyno succeeds.
+    ///
+    /// # Errors
+    /// When something of it could not be removed.
+    pub async fn free(&self, id: Uuid) -> Result<(), WardenError> {
+        self.call(Request::Free(id)).await.map(drop)
+    }
+
+    /// Ends every dyno and the warden itself; the host is then as before.
+    ///
+    /// # Errors
+    /// When something could not be removed.
+    pub async fn shutdown(&self) -> Result<(), WardenError> {
+        self.call(Request::Shutdown).await.map(drop)
+    }
+
+    /// A TCP stream to `port` on the dyno's loopback.
+    ///
+    /// # Errors
+    /// Of connect(2); ECONNREFUSED at once while nobody listens.
+    pub async fn connect(&self, id: Uuid, port: u16) -> std::io::Result<TcpStream> {
+        let socket = self.socket(id).await.map_err(std::io::Error::other)?;
+        let socket = TcpSocket::from_std_stream(StdTcpStream::from(socket));
+        let stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn call(&self, request: Request) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
+        let inner = self.0.clone();
+        let answer = tokio::task::spawn_blocking(move || inner.exchange(&request)).await;
+        let (reply, fds) = answer.map_err(|e| WardenError::new("io", e.to_string()))??;
+        match reply {
+            Reply::Failed(e) => Err(e),
+            reply => Ok((reply, fds)),
+        }
+    }
+}
+
+impl Inner {
+    fn exchange(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
+        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(stream) = kept
+            && wire::send(&stream, request, &[]).is_ok()
+        {
+            // The warden may have gone between two calls; only a request that it cannot have taken is sent again.
+            match wire::receive(&stream) {
+                Ok(Some(answer)) => return Ok(self.keep(stream, answer)),
+                _ if !matches!(request, Request::List | Request::Socket(_) | Request::Open(_) | Request::Exit(_) | Request::Free(_)) => {
+                    return Err(WardenError::new("io", "the warden went away in the middle of a request"));
+                }
+                _ => {}
+            }
+        }
+        let what = format!("the warden does not answer on {}; is it running?", self.socket.display());
+        let failed = |e: std::io::Error| WardenError::io(&what, &e);
+        let stream = UnixStream::connect(&self.socket).map_err(failed)?;
+        wire::send(&stream, request, &[]).map_err(failed)?;
+        let answer = wire::receive(&stream).map_err(failed)?;
+        let answer = answer.ok_or_else(|| WardenError::new("io", format!("{what}: it closed the connection")))?;
+        Ok(self.keep(stream, answer))
+    }
+
+    fn keep<T>(&self, stream: UnixStream, answer: T) -> T {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < 16 {
+            idle.push(stream);
+        }
+        answer
+    }
+}
+
+fn started((reply, fds): (Reply, Vec<OwnedFd>)) -> Result<Started, WardenError> {
+    let Reply::Started { pid, streams, listeners } = reply else { return Err(unexpected(&reply)) };
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().ok_or_else(|| WardenError::new("io", "the warden sent too few descriptors"));
+    let pidfd = next()?;
+    let stdio = match streams {
+        StreamKind::Gone => StdioFds::Gone,
+        StreamKind::Log => StdioFds::Log(next()?),
+        StreamKind::Tty => StdioFds::Tty(next()?),
+        StreamKind::Pipes => StdioFds::Pipes { stdin: next()?, stdout: next()?, stderr: next()? },
+    };
+    let listeners = (0..listeners).map(|_| next()).collect::<Result<_, _>>()?;
+    Ok(Started { pidfd, pid, stdio, listeners })
+}
+
+fn unexpected(reply: &Reply) -> WardenError {
+    WardenError::new("io", format!("the warden answered out of turn: {reply:?}"))
+}

@@ -1,0 +1,180 @@
+//! The dynos that a warden holds: in memory what the kernel and the state directory say, nothing else.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use dyno_runtime::{Cause, Dyno, ExitRecord, Found, Host, Layer};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Stdio, WardenError};
+use crate::model::{Exit, ExitCause};
+
+/// How long an image stays mounted after its last dyno, so that a restart need not verify it again.
+const KEEP_IMAGE: Duration = Duration::from_secs(600);
+
+/// Beside the runtime's own record, so that a later warden can tell a later dynod.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Note {
+    pub meta: serde_json::Value,
+    pub stdio: Stdio,
+    pub images: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Running, or ended and still holding its writable layer.
+    Dyno(Box<Dyno>),
+    /// Ended while no warden watched.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub body: Body,
+    pub note: Note,
+    pub exit: Mutex<Option<Exit>>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Dynos {
+    pub host: Host,
+    table: Mutex<HashMap<Uuid, Arc<Entry>>>,
+    images: Mutex<HashMap<String, Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panicking request must not take the others with it; every update leaves the table whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Dynos {
+    /// Takes up what an earlier warden left.
+    pub fn recover(host: Host) -> dyno_runtime::Result<Self> {
+        let mut table = HashMap::new();
+        for found in host.recover()? {
+            let known = found.id().parse::<Uuid>().ok().zip(Note::read(&host.dyno_dir(found.id())));
+            let id = found.id().to_owned();
+            let Some((uuid, note)) = known else {
+                host.sweep(&id)?;
+                continue;
+            };
+            let (body, exit) = match found {
+                Found::Running(dyno) => (Body::Dyno(Box::new(dyno)), None),
+                Found::Ended(_, exit) => (Body::Ended, Some(Exit::from(exit))),
+            };
+            table.insert(uuid, Arc::new(Entry { body, note, exit: Mutex::new(exit) }));
+        }
+        tracing::info!(dynos = table.len(), "took up what was running");
+        Ok(Self { host, table: Mutex::new(table), images: Mutex::default() })
+    }
+
+    pub fn get(&self, id: Uuid) -> Result<Arc<Entry>, WardenError> {
+        lock(&self.table).get(&id).cloned().ok_or_else(|| WardenError::new("unknown", format!("no dyno {id} is held here")))
+    }
+
+    pub fn insert(&self, id: Uuid, entry: Entry) -> Arc<Entry> {
+        let entry = Arc::new(entry);
+        lock(&self.table).insert(id, entry.clone());
+        entry
+    }
+
+    pub fn all(&self) -> Vec<(Uuid, Arc<Entry>)> {
+        lock(&self.table).iter().map(|(id, entry)| (*id, entry.clone())).collect()
+    }
+
+    /// Frees a dyno; an unknown one is free already.
+    pub fn free(&self, id: Uuid) -> Result<(), WardenError> {
+        let Some(entry) = lock(&self.table).remove(&id) else { return Ok(()) };
+        let images = entry.note.images.clone();
+        if let Body::Dyno(dyno) = &entry.body {
+            dyno.kill()?;
+            dyno.wait()?;
+        }
+        match Arc::try_unwrap(entry) {
+            Ok(Entry { body: Body::Dyno(dyno), .. }) => dyno.free()?,
+            // Ended before us, or somebody still looks at it: everything it has goes by its name.
+            _ => self.host.sweep(&id.to_string())?,
+        }
+        self.release_images(images);
+        Ok(())
+    }
+
+    /// Takes images off the host that nobody has used for a while.
+    fn release_images(&self, just_used: Vec<String>) {
+        let now = Instant::now();
+        let in_use: Vec<String> = self.all().iter().flat_map(|(_, e)| e.note.images.clone()).collect();
+        let mut images = lock(&self.images);
+        images.extend(just_used.into_iter().map(|image| (image, now)));
+        images.retain(|image, since| {
+            let keep = in_use.contains(image) || now.duration_since(*since) < KEEP_IMAGE;
+            if !keep && let Err(e) = self.host.images().release(image) {
+                tracing::warn!(image, %e, "an image could not be unmounted");
+            }
+            keep
+        });
+    }
+}
+
+impl Entry {
+    pub fn running(&self) -> bool {
+        matches!(&self.body, Body::Dyno(dyno) if !dyno.has_ended())
+    }
+
+    /// How it ended; waits for the end.
+    pub fn exit(&self) -> Result<Exit, WardenError> {
+        let mut exit = lock(&self.exit);
+        if let (None, Body::Dyno(dyno)) = (&*exit, &self.body) {
+            *exit = Some(dyno.wait()?.into());
+        }
+        exit.clone().ok_or_else(|| WardenError::new("io", "its exit record is gone"))
+    }
+}
+
+impl Note {
+    pub fn new(launch: &super::Launch) -> Self {
+        let image = |layer: &Layer| if let Layer::Image { sha256, .. } = layer { Some(sha256.clone()) } else { None };
+        let images = launch.sandbox.root.layers.iter().filter_map(image).collect();
+        Self { meta: launch.meta.clone(), stdio: launch.stdio, images }
+    }
+
+    pub fn write(&self, dir: &Path) -> std::io::Result<()> {
+        let new = dir.join("launch.new");
+        std::fs::write(&new, serde_json::to_vec(self)?)?;
+        std::fs::rename(new, dir.join("launch.json"))
+    }
+
+    fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(dir.join("launch.json")).ok()?).ok()
+    }
+}
+
+impl From<ExitRecord> for Exit {
+    fn from(r: ExitRecord) -> Self {
+        let cause = match r.cause {
+            Cause::Exited => ExitCause::Exited,
+            Cause::Memory => ExitCause::Memory,
+            Cause::Killed => ExitCause::Stopped,
+            Cause::Lost => ExitCause::Lost,
+        };
+        Self { status: r.status, cause, memory_peak: r.memory_peak, oom_kills: r.oom_kills, cpu_us: r.cpu_us, wall_us: r.wall_us }
+    }
+}
+
+impl From<dyno_runtime::Error> for WardenError {
+    fn from(e: dyno_runtime::Error) -> Self {
+        let kind = match e.kind() {
+            dyno_runtime::ErrorKind::Image => "image",
+            dyno_runtime::ErrorKind::Wall => "sandbox",
+            dyno_runtime::ErrorKind::Invalid => "invalid",
+            dyno_runtime::ErrorKind::Exec => "exec",
+            _ => "io",
+        };
+        Self::new(kind, e.to_string())
+    }
+}

@@ -1,0 +1,220 @@
+//! The warden itself: a privileged process of few verbs. Plain threads, one per connection of dynod.
+
+use std::{
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{fs::PermissionsExt, net::{UnixListener, UnixStream}},
+    },
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use dyno_runtime::{Host, Layer, StartOptions, Streams};
+use uuid::Uuid;
+
+use super::{
+    Held, Launch, Reply, Request, Stdio, StreamKind, WardenError,
+    held::{Body, Dynos, Entry, Note},
+    wire,
+};
+
+/// How a warden is set up; all of it the operator's.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// State of the runtime, on a file system that a reboot empties.
+    pub run_dir: PathBuf,
+    /// Name of its cgroups.
+    pub name: String,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// The user that may connect beside root: dynod's.
+    pub client_uid: u32,
+    /// Host paths that a dyno may be given, read-only. No other part of the host ever shows in a dyno.
+    pub volumes: Vec<PathBuf>,
+}
+
+/// Runs until [`super::Client::shutdown`], which ends every dyno and takes the instance off the host. Killed at any other
+/// moment it hurts no dyno; the next warden takes them up.
+///
+/// # Errors
+/// A host that lacks what a sandbox needs, a second warden on the same state, or a socket that cannot be made.
+pub fn serve(settings: Settings) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&settings.run_dir).with_context(|| format!("mkdir {}", settings.run_dir.display()))?;
+    let lock_path = settings.run_dir.with_extension("lock");
+    let lock = std::fs::File::create(&lock_path).with_context(|| format!("open {}", lock_path.display()))?;
+    if lock.try_lock().is_err() {
+        bail!("another warden runs on {}; stop it first, or give this one a --run-dir of its own", settings.run_dir.display());
+    }
+    let host = Host::open(&settings.run_dir, &settings.name).context("this host cannot hold dynos")?;
+    let dynos = Arc::new(Dynos::recover(host)?);
+    let listener = bind(&settings)?;
+    tracing::info!(socket = %settings.socket.display(), "the warden is ready");
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let (accepting, socket) = (dynos.clone(), settings.socket.clone());
+    let shared = Arc::new(settings);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().filter_map(Result::ok) {
+            let (dynos, settings, stop) = (accepting.clone(), shared.clone(), stop.clone());
+            std::thread::spawn(move || {
+                if let Err(e) = converse(&stream, &dynos, &settings, &stop) {
+                    tracing::warn!(%e, "a connection was closed");
+                }
+            });
+        }
+    });
+    stopped.recv().context("the warden's listener is gone")?;
+    drop(std::fs::remove_file(&socket));
+    drop(std::fs::remove_file(&lock_path));
+    tracing::info!("the warden has left the host as it was");
+    Ok(())
+}
+
+fn bind(settings: &Settings) -> anyhow::Result<UnixListener> {
+    let path = &settings.socket;
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context(format!("remove the old {}", path.display())),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("bind {}", path.display()))?;
+    std::os::unix::fs::chown(path, Some(0), None).context("chown the socket")?;
+    // Who may speak is decided by SO_PEERCRED for each connection; the mode only lets dynod reach it.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).context("chmod the socket")?;
+    Ok(listener)
+}
+
+fn converse(stream: &UnixStream, dynos: &Dynos, settings: &Settings, stop: &std::sync::mpsc::Sender<()>) -> anyhow::Result<()> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)?;
+    let uid = peer.uid.as_raw();
+    if uid != 0 && uid != settings.client_uid {
+        bail!("user {uid} is not dynod's");
+    }
+    while let Some((request, _)) = wire::receive::<Request>(stream)? {
+        let shutdown = matches!(request, Request::Shutdown);
+        let (reply, fds) = answer(request, dynos, settings).unwrap_or_else(|e| (Reply::Failed(e), Vec::new()));
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        wire::send(stream, &reply, &borrowed)?;
+        if shutdown && matches!(reply, Reply::Done) {
+            stop.send(())?;
+        }
+    }
+    Ok(())
+}
+
+type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
+
+fn answer(request: Request, dynos: &Dynos, settings: &Settings) -> Answer {
+    match request {
+        Request::Start(launch) => start(*launch, dynos, settings),
+        Request::List => {
+            let held = |(id, e): (Uuid, Arc<Entry>)| {
+                let pid = if let Body::Dyno(d) = &e.body { d.pid() } else { 0 };
+                Held { id, meta: e.note.meta.clone(), pid, running: e.running() }
+            };
+            Ok((Reply::Held(dynos.all().into_iter().map(held).collect()), Vec::new()))
+        }
+        Request::Open(id) => open(&*dynos.get(id)?),
+        Request::Signal { id, signal } => {
+            if let Body::Dyno(dyno) = &dynos.get(id)?.body {
+                dyno.signal(signal)?;
+            }
+            Ok((Reply::Done, Vec::new()))
+        }
+        Request::Socket(id) => match &dynos.get(id)?.body {
+            Body::Dyno(dyno) => Ok((Reply::Socket, vec![dyno.socket()?])),
+            Body::Ended => Err(WardenError::new("unknown", format!("dyno {id} has ended"))),
+        },
+        Request::Exit(id) => Ok((Reply::Exit(dynos.get(id)?.exit()?), Vec::new())),
+        Request::Free(id) => dynos.free(id).map(|()| (Reply::Done, Vec::new())),
+        Request::Shutdown => shutdown(dynos),
+    }
+}
+
+/// The operator's rules on what a launch may name; dynod is not trusted to show a dyno parts of the host.
+fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
+    if launch.sandbox.root.layers.iter().any(|l| matches!(l, Layer::Directory(_))) {
+        return Err(WardenError::new("invalid", "directories of the host are not layers here; only images are"));
+    }
+    for volume in &launch.sandbox.volumes {
+        if volume.writable || !settings.volumes.contains(&volume.source) {
+            let text = format!("volume {}: not among the warden's --volume paths, or asked for writable", volume.source.display());
+            return Err(WardenError::new("invalid", text));
+        }
+    }
+    Ok(())
+}
+
+fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
+    permit(&launch, settings)?;
+    let former = launch.lease_of.map(|id| dynos.get(id)).transpose()?;
+    let after = match former.as_deref() {
+        Some(Entry { body: Body::Dyno(dyno), .. }) => Some(&**dyno),
+        Some(_) => return Err(WardenError::new("unknown", "the dyno whose id range is asked for is gone")),
+        None => None,
+    };
+    let stdio = match launch.stdio {
+        Stdio::Log => dyno_runtime::Stdio::Log,
+        Stdio::Pipes => dyno_runtime::Stdio::Pipes,
+        Stdio::Tty { rows, cols } => dyno_runtime::Stdio::Tty { rows, cols },
+    };
+    let options = StartOptions { stdio, after, keep_upper: launch.keep_upper, listen: launch.listen.clone() };
+    let name = launch.id.to_string();
+    let mut dyno = dynos.host.start(&name, &launch.sandbox, options)?;
+    let note = Note::new(&launch);
+    if let Err(e) = note.write(&dynos.host.dyno_dir(&name)) {
+        dyno.free()?;
+        return Err(WardenError::io("write launch.json", &e));
+    }
+    let (streams, listeners) = (dyno.take_streams(), dyno.take_listeners());
+    let timing = dyno.timing();
+    tracing::debug!(id = name, ?timing, "started");
+    let entry = dynos.insert(launch.id, Entry { body: Body::Dyno(Box::new(dyno)), note, exit: std::sync::Mutex::default() });
+    let Body::Dyno(dyno) = &entry.body else { return Err(WardenError::new("io", "lost")) };
+    started(dyno, streams, listeners)
+}
+
+fn open(entry: &Entry) -> Answer {
+    let Body::Dyno(dyno) = &entry.body else { return Err(WardenError::new("unknown", "it has ended")) };
+    let streams = if entry.note.stdio == Stdio::Log { Streams::Log(dyno.open_log()?) } else { Streams::None };
+    started(dyno, streams, Vec::new())
+}
+
+fn started(dyno: &dyno_runtime::Dyno, streams: Streams, listeners: Vec<OwnedFd>) -> Answer {
+    let pidfd = dyno.pidfd().try_clone_to_owned().map_err(|e| WardenError::io("dup(pidfd)", &e))?;
+    let mut fds = vec![pidfd];
+    let kind = match streams {
+        Streams::None => StreamKind::Gone,
+        Streams::Log(fd) => {
+            fds.push(fd);
+            StreamKind::Log
+        }
+        Streams::Tty(fd) => {
+            fds.push(fd);
+            StreamKind::Tty
+        }
+        Streams::Pipes { stdin, stdout, stderr } => {
+            fds.extend([stdin, stdout, stderr]);
+            StreamKind::Pipes
+        }
+    };
+    let reply = Reply::Started { pid: dyno.pid(), streams: kind, listeners: listeners.len() };
+    fds.extend(listeners);
+    Ok((reply, fds))
+}
+
+/// Ends every dyno and unmounts everything. The answer comes when the host is as before.
+fn shutdown(dynos: &Dynos) -> Answer {
+    let all = dynos.all();
+    for (_, entry) in &all {
+        if let Body::Dyno(dyno) = &entry.body {
+            dyno.kill()?;
+        }
+    }
+    let ids: Vec<Uuid> = all.iter().map(|(id, _)| *id).collect();
+    drop(all);
+    for id in ids {
+        dynos.free(id)?;
+    }
+    dynos.host.clone().dismantle()?;
+    Ok((Reply::Done, Vec::new()))
+}
