@@ -4,6 +4,7 @@
 //! over a unix socket and receives file descriptors back (SCM_RIGHTS). It parses no tenant bytes.
 
 mod client;
+mod ended;
 mod held;
 mod server;
 mod wire;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use crate::model::Exit;
 
 pub use client::Client;
+pub use ended::ended;
 pub use server::{Settings, serve};
 
 /// What to start.

@@ -1,0 +1,65 @@
+//! The daemon's start: what runs is read from the warden, never from memory.
+
+use uuid::Uuid;
+
+use super::{PORT, Phase, Supervisor};
+use crate::{
+    logs::Source,
+    model::DynoState,
+    platform::Engine,
+    schedule::{Dyno, Event},
+    warden::{Held, StdioFds, WardenError},
+};
+
+impl Supervisor {
+    /// Tells the scheduler of every dyno that the warden holds, takes up the wanted ones and ends the rest. Comes after the
+    /// desired state was loaded; what is missing is started at its end.
+    ///
+    /// # Errors
+    /// When the warden cannot be reached.
+    pub async fn adopt(&self) -> Result<(), WardenError> {
+        for held in self.0.warden.list().await? {
+            match serde_json::from_value::<Dyno>(held.meta.clone()) {
+                Ok(dyno) if dyno.id == held.id => self.adopt_one(dyno, &held).await,
+                // The dynos of a build have lost the daemon that waited for them.
+                _ => self.free(held.id).await,
+            }
+        }
+        self.take(Event::Settled);
+        Ok(())
+    }
+
+    async fn adopt_one(&self, mut dyno: Dyno, held: &Held) {
+        let id: Uuid = dyno.id;
+        let live = self.expect(id);
+        dyno.state = DynoState::Starting;
+        dyno.exit = None;
+        if !held.running {
+            // It ended while nobody watched; its status is not lost.
+            dyno.state = DynoState::Up;
+            self.take(Event::Adopted { dyno });
+            let exit = self.exit_record(id).await;
+            self.take(Event::Exited { dyno_id: id, exit: exit.clone() });
+            live.phase.send_replace(Phase::Ended(exit));
+            return self.free(id).await;
+        }
+        let started = match self.0.warden.open(id).await {
+            Ok(started) => started,
+            Err(e) => {
+                tracing::warn!(dyno = %id, %e, "could not be taken up; it is ended");
+                return self.free(id).await;
+            }
+        };
+        if !dyno.binds_port() || self.0.warden.connect(id, PORT).await.is_ok() {
+            dyno.state = DynoState::Up;
+        }
+        let lost_client = dyno.attached && matches!(started.stdio, StdioFds::Gone);
+        self.take(Event::Adopted { dyno: dyno.clone() });
+        if lost_client {
+            let text = "Client connection closed. Sending SIGHUP to all processes";
+            self.0.logs.publish(dyno.app_id, Source::Platform, &dyno.name.to_string(), text, jiff::Timestamp::now());
+            self.signal(id, 1).await;
+        }
+        tokio::spawn(self.clone().follow(dyno, started, live));
+    }
+}

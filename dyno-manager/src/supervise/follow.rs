@@ -1,0 +1,114 @@
+//! One launch from its start to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Live, PORT, Phase, Supervisor, launch, lock};
+use crate::{
+    logs,
+    model::{DynoId, Exit, ExitCause},
+    schedule::{Dyno, Event},
+    warden::{Started, StdioFds, ended},
+};
+
+/// While the warden is being replaced its answers are waited for this long.
+const WARDEN_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Supervisor {
+    pub(super) async fn start(self, dyno: Dyno) {
+        let launch = {
+            let state = lock(&self.0.state);
+            match (state.app(dyno.app_id), state.release(dyno.app_id)) {
+                (Some(app), Some(release)) => launch::launch(&self.0.settings, app, release, &dyno),
+                _ => Err("the app has no release".to_owned()),
+            }
+        };
+        let started = match launch {
+            Ok(launch) => self.0.warden.start(&launch).await.map_err(|e| (e.message, (e.kind == "image").then_some("R17"))),
+            Err(reason) => Err((reason, None)),
+        };
+        let Some(live) = self.live(dyno.id) else {
+            // Forgotten meanwhile: nobody will ask for it to be freed.
+            return self.free(dyno.id).await;
+        };
+        match started {
+            Ok(started) => self.follow(dyno, started, live).await,
+            Err((reason, code)) => {
+                live.phase.send_replace(Phase::Failed);
+                self.take(Event::StartFailed { dyno_id: dyno.id, reason, code });
+            }
+        }
+    }
+
+    /// From the moment that a dyno runs to the moment that nothing of it is left.
+    pub(super) async fn follow(self, dyno: Dyno, started: Started, live: Arc<Live>) {
+        let Started { pidfd, stdio, .. } = started;
+        let done = CancellationToken::new();
+        let log = match stdio {
+            StdioFds::Log(fifo) => {
+                let follow = logs::follow(fifo, self.0.logs.clone(), dyno.app_id, dyno.name.to_string(), done.clone());
+                Some(tokio::spawn(follow))
+            }
+            other => {
+                *lock(&live.streams) = Some(other);
+                None
+            }
+        };
+        live.phase.send_replace(Phase::Started);
+        self.take(Event::Started { dyno_id: dyno.id });
+        if dyno.binds_port() {
+            tokio::spawn(self.clone().wait_bound(dyno.id, done.clone()));
+        }
+        if let Err(e) = ended(&pidfd).await {
+            tracing::error!(dyno = %dyno.id, %e, "cannot watch a dyno; it is ended");
+            lock(&live.streams).take();
+        }
+        let exit = self.exit_record(dyno.id).await;
+        done.cancel();
+        if let Some(log) = log
+            && let Ok(Err(e)) = log.await
+        {
+            tracing::warn!(dyno = %dyno.id, %e, "its log");
+        }
+        self.take(Event::Exited { dyno_id: dyno.id, exit: exit.clone() });
+        live.phase.send_replace(Phase::Ended(exit));
+        self.free(dyno.id).await;
+    }
+
+    /// The record that the dyno's init left, through a warden that may just be coming back.
+    pub(super) async fn exit_record(&self, id: DynoId) -> Exit {
+        let give_up = tokio::time::Instant::now() + WARDEN_PATIENCE;
+        loop {
+            match self.0.warden.exit(id).await {
+                Ok(exit) => return exit,
+                Err(e) if e.kind == "unknown" || tokio::time::Instant::now() > give_up => {
+                    tracing::warn!(dyno = %id, %e, "its exit record is lost");
+                    return Exit { status: 137, cause: ExitCause::Lost, memory_peak: None, oom_kills: 0, cpu_us: 0, wall_us: 0 };
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    pub(super) async fn free(&self, id: DynoId) {
+        if let Err(e) = self.0.warden.free(id).await {
+            tracing::warn!(dyno = %id, %e, "could not be freed; the warden's next start does it");
+        }
+    }
+
+    /// Resolves when the dyno listens on its port. The kernel has no event for that, so it is asked: a refused connect on a
+    /// loopback costs some 30 us, the first ones follow fast and then ever slower, to twenty a second.
+    pub(super) async fn wait_bound(self, id: DynoId, done: CancellationToken) {
+        let mut pause = Duration::from_millis(2);
+        loop {
+            if self.0.warden.connect(id, PORT).await.is_ok() {
+                return self.take(Event::Bound { dyno_id: id });
+            }
+            tokio::select! {
+                () = done.cancelled() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 3 / 2).min(Duration::from_millis(50)),
+            }
+        }
+    }
+}
