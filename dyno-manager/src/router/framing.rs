@@ -169,4 +169,21 @@ mod tests {
         let inner = "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
         check(&format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{inner}", inner.len()), (1, None));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn how_bytes_are_cut_changes_nothing(
+            parts in proptest::collection::vec(proptest::sample::select(vec![
+                "GET / HTTP/1.1\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n", "\r\n", "\n", "abc",
+                "0\r\n", "ffffffffffffffffffff\r\n", "3\r\n", "Content-Length: 18446744073709551615\r\n", "\0", ";", "\r",
+            ]), 0..40),
+            size in 1_usize..20,
+        ) {
+            let wire = parts.concat();
+            let (mut whole, mut pieces) = (Framing::default(), Framing::default());
+            whole.feed(wire.as_bytes());
+            wire.as_bytes().chunks(size).for_each(|piece| pieces.feed(piece));
+            proptest::prop_assert_eq!((whole.heads, whole.conflict), (pieces.heads, pieces.conflict));
+        }
+    }
 }

@@ -283,7 +283,7 @@ mod tests {
             ("0123456789\"0123456789", false),
             (long.as_str(), false),
         ] {
-            let id = request_id(&head("/", &[("x-request-id", given)]).headers());
+            let id = request_id(head("/", &[("x-request-id", given)]).headers());
             assert_eq!(id == given, kept, "{given:?} became {id:?}");
         }
     }

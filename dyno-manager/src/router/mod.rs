@@ -3,7 +3,7 @@
 //! The router knows apps only through its [`Table`], which the supervisor rewrites at every change of state, and
 //! reaches dynos only through [`Dial`]. It decides nothing about dynos: a dyno that refuses connections is avoided for
 //! some seconds, never ended. Bodies stream in both directions and are never held whole. Every exchange of a known app
-//! ends in exactly one log line ([`line::Ticket`]), however it ends.
+//! ends in exactly one log line (`line::Ticket`), however it ends.
 //!
 //! ```text
 //!   head read ─▶ host known? ─▶ target? ──Booting──▶ wait for a change (H20) ─┐

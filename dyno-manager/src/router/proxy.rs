@@ -27,6 +27,9 @@ use super::{
     upgrade::Splice,
 };
 
+/// How often a request starts over because its app's dynos were replaced under it.
+const ROUNDS: usize = 3;
+
 /// What all exchanges share.
 pub(super) struct Router {
     pub(super) table: Arc<Table>,
@@ -72,7 +75,7 @@ struct Received {
 enum Lost {
     Code(Code),
     /// The dyno had closed the idle connection; with the request if none of it was sent.
-    Stale(Slot, Option<Request<Upload>>),
+    Stale(Slot, Option<Box<Request<Upload>>>),
 }
 
 impl Router {
@@ -144,9 +147,8 @@ impl Router {
         visit: &Visit,
         ticket: &mut Ticket,
     ) -> Result<Received, Failure> {
-        let upstreams = self.table.ready(headers::app_of(&visit.host), &self.settings).await?;
         let replayable = request.method().is_idempotent() && request.body().is_end_stream();
-        let mut lane = connect(&*self.dial, &self.settings, &upstreams, replayable, ticket).await?;
+        let mut lane = self.reach(headers::app_of(&visit.host), replayable, ticket).await?;
         let switch =
             headers::wanted_upgrade(&request).map(|protocol| Switch { protocol, client: upgrade::on(&mut request) });
         let (mut head, body) = request.into_parts();
@@ -163,12 +165,28 @@ impl Router {
                 }
                 Err(Lost::Code(code)) => return Err(code.into()),
                 Err(Lost::Stale(slot, unsent)) => {
-                    outgoing = unsent.or_else(|| spare.clone().map(|h| again(h, &progress))).ok_or(Code::H13)?;
+                    outgoing =
+                        unsent.map(|r| *r).or_else(|| Some(again(spare.clone()?, &progress))).ok_or(Code::H13)?;
                     lane = open(&*self.dial, &self.settings, slot).await?;
                 }
             }
         };
         Ok(Received { response, lane, switch, progress })
+    }
+
+    /// Finds a dyno that accepts a connection. A restart may replace the dynos between the look at the table and the
+    /// attempt to connect; then the new ones are asked.
+    async fn reach(&self, app: &str, replayable: bool, ticket: &mut Ticket) -> Result<Lane, Failure> {
+        let mut rounds = 1..=ROUNDS;
+        loop {
+            (ticket.dyno, ticket.connect_ms) = (None, None);
+            let upstreams = self.table.ready(app, &self.settings).await?;
+            match connect(&*self.dial, &self.settings, &upstreams, replayable, ticket).await {
+                Ok(lane) => return Ok(lane),
+                Err(_) if rounds.next().is_some() && self.table.has_moved_on(app, &upstreams) => {}
+                Err(code) => return Err(code.into()),
+            }
+        }
     }
 
     /// Sends one request and waits for the head of its response.
@@ -194,7 +212,7 @@ impl Router {
         Err(match () {
             () if progress.has_client_failed() => Lost::Code(Code::H27),
             () if error.is_parse() => Lost::Code(Code::H17),
-            () if used => Lost::Stale(slot, unsent),
+            () if used => Lost::Stale(slot, unsent.map(Box::new)),
             () => Lost::Code(Code::H13),
         })
     }

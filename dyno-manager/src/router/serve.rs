@@ -65,7 +65,8 @@ pub async fn serve(
 }
 
 async fn sweep(router: &Router) {
-    let mut tick = interval(SWEEP);
+    let every = SWEEP.min(router.settings.keep).max(Duration::from_millis(1));
+    let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;

@@ -152,6 +152,13 @@ impl Table {
         }
     }
 
+    /// True if the app now has another answer than `seen`: a dyno that is not among them, or none.
+    pub(super) fn has_moved_on(&self, app: &str, seen: &[Arc<Upstream>]) -> bool {
+        let Some(route) = self.route(app) else { return true };
+        let now = route.upstreams();
+        now.is_empty() || now.iter().any(|n| !seen.iter().any(|s| Arc::ptr_eq(n, s)))
+    }
+
     /// Closes connections to dynos that have been idle for `keep`.
     pub(super) fn sweep(&self, keep: Duration) {
         let apps = self.apps.read().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +167,7 @@ impl Table {
 }
 
 impl Route {
-    fn upstreams(&self) -> &[Arc<Upstream>] {
+    pub(super) fn upstreams(&self) -> &[Arc<Upstream>] {
         match &self.live {
             Live::Up(upstreams) => upstreams,
             _ => &[],

@@ -9,6 +9,7 @@ async fn check(mut bench: Bench, request: &str, status: u16, line: &str) {
     let reply = bench.ask(request).await;
     assert_eq!(reply.status(), status, "{line}");
     assert_eq!(bench.line().await, line);
+    assert!(bench.lines.try_recv().is_err(), "one exchange, one line");
 }
 
 fn failed(code: &str, desc: &str, rest: &str) -> String {
@@ -125,6 +126,7 @@ async fn clients_that_leave_h27() {
     let line = failed("H27", "Client Request Interrupted", &NO_BYTES.replace("503", "499"));
     assert_eq!(bench.line().await, format!("sock=client {}", line.replace("at=error", "at=warning")));
     seen.recv().await.unwrap();
+    assert_eq!(bench.active(), 0);
 }
 
 #[tokio::test]
@@ -190,16 +192,19 @@ async fn requests_that_are_refused_h26() {
         "GET / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let order =
         "GET / HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n";
+    let connect = "CONNECT shop.localhost:80 HTTP/1.1\r\nHost: shop.localhost\r\n\r\n";
     let gzip = "GET / HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
     for (request, status, cause) in [
         (long.as_str(), 431, "request head over 8192 bytes"),
         (both, 400, "both Content-Length and Transfer-Encoding"),
         (order, 400, "both Content-Length and Transfer-Encoding"),
         (gzip, 400, "transfer coding other than chunked"),
+        (connect, 400, "CONNECT is for proxies"),
     ] {
         let bench = Bench::with(hasty(), &[hello().await]).await;
         let line =
             failed("H26", &format!("Request Error\" cause=\"{cause}"), &NO_DYNO.replace("503", &status.to_string()));
+        let line = if request == connect { line.replace("=GET", "=CONNECT") } else { line };
         check(bench, request, status, &line).await;
     }
 }
@@ -247,4 +252,34 @@ async fn pages_carry_the_request_id_and_no_body_to_head() {
     wire.send(&format!("HEAD / HTTP/1.1\r\nConnection: close\r\n{fields}")).await;
     assert!(wire.head().await.starts_with("HTTP/1.1 503"));
     assert_eq!(wire.rest().await, "");
+}
+
+#[tokio::test]
+async fn requests_that_are_no_http_are_refused_without_an_app() {
+    let huge = format!("GET / HTTP/1.1\r\nHost: shop\r\nCookie: {}", "x".repeat(80 << 10));
+    let many = format!("GET / HTTP/1.1\r\nHost: shop\r\n{}\r\n", "A: b\r\n".repeat(101));
+    let mut bench = Bench::with(hasty(), &[hello().await]).await;
+    for (request, status) in [
+        (huge.as_str(), 431),
+        (many.as_str(), 431),
+        ("GET / HTTP/1.1\r\nHost : shop\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: shop\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        ("GET / HTTP/1.1\r\nHost: shop\r\nContent-Length: -1\r\n\r\n", 400),
+        ("GET / HTTP/1.0\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: shop\r\n A: folded\r\n\r\n", 400),
+        ("\u{16}\u{3}\u{1} a TLS hello\r\n\r\n", 400),
+    ] {
+        assert_eq!(bench.ask(request).await.status(), status, "{:?}", &request[..40.min(request.len())]);
+    }
+    assert!(bench.lines.try_recv().is_err());
+    assert_eq!(bench.ask(GET).await.status(), 200, "the router still serves");
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_not_waited_for() {
+    let bench = Bench::with(Settings { head: Duration::from_millis(100), ..hasty() }, &[hello().await]).await;
+    let mut wire = bench.connect().await;
+    wire.send("GET / HTTP/1.1\r\nHost: shop\r\n").await;
+    let rest = wire.rest().await;
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 408"), "{rest}");
 }

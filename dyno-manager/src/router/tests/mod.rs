@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinHandle,
     time::timeout,
 };
@@ -39,11 +39,16 @@ enum Place {
 }
 
 #[derive(Default)]
-struct Places(Mutex<HashMap<DynoId, Place>>);
+struct Places {
+    known: Mutex<HashMap<DynoId, Place>>,
+    /// Told of every dial.
+    dialled: Notify,
+}
 
 impl Dial for Places {
     fn dial(&self, dyno: DynoId) -> BoxFuture<'_, io::Result<TcpStream>> {
-        let place = self.0.lock().unwrap().get(&dyno).copied();
+        let place = self.known.lock().unwrap().get(&dyno).copied();
+        self.dialled.notify_one();
         Box::pin(async move {
             match place {
                 Some(Place::At(address)) => TcpStream::connect(address).await,
@@ -94,7 +99,7 @@ impl Bench {
         let backend =
             |n: usize| Backend { dyno: Uuid::from_u128(n as u128), name: format!("web.{n}").parse().unwrap() };
         for (i, place) in dynos.iter().enumerate() {
-            self.places.0.lock().unwrap().insert(Uuid::from_u128(i as u128 + 1), *place);
+            self.places.known.lock().unwrap().insert(Uuid::from_u128(i as u128 + 1), *place);
         }
         self.set(Target::Up((1..=dynos.len()).map(backend).collect()));
     }
@@ -108,6 +113,11 @@ impl Bench {
         let mut wire = self.connect().await;
         wire.send(request).await;
         wire.reply().await
+    }
+
+    /// Exchanges that the dynos are counted to have.
+    fn active(&self) -> usize {
+        self.table.route("shop").unwrap().upstreams().iter().map(|u| u.active()).sum()
     }
 
     /// The next log line, with its variable parts replaced.

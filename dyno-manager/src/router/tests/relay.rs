@@ -81,10 +81,33 @@ async fn connections_are_kept_on_both_sides() {
         assert_eq!(wire.reply().await.body, "hello, 0");
         bench.line().await;
     }
-    bench.set(Target::Maintenance);
-    bench.up(&[hello().await]);
-    wire.send(GET).await;
-    assert_eq!(wire.reply().await.body, "hello, 0", "a new dyno, so its own first connection");
+    let post = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n";
+    wire.send(post).await;
+    assert_eq!(wire.reply().await.body, "hello, 0", "it has just been used, so it is good for a POST");
+}
+
+#[tokio::test]
+async fn connections_to_a_dyno_close_when_it_leaves_or_they_are_idle() {
+    for keep in [Settings::default().keep, Duration::from_millis(50)] {
+        let (ended, mut end) = mpsc::unbounded_channel();
+        let place = dyno(move |mut wire, _| {
+            let ended = ended.clone();
+            async move {
+                wire.head().await;
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                wire.rest().await;
+                ended.send(()).unwrap();
+            }
+        })
+        .await;
+        let bench = Bench::with(Settings { keep, ..Settings::default() }, &[place]).await;
+        assert_eq!(bench.ask(GET).await.status(), 200);
+        if keep == Settings::default().keep {
+            assert!(end.try_recv().is_err());
+            bench.set(Target::Maintenance);
+        }
+        timeout(Duration::from_secs(5), end.recv()).await.expect("the connection is still open").unwrap();
+    }
 }
 
 #[tokio::test]
@@ -201,6 +224,24 @@ async fn a_dyno_that_refuses_is_passed_over() {
 }
 
 #[tokio::test]
+async fn dynos_replaced_under_a_request_do_not_fail_it() {
+    let (dialled, place) = (Settings { connect: Duration::from_millis(150), ..Settings::default() }, hello().await);
+    for target in [Some(Target::Booting), None] {
+        let mut bench = Bench::with(dialled.clone(), &[Place::Nowhere]).await;
+        let mut wire = bench.connect().await;
+        wire.send(GET).await;
+        let replace = async {
+            bench.places.dialled.notified().await;
+            target.into_iter().for_each(|target| bench.set(target));
+            bench.up(&[Place::Nowhere, place]);
+        };
+        let (reply, ()) = tokio::join!(wire.reply(), replace);
+        assert_eq!(reply.status(), 200);
+        assert!(bench.line().await.contains("dyno=web.2"));
+    }
+}
+
+#[tokio::test]
 async fn open_exchanges_finish_after_shutdown_is_asked_for() {
     let (go, gate) = tokio::sync::watch::channel(false);
     let place = dyno(move |mut wire, _| {
@@ -223,4 +264,59 @@ async fn open_exchanges_finish_after_shutdown_is_asked_for() {
     assert_eq!(wire.rest().await, "cde");
     timeout(PATIENCE, bench.serving).await.expect("still serving").unwrap();
     assert!(TcpStream::connect(bench.address).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_hold_up_a_shutdown() {
+    let bench = Bench::with(Settings::default(), &[hello().await]).await;
+    let mut silent = bench.connect().await;
+    let mut kept = bench.connect().await;
+    kept.send(GET).await;
+    assert_eq!(kept.reply().await.status(), 200); // so the earlier connection has been accepted too
+    bench.shutdown.cancel();
+    timeout(Duration::from_secs(5), bench.serving).await.expect("still serving").unwrap();
+    assert_eq!((silent.rest().await, kept.rest().await), (String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn an_early_answer_to_an_upload_reaches_the_client() {
+    let no = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+    let mut bench = Bench::with(Settings::default(), &[answers(no, Then::Hang).await]).await;
+    let mut wire = bench.connect().await;
+    wire.send("POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 100000000\r\n\r\nabc").await;
+    let reply = wire.reply().await;
+    assert_eq!((reply.status(), reply.body.as_str()), (413, "no"));
+    assert!(bench.line().await.contains("status=413 bytes=2"));
+}
+
+#[tokio::test]
+async fn targets_are_passed_on_as_they_are() {
+    let bench = Bench::with(Settings::default(), &[mirror().await]).await;
+    for target in ["*", "/%2e%2e/%00?q=%20&r", "/a//b/../c;d=e?", "/?a=http://b/"] {
+        let method = if target == "*" { "OPTIONS" } else { "DELETE" };
+        let reply = bench.ask(&format!("{method} {target} HTTP/1.1\r\nHost: shop\r\n\r\n")).await;
+        assert_eq!(reply.body.lines().next(), Some(format!("{method} {target} HTTP/1.1").as_str()));
+    }
+}
+
+#[tokio::test]
+async fn many_exchanges_at_once_are_each_answered_and_logged_once() {
+    const ALL: usize = 120;
+    let mut bench = Bench::with(Settings::default(), &[hello().await, hello().await, hello().await]).await;
+    let mut wires = Vec::new();
+    for _ in 0..ALL {
+        let mut wire = bench.connect().await;
+        wire.send(GET).await;
+        wires.push(wire);
+    }
+    for wire in &mut wires {
+        assert_eq!(wire.reply().await.status(), 200);
+    }
+    let mut dynos = std::collections::BTreeSet::new();
+    for _ in 0..ALL {
+        dynos.insert(bench.line().await.split(' ').find(|word| word.starts_with("dyno=")).unwrap().to_owned());
+    }
+    assert_eq!(dynos.into_iter().collect::<Vec<_>>(), ["dyno=web.1", "dyno=web.2", "dyno=web.3"]);
+    assert!(bench.lines.try_recv().is_err());
+    assert_eq!(bench.active(), 0);
 }
