@@ -16,7 +16,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, mpsc},
     task::JoinHandle,
     time::timeout,
@@ -269,10 +269,13 @@ async fn hello() -> Place {
     .await
 }
 
-/// An address at which nothing listens.
-async fn closed_port() -> Place {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    Place::At(listener.local_addr().unwrap())
+/// An address at which nothing listens. Its socket stays bound, so that no other test is given the port.
+fn closed_port() -> Place {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    Place::At(address)
 }
 
 /// Limits that a test can wait for.

@@ -216,7 +216,7 @@ async fn requests_wait_for_a_boot() {
 #[tokio::test]
 async fn a_dyno_that_refuses_is_passed_over() {
     let settings = Settings { connect: Duration::from_millis(150), ..Settings::default() };
-    let mut bench = Bench::with(settings, &[closed_port().await, Place::Nowhere, hello().await]).await;
+    let mut bench = Bench::with(settings, &[closed_port(), Place::Nowhere, hello().await]).await;
     for _ in 0..10 {
         assert_eq!(bench.ask(GET).await.status(), 200);
         assert!(bench.line().await.contains("dyno=web.3"));
