@@ -11,6 +11,7 @@
 //! name of its hash; then the caller's [`Finish`] makes the release.
 
 mod builder;
+pub mod egress;
 mod output;
 mod settings;
 pub mod source;
