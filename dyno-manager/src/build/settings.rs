@@ -1,0 +1,72 @@
+//! What an operator decides about builds.
+
+use std::{path::PathBuf, time::Duration};
+
+use dyno_runtime::Layer;
+
+/// A squashfs image that the platform made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// Lowercase hex sha256 of its bytes.
+    pub sha256: String,
+}
+
+impl From<&Image> for Layer {
+    fn from(image: &Image) -> Self {
+        Self::Image { path: image.path.clone(), sha256: image.sha256.clone() }
+    }
+}
+
+/// What every build of this host shares.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The state directory; `builds`, `slugs` and `cache` in it are ours and are made if missing.
+    pub state: PathBuf,
+    /// The image that apps run on.
+    pub stack: Image,
+    /// What `STACK` says in a build.
+    pub stack_name: String,
+    /// The image with `/buildpacks`.
+    pub buildpacks: Image,
+    /// Hosts of [`crate::model::Egress::Registries`]: `host`, `.suffix` (any host below it), either
+    /// with `:port` for a port other than 80 and 443.
+    pub registries: Vec<String>,
+    /// Lets hosts of `registries` resolve to private addresses (a mirror inside the house).
+    pub allow_private: bool,
+    /// The host's own certificate bundle, mounted over the stack's: builds trust what the host trusts.
+    pub ca_bundle: Option<PathBuf>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds of one build, and how many run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall-clock time of the build dyno.
+    pub build_time: Duration,
+    /// Wall-clock time of the pack dyno.
+    pub pack_time: Duration,
+    /// Bytes of output kept.
+    pub output_bytes: u64,
+    /// Bytes of a slug.
+    pub slug_bytes: u64,
+    /// Bytes of a build cache.
+    pub cache_bytes: u64,
+    /// Builds of the whole host at once; the others wait.
+    pub at_once: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            build_time: Duration::from_secs(15 * 60),
+            pack_time: Duration::from_secs(5 * 60),
+            output_bytes: 300 << 20,
+            slug_bytes: 1 << 30,
+            cache_bytes: 2 << 30,
+            at_once: 2,
+        }
+    }
+}
