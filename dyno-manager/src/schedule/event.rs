@@ -1,6 +1,5 @@
 //! What the scheduler is told and what it answers.
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -167,6 +166,3 @@ pub enum Action {
         dyno_id: DynoId,
     },
 }
-
-/// A deadline and a dyno, in the order in which deadlines fall due.
-pub(super) type Due = (Timestamp, DynoId);

@@ -11,6 +11,8 @@ pub struct Timing {
     pub boot: Duration,
     /// From SIGTERM to SIGKILL (R12). Heroku: 30 s.
     pub stop: Duration,
+    /// From one SIGKILL to the next while the exit is still missing: a signal may be lost with the process that was to send it.
+    pub kill_again: Duration,
     /// From the first crash to the next try; doubled with every further crash.
     pub retry_first: Duration,
     /// The longest wait between a crash and the next try.
@@ -26,6 +28,7 @@ impl Default for Timing {
         Self {
             boot: Duration::from_secs(60),
             stop: Duration::from_secs(30),
+            kill_again: Duration::from_secs(10),
             retry_first: Duration::from_secs(1),
             retry_max: Duration::from_secs(300),
             steady: Duration::from_secs(60),

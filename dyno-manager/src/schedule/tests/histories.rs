@@ -1,0 +1,376 @@
+//! Any history: random requests, exits, faults and restarts of the daemon, with the promises checked after every step.
+
+use std::collections::BTreeSet;
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+const KINDS: [&str; 3] = ["web", "worker", "clock"];
+
+/// One thing that happens; the numbers pick from what exists at that moment.
+#[derive(Debug, Clone)]
+enum Happening {
+    Create(usize),
+    Destroy(usize),
+    Release { app: usize, quantities: [u32; 3], in_slug: [bool; 3] },
+    Scale { app: usize, quantities: [u32; 3], large: bool },
+    Run(usize),
+    Restart { app: usize, which: Which },
+    Stop { app: usize, which: Which },
+    Started(usize),
+    Bound(usize),
+    StartFailed(usize),
+    Exited(usize, ExitCause),
+    /// Something is told of a launch that may be long gone.
+    Echo(usize),
+    Wait(u64),
+    /// The daemon dies and comes back; `dies` picks a dyno that ends while it loads.
+    NewDaemon { dies: usize },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening as H;
+    let app = 0..2usize;
+    let pick = 0..64usize;
+    let quantities = [0..4u32, 0..3u32, 0..2u32];
+    let cause = prop::sample::select(vec![ExitCause::Exited, ExitCause::Memory, ExitCause::Lost, ExitCause::Stopped]);
+    prop_oneof![
+        1 => app.clone().prop_map(H::Create),
+        1 => app.clone().prop_map(H::Destroy),
+        4 => (app.clone(), quantities.clone(), any::<[bool; 3]>()).prop_map(|(app, quantities, in_slug)| H::Release { app, quantities, in_slug }),
+        4 => (app.clone(), quantities, any::<bool>()).prop_map(|(app, quantities, large)| H::Scale { app, quantities, large }),
+        2 => app.clone().prop_map(H::Run),
+        2 => (app.clone(), any_which()).prop_map(|(app, which)| H::Restart { app, which }),
+        2 => (app, any_which()).prop_map(|(app, which)| H::Stop { app, which }),
+        8 => pick.clone().prop_map(H::Started),
+        6 => pick.clone().prop_map(H::Bound),
+        1 => pick.clone().prop_map(H::StartFailed),
+        8 => (pick.clone(), cause).prop_map(|(pick, cause)| H::Exited(pick, cause)),
+        1 => pick.clone().prop_map(H::Echo),
+        6 => prop::sample::select(vec![0, 100, 999, 1000, 5_000, 30_000, 61_000, 400_000]).prop_map(H::Wait),
+        1 => pick.prop_map(|dies| H::NewDaemon { dies }),
+    ]
+}
+
+fn any_which() -> impl Strategy<Value = Which> {
+    prop::sample::select(vec!["all", "web", "worker.1", "web.2", "run", "run.1"]).prop_map(which)
+}
+
+fn app_id(index: usize) -> Uuid {
+    Uuid::from_u128(0xa0 + index as u128)
+}
+
+/// A process on the host, as far as a scheduler can know it.
+#[derive(Debug, Clone)]
+struct Process {
+    dyno: Dyno,
+    launched: Timestamp,
+    running: bool,
+    bound: bool,
+    /// When SIGTERM came.
+    term: Option<Timestamp>,
+    killed: bool,
+    adopted: bool,
+}
+
+/// The world around the scheduler: carries out its actions and holds it to its promises.
+#[derive(Debug)]
+struct Host {
+    state: State,
+    now: Timestamp,
+    daemons: u128,
+    version: u32,
+    runs: u32,
+    /// What the store would hold.
+    desired: BTreeMap<Uuid, (Option<CurrentRelease>, Formation)>,
+    processes: BTreeMap<DynoId, Process>,
+    launched: Vec<DynoId>,
+    forgotten: BTreeSet<DynoId>,
+    loading: bool,
+    record: Vec<Action>,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self {
+            state: State::new(Uuid::from_u128(1)),
+            now: Timestamp::UNIX_EPOCH,
+            daemons: 1,
+            version: 0,
+            runs: 0,
+            desired: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            launched: Vec::new(),
+            forgotten: BTreeSet::new(),
+            loading: false,
+            record: Vec::new(),
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Create(index) => {
+                self.desired.entry(app_id(index)).or_default();
+                self.tell(Event::AppCreated { app: app(app_id(index)) });
+            }
+            Happening::Destroy(index) => {
+                self.desired.remove(&app_id(index));
+                self.tell(Event::AppDestroyed { app_id: app_id(index) });
+            }
+            Happening::Release { app, quantities, in_slug } => self.release(app_id(app), quantities, in_slug),
+            Happening::Scale { app, quantities, large } => {
+                let formation = wish(quantities, large);
+                if let Some((_, wanted)) = self.desired.get_mut(&app_id(app)) {
+                    wanted.clone_from(&formation);
+                }
+                self.tell(Event::FormationChanged { app_id: app_id(app), formation });
+            }
+            Happening::Run(index) => {
+                self.runs += 1;
+                let name = format!("run.{}", self.runs);
+                let dyno = one_off(app_id(index), Uuid::from_u128(0x1000 + u128::from(self.runs)), &name, DynoKind::OneOff);
+                self.tell(Event::Run { dyno });
+            }
+            Happening::Restart { app, which } => self.tell(Event::Restart { app_id: app_id(app), which }),
+            Happening::Stop { app, which } => self.tell(Event::Stop { app_id: app_id(app), which }),
+            Happening::Started(pick) => self.with(pick, Self::started),
+            Happening::Bound(pick) => self.with(pick, Self::bound),
+            Happening::StartFailed(pick) => self.with(pick, |host, dyno_id| {
+                if !host.processes[&dyno_id].running {
+                    host.processes.remove(&dyno_id);
+                    host.tell(Event::StartFailed { dyno_id, reason: "no disk".into(), code: None });
+                }
+            }),
+            Happening::Exited(pick, cause) => self.with(pick, |host, id| host.exited(id, cause)),
+            Happening::Echo(pick) => self.echo(pick),
+            Happening::Wait(milliseconds) => self.wait(self.now + Duration::from_millis(milliseconds)),
+            Happening::NewDaemon { dies } => self.new_daemon(dies),
+        }
+    }
+
+    fn release(&mut self, app_id: Uuid, quantities: [u32; 3], in_slug: [bool; 3]) {
+        self.version += 1;
+        let kinds: Vec<_> = KINDS.into_iter().zip(in_slug).filter(|(_, is)| *is).map(|(kind, _)| kind).collect();
+        let (release, formation) = (release(self.version, &kinds), wish(quantities, false));
+        if let Some(desired) = self.desired.get_mut(&app_id) {
+            *desired = (Some(release.clone()), formation.clone());
+        }
+        self.tell(Event::Released { app_id, release, formation });
+        for dyno in self.state.dynos(app_id).into_iter().filter(|d| in_service(d)) {
+            assert_eq!(dyno.release, self.version, "{} outlived a release", dyno.name);
+        }
+    }
+
+    /// Something about the `pick`th process, if there is any.
+    fn with(&mut self, pick: usize, what: impl FnOnce(&mut Self, DynoId)) {
+        let ids: Vec<_> = self.processes.keys().copied().collect();
+        if !ids.is_empty() {
+            what(self, ids[pick % ids.len()]);
+        }
+    }
+
+    fn started(&mut self, dyno_id: DynoId) {
+        if let Some(process) = self.processes.get_mut(&dyno_id).filter(|p| !p.running) {
+            process.running = true;
+            self.tell(Event::Started { dyno_id });
+        }
+    }
+
+    fn bound(&mut self, dyno_id: DynoId) {
+        if let Some(process) = self.processes.get_mut(&dyno_id).filter(|p| p.running && p.dyno.binds_port()) {
+            process.bound = true;
+            self.tell(Event::Bound { dyno_id });
+        }
+    }
+
+    fn exited(&mut self, dyno_id: DynoId, cause: ExitCause) {
+        if self.processes[&dyno_id].running {
+            self.processes.remove(&dyno_id);
+            self.tell(Event::Exited { dyno_id, exit: exit(1, cause) });
+        }
+    }
+
+    fn echo(&mut self, pick: usize) {
+        let gone: Vec<_> = self.launched.iter().copied().filter(|id| !self.processes.contains_key(id)).collect();
+        let dyno_id = if gone.is_empty() { Uuid::nil() } else { gone[pick % gone.len()] };
+        let before = self.record.len();
+        self.tell(Event::Started { dyno_id });
+        self.tell(Event::Bound { dyno_id });
+        self.tell(Event::StartFailed { dyno_id, reason: String::new(), code: Some("R17") });
+        self.tell(Event::Exited { dyno_id, exit: exit(0, ExitCause::Exited) });
+        assert_eq!(self.record.len(), before, "news of a dyno that is gone moved something");
+    }
+
+    fn wait(&mut self, until: Timestamp) {
+        self.now = until;
+        self.tell(Event::Tick);
+        assert!(self.state.next_deadline().is_none_or(|at| at > self.now), "a tick left its own work undone");
+    }
+
+    fn new_daemon(&mut self, dies: usize) {
+        self.daemons += 1;
+        self.state = State::new(Uuid::from_u128(self.daemons));
+        self.loading = true;
+        for (id, (release, formation)) in self.desired.clone() {
+            self.tell(Event::Loaded { app: app(id), release, formation });
+        }
+        // What the former daemon had only asked for never came to be.
+        self.processes.retain(|_, p| p.running);
+        for process in self.processes.values_mut() {
+            (process.adopted, process.term, process.killed) = (true, None, false);
+        }
+        for process in self.processes.clone().into_values() {
+            let up = process.bound || !process.dyno.binds_port();
+            let state = if up { DynoState::Up } else { DynoState::Starting };
+            self.tell(Event::Adopted { dyno: Dyno { state, ..process.dyno } });
+        }
+        self.with(dies, |host, id| host.exited(id, ExitCause::Lost));
+        self.loading = false;
+        self.tell(Event::Settled);
+    }
+
+    /// One step, its actions carried out, all promises checked.
+    fn tell(&mut self, event: Event) {
+        let actions = step(&mut self.state, event, self.now);
+        for action in &actions {
+            self.carry_out(action);
+        }
+        self.record.extend(actions);
+        self.check_promises();
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        match action {
+            Action::Start(dyno) => {
+                assert!(!self.loading || dyno.kind == DynoKind::OneOff, "{} started before all was adopted", dyno.name);
+                assert!(!self.launched.contains(&dyno.id), "an id was used twice");
+                self.launched.push(dyno.id);
+                let process = Process {
+                    dyno: (**dyno).clone(),
+                    launched: self.now,
+                    running: false,
+                    bound: false,
+                    term: None,
+                    killed: false,
+                    adopted: false,
+                };
+                self.processes.insert(dyno.id, process);
+            }
+            Action::Signal { dyno_id, signal } => {
+                let now = self.now;
+                let process = self.processes.get_mut(dyno_id).expect("a signal goes to what lives");
+                if *signal == SIGTERM {
+                    process.term.get_or_insert(now);
+                } else {
+                    let had_its_time = process.term.is_some_and(|at| at + Duration::from_secs(30) <= now);
+                    let late = process.dyno.binds_port() && process.launched + Duration::from_secs(60) <= now;
+                    assert!(had_its_time || late, "{} was killed early: {process:?}", process.dyno.name);
+                    process.killed = true;
+                }
+            }
+            Action::Log { app_id, text, .. } => {
+                assert!(self.desired.contains_key(app_id), "a line for the log of an app that is gone");
+                assert!(!text.contains('\n'));
+            }
+            Action::Forget { dyno_id } => {
+                assert!(!self.processes.contains_key(dyno_id), "a living dyno was forgotten");
+                assert!(self.forgotten.insert(*dyno_id), "forgotten twice");
+            }
+        }
+    }
+
+    fn check_promises(&self) {
+        if !self.loading {
+            for id in self.processes.keys() {
+                assert!(self.state.dyno(*id).is_some(), "a process that the table does not know");
+            }
+        }
+        for (app_id, desired) in &self.desired {
+            let dynos = self.state.dynos(*app_id);
+            let mut serving: Vec<_> = dynos.iter().filter(|d| in_service(d)).map(|d| d.name.to_string()).collect();
+            serving.sort();
+            let wanted = wanted_names(desired);
+            if self.loading {
+                assert!(serving.windows(2).all(|w| w[0] != w[1]) && serving.iter().all(|n| wanted.contains(n)), "{serving:?} {wanted:?}");
+            } else {
+                // Never more than wanted, never two of a name; and what is missing is at least on its way.
+                assert_eq!(serving, wanted);
+            }
+            for dyno in dynos {
+                assert_eq!(dyno.is_alive(), self.processes.contains_key(&dyno.id), "{dyno:?}");
+                assert_eq!(dyno.retry_at.is_some(), dyno.state == DynoState::Crashed && dyno.kind == DynoKind::Formation, "{dyno:?}");
+                assert_eq!(self.state.dyno(dyno.id), Some(dyno));
+            }
+        }
+    }
+
+    /// Everything that can happen of itself does, until nothing more does.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            for id in self.processes.keys().copied().collect::<Vec<_>>() {
+                self.started(id);
+                self.bound(id);
+                if self.processes.get(&id).is_some_and(|p| p.term.is_some() || p.killed) {
+                    self.exited(id, ExitCause::Stopped);
+                }
+            }
+            match self.state.next_deadline() {
+                Some(at) => self.wait(at.max(self.now)),
+                None => return,
+            }
+        }
+        panic!("this never comes to rest: {:?}", self.state);
+    }
+}
+
+fn in_service(dyno: &Dyno) -> bool {
+    dyno.kind == DynoKind::Formation && dyno.is_current()
+}
+
+fn wish(quantities: [u32; 3], large: bool) -> Formation {
+    let size = if large { "standard-2x" } else { "standard-1x" };
+    let words: Vec<_> = KINDS.iter().zip(quantities).map(|(kind, quantity)| format!("{kind}={quantity}:{size}")).collect();
+    formation(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn wanted_names((release, formation): &(Option<CurrentRelease>, Formation)) -> Vec<String> {
+    let types = release.as_ref().and_then(|r| r.slug.as_ref()).map(|s| s.process_types.clone()).unwrap_or_default();
+    let wanted = formation.iter().filter(|(kind, _)| types.contains_key(kind));
+    let mut names: Vec<_> = wanted.flat_map(|(kind, entry)| (1..=entry.quantity).map(move |n| format!("{kind}.{n}"))).collect();
+    names.sort();
+    names
+}
+
+fn play(history: &[Happening]) -> Host {
+    let mut host = Host::new();
+    host.happen(Happening::Create(0));
+    for what in history {
+        host.happen(what.clone());
+    }
+    host
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happened, once all is quiet the formation runs, all of it and nothing else (one-offs apart).
+    #[test]
+    fn every_history_settles_on_what_is_wanted(history in vec(happening(), 0..80)) {
+        let mut host = play(&history);
+        host.settle();
+        for (app_id, desired) in &host.desired {
+            let dynos = host.state.dynos(*app_id);
+            prop_assert!(dynos.iter().all(|d| d.state == DynoState::Up), "{dynos:?}");
+            let running: Vec<_> = dynos.iter().filter(|d| d.kind == DynoKind::Formation).map(|d| d.name.to_string()).collect();
+            prop_assert_eq!(running, wanted_names(desired));
+        }
+        prop_assert!(host.processes.values().all(|p| host.desired.contains_key(&p.dyno.app_id)));
+    }
+
+    /// The same history has the same outcome, to the letter.
+    #[test]
+    fn a_history_can_be_replayed(history in vec(happening(), 0..60)) {
+        prop_assert_eq!(play(&history).record, play(&history).record);
+    }
+}
