@@ -6,7 +6,12 @@
 mod hub;
 mod line;
 mod reader;
+mod record;
+mod ring;
+mod tail;
 
-pub use hub::{Filter, LogHub, Tail};
-pub use line::{Line, MAX_LINE, Source};
+pub use hub::LogHub;
+pub use line::{Filter, Line, MAX_LINE, Source};
 pub use reader::follow;
+pub use ring::{MAX_BYTES, MAX_LINES};
+pub use tail::Tail;

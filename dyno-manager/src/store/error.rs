@@ -55,17 +55,9 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The database engine failed (disk full, damaged file).
+    /// The database engine failed (disk full) or a row does not read back as what was written.
     #[error("platform.db: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A row does not read back as what was written.
-    #[error("platform.db holds an unreadable {what}: {why}")]
-    Damaged {
-        /// Which column or row.
-        what: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
     /// The writer thread is gone, or this call made it panic.
     #[error("the store's writer did not answer; the daemon's log says why")]
     Gone,
