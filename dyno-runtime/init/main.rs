@@ -1,0 +1,336 @@
+//! dyno-init: pid 1 of every dyno.
+//!
+//! It starts the app, reaps whatever is orphaned, passes signals on to all processes, carries the
+//! app's output to the log FIFO without ever blocking (what does not fit is counted and dropped),
+//! and leaves an exit record. It is entered with every wall already up: no privileges, its seccomp
+//! filter and identity are the app's own. A static binary without libc, so that an idle dyno costs
+//! a handful of pages.
+//!
+//! ```text
+//! dyno-init MODE PROGRAM ARG0 ARG…     MODE = l (log), p (pass the streams on), t (terminal)
+//! fds: 0-2 streams, 3 log FIFO, 4 exit record, 5 answers "exec done" by its end of file
+//!
+//!   start ─▶ exec ok ─▶ relay ─▶ main exited ─▶ kill the rest, drain ─▶ record ─▶ exit
+//!      └───▶ exec failed: errno to fd 5, record with 126 or 127 ─▶ exit
+//! ```
+
+#![no_std]
+#![no_main]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod sys;
+
+use core::ptr::addr_of_mut;
+
+const LOG: i32 = 3;
+const RECORD: i32 = 4;
+const READY: i32 = 5;
+const PAYLOAD: usize = 4072;
+const HEADER: usize = 24;
+const EAGAIN: isize = -11;
+const SIGKILL: usize = 9;
+const SIGCHLD: u32 = 17;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    sys::exit(125)
+}
+
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {main}", "ud2", main = sym main);
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(".globl _start", "_start:", "mov x29, 0", "mov x0, sp", "bl {main}", "brk 1", main = sym main);
+
+/// What the vforked child needs, and its answer.
+struct Start {
+    mode: u8,
+    program: *const u8,
+    argv: *const *const u8,
+    envp: *const *const u8,
+    out: i32,
+    err: i32,
+    failed: i32,
+}
+
+#[repr(align(16))]
+struct Stack([u8; 16384]);
+static mut STACK: Stack = Stack([0; 16384]);
+
+unsafe extern "C" fn main(sp: *const usize) -> ! {
+    // SAFETY: the kernel puts argc, argv (NULL-ended) and envp (NULL-ended) at the initial stack pointer;
+    // the runtime always passes at least MODE, PROGRAM and ARG0.
+    let (mode, program, argv, envp) = unsafe {
+        let argc = sp.read();
+        let argv = sp.add(1).cast::<*const u8>();
+        if argc < 4 {
+            sys::exit(125);
+        }
+        (argv.add(1).read().read(), argv.add(2).read(), argv.add(3), argv.add(argc + 1))
+    };
+    for fd in [LOG, RECORD, READY] {
+        sys::set_cloexec(fd);
+    }
+    // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
+    unsafe { sys::call3(sys::PRCTL, 4, 0, 0) };
+    let signals = block_and_watch_signals();
+    let (out, err) = if mode == b'l' { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
+    let began = sys::now_us(1);
+    let mut start = Start { mode, program, argv, envp, out: out[1], err: err[1], failed: 0 };
+    // SAFETY: STACK is used by this one child at a time; `child` does not return, and `start` outlives it
+    // because we sleep until it has called execve or has exited.
+    let pid = unsafe { sys::vfork_on(addr_of_mut!(STACK).cast::<u8>().add(16384), child, addr_of_mut!(start) as usize) };
+    if pid < 0 || start.failed != 0 {
+        let errno = if pid < 0 { -pid as i32 } else { start.failed };
+        sys::write(READY, &errno.to_le_bytes());
+        let status = if errno == 2 { 127 } else { 126 };
+        record(status << 8, began);
+        sys::exit(status);
+    }
+    for fd in [READY, 0, 1, 2, out[1], err[1]] {
+        sys::close(fd);
+    }
+    let mut relay = Relay { pipes: [out[0], err[0]], dropped: 0, open: mode == b'l' };
+    let status = run(signals, pid as i32, &mut relay);
+    // SAFETY: kill(-1) reaches every process of this pid namespace but ourselves.
+    unsafe { sys::call3(sys::KILL, usize::MAX, SIGKILL, 0) };
+    while reap(true).is_some() {}
+    relay.drain();
+    record(status, began);
+    sys::exit(if status & 0x7f == 0 { (status >> 8) & 0xff } else { 128 + (status & 0x7f) })
+}
+
+/// Waits for signals and output until the main process has ended; its wait status.
+fn run(signals: i32, main: i32, relay: &mut Relay) -> i32 {
+    loop {
+        let mut fds = [[signals, 1], [relay.pipes[0], 1], [relay.pipes[1], 1]];
+        // SAFETY: `fds` has the layout of three struct pollfd: fd, then events and revents as two halves.
+        unsafe { sys::call(sys::PPOLL, [fds.as_mut_ptr() as usize, 3, 0, 0, 0, 0]) };
+        for (i, fd) in fds.iter().enumerate().skip(1) {
+            if fd[1] >> 16 != 0 {
+                relay.pump(i - 1);
+            }
+        }
+        if fds[0][1] >> 16 == 0 {
+            continue;
+        }
+        let mut info = [0u8; 128];
+        if sys::read(signals, &mut info) != 128 {
+            continue;
+        }
+        let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+        let (signal, sender) = (word(0), word(12)); // ssi_signo, ssi_pid
+        if signal == SIGCHLD {
+            while let Some((pid, status)) = reap(false) {
+                if pid == main {
+                    return status;
+                }
+            }
+        } else if sender == 0 {
+            // From outside this pid namespace: the platform. The app's own signals to pid 1 are not obeyed.
+            // SAFETY: takes no pointers.
+            unsafe { sys::call3(sys::KILL, usize::MAX, signal as usize, 0) };
+        }
+    }
+}
+
+/// One ended child and its wait status. With `block`, waits for one while there are children.
+fn reap(block: bool) -> Option<(i32, i32)> {
+    let mut status = 0i32;
+    let options = usize::from(!block); // WNOHANG
+    loop {
+        // SAFETY: `status` is valid for writing; no rusage is asked for.
+        let pid = unsafe { sys::call(sys::WAIT4, [usize::MAX, addr_of_mut!(status) as usize, options, 0, 0, 0]) };
+        match pid {
+            -4 => {} // EINTR
+            1.. => return Some((pid as i32, status)),
+            _ => return None,
+        }
+    }
+}
+
+fn block_and_watch_signals() -> i32 {
+    // SIGPIPE and faults stay ours to die of; everything else arrives through the signalfd.
+    let mask: u64 = !(1 << (8 - 1) | 1 << (11 - 1) | 1 << (7 - 1) | 1 << (4 - 1));
+    // SAFETY: `mask` is a 64-bit kernel sigset; SIG_SETMASK is 2; flags are SFD_NONBLOCK | SFD_CLOEXEC.
+    unsafe {
+        sys::call(sys::RT_SIGPROCMASK, [2, &raw const mask as usize, 0, 8, 0, 0]);
+        sys::call(sys::SIGNALFD4, [usize::MAX, &raw const mask as usize, 8, 0o2004000, 0, 0]) as i32
+    }
+}
+
+fn pipe() -> [i32; 2] {
+    let mut fds = [-1i32; 2];
+    // SAFETY: `fds` is valid for writing; O_CLOEXEC.
+    if unsafe { sys::call3(sys::PIPE2, fds.as_mut_ptr() as usize, 0o2000000, 0) } < 0 {
+        sys::exit(125);
+    }
+    // SAFETY: F_SETFL (4) takes a number; only our end must not block.
+    unsafe { sys::call3(sys::FCNTL, fds[0] as usize, 4, 0o4000) };
+    fds
+}
+
+unsafe extern "C" fn child(arg: usize) -> ! {
+    // SAFETY: `arg` is the `Start` of the parent, which sleeps until we are gone.
+    let start = unsafe { &mut *(arg as *mut Start) };
+    let none: u64 = 0;
+    // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
+    unsafe {
+        sys::call3(sys::SETSID, 0, 0, 0);
+        match start.mode {
+            b'l' => {
+                sys::call3(sys::DUP3, start.out as usize, 1, 0);
+                sys::call3(sys::DUP3, start.err as usize, 2, 0);
+            }
+            // TIOCSCTTY
+            b't' => {
+                sys::call3(sys::IOCTL, 0, 0x540e, 0);
+            }
+            _ => {}
+        }
+        sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
+        start.failed = -exec(start) as i32;
+    }
+    sys::exit(127)
+}
+
+/// execve, looking the program up in PATH when its name has no slash. Returns only on failure, with -errno.
+///
+/// # Safety
+/// The pointers of `start` are the kernel's own argument vectors.
+unsafe fn exec(start: &Start) -> isize {
+    // SAFETY: NUL-ended strings and NULL-ended vectors from the kernel; `path` is NUL-ended by `join`.
+    unsafe {
+        let name = bytes(start.program);
+        let try_exec = |path: *const u8| sys::call3(sys::EXECVE, path as usize, start.argv as usize, start.envp as usize);
+        if name.contains(&b'/') {
+            return try_exec(start.program);
+        }
+        let mut answer = -2; // ENOENT
+        let mut path = [0u8; 1024];
+        for dir in search_path(start.envp).split(|b| *b == b':') {
+            if join(&mut path, dir, name) {
+                match try_exec(path.as_ptr()) {
+                    -2 | -20 => {} // ENOENT, ENOTDIR: look on
+                    other => answer = other,
+                }
+                if answer != -2 && answer != -13 {
+                    break;
+                }
+            }
+        }
+        answer
+    }
+}
+
+fn join(path: &mut [u8], dir: &[u8], name: &[u8]) -> bool {
+    let length = dir.len() + 1 + name.len();
+    if dir.is_empty() || length >= path.len() {
+        return false;
+    }
+    path[..dir.len()].copy_from_slice(dir);
+    path[dir.len()] = b'/';
+    path[dir.len() + 1..length].copy_from_slice(name);
+    path[length] = 0;
+    true
+}
+
+/// # Safety
+/// `envp` is a NULL-ended vector of NUL-ended strings.
+unsafe fn search_path<'a>(mut envp: *const *const u8) -> &'a [u8] {
+    // SAFETY: stops at the NULL.
+    unsafe {
+        while !envp.read().is_null() {
+            if let Some(path) = bytes(envp.read()).strip_prefix(b"PATH=") {
+                return path;
+            }
+            envp = envp.add(1);
+        }
+    }
+    b"/usr/local/bin:/usr/bin:/bin"
+}
+
+/// # Safety
+/// `s` is NUL-ended.
+unsafe fn bytes<'a>(s: *const u8) -> &'a [u8] {
+    // SAFETY: NUL-ended, says the caller.
+    unsafe { core::slice::from_raw_parts(s, sys::strlen(s)) }
+}
+
+/// Carries output to the log FIFO in records of at most PIPE_BUF bytes, so that each write is all or nothing.
+struct Relay {
+    pipes: [i32; 2],
+    dropped: u32,
+    open: bool,
+}
+
+impl Relay {
+    /// Moves one chunk of stream `i`; false at its end or when nothing is there.
+    fn pump(&mut self, i: usize) -> bool {
+        let mut buffer = [0u8; HEADER + PAYLOAD];
+        match sys::read(self.pipes[i], &mut buffer[HEADER..]) {
+            n @ 1.. => {
+                let n = n as usize;
+                self.say_dropped();
+                let lines = buffer[HEADER..HEADER + n].iter().filter(|b| **b == b'\n').count() as u32;
+                header(&mut buffer, 1, i as u8 + 1, n as u16, 0);
+                if self.dropped > 0 || sys::write(LOG, &buffer[..HEADER + n]) == EAGAIN {
+                    self.dropped = self.dropped.saturating_add(lines.max(1));
+                }
+                true
+            }
+            EAGAIN | -4 => false,
+            _ => {
+                sys::close(self.pipes[i]);
+                self.pipes[i] = -1;
+                false
+            }
+        }
+    }
+
+    /// Tells how many lines were lost, as soon as there is room again.
+    fn say_dropped(&mut self) {
+        if self.dropped > 0 {
+            let mut buffer = [0u8; HEADER];
+            header(&mut buffer, 2, 1, 0, self.dropped);
+            if sys::write(LOG, &buffer) == HEADER as isize {
+                self.dropped = 0;
+            }
+        }
+    }
+
+    /// All writers are gone: moves what is left.
+    fn drain(&mut self) {
+        if self.open {
+            for i in 0..2 {
+                while self.pipes[i] >= 0 && self.pump(i) {}
+            }
+            self.say_dropped();
+        }
+    }
+}
+
+fn header(buffer: &mut [u8], kind: u8, stream: u8, length: u16, lines: u32) {
+    buffer[0..4].copy_from_slice(b"DLOG");
+    buffer[4] = kind;
+    buffer[5] = stream;
+    buffer[6..8].copy_from_slice(&length.to_le_bytes());
+    buffer[8..12].copy_from_slice(&lines.to_le_bytes());
+    buffer[12..16].copy_from_slice(&0u32.to_le_bytes());
+    buffer[16..24].copy_from_slice(&sys::now_us(0).to_le_bytes());
+}
+
+/// Leaves the exit record: magic, wait status, cpu and wall time in microseconds, peak resident kilobytes.
+fn record(status: i32, began: i64) {
+    let mut usage = [0i64; 18]; // struct rusage: utime, stime, maxrss, …
+    // SAFETY: `usage` has the size of struct rusage; RUSAGE_CHILDREN is -1.
+    unsafe { sys::call3(sys::GETRUSAGE, usize::MAX, usage.as_mut_ptr() as usize, 0) };
+    let cpu = (usage[0] + usage[2]) * 1_000_000 + usage[1] + usage[3];
+    let mut bytes = [0u8; 32];
+    bytes[0..4].copy_from_slice(b"DXIT");
+    bytes[4..8].copy_from_slice(&status.to_le_bytes());
+    bytes[8..16].copy_from_slice(&cpu.to_le_bytes());
+    bytes[16..24].copy_from_slice(&(sys::now_us(1) - began).to_le_bytes());
+    bytes[24..32].copy_from_slice(&usage[4].to_le_bytes());
+    // SAFETY: `bytes` is valid for reading; offset 0.
+    unsafe { sys::call(sys::PWRITE64, [RECORD as usize, bytes.as_ptr() as usize, 32, 0, 0, 0]) };
+}

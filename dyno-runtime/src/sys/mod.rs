@@ -1,0 +1,31 @@
+//! The one room with the key to `unsafe`: raw system calls that rustix lacks.
+//!
+//! Typed file descriptors go in, `rustix::io::Errno` comes out. Nothing here knows what a container is.
+//! Everything marked *child-safe* allocates nothing, takes no lock and touches no thread-local state,
+//! so that it can run in a vforked child that shares its parent's memory.
+
+#![allow(unsafe_code)]
+
+mod clone;
+mod loopdev;
+mod mount;
+mod process;
+
+pub use clone::{Flags, SharedChild, clone_paused, vfork};
+pub use loopdev::attach_loop;
+pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, RDONLY, mount_setattr};
+pub use process::{
+    Filter, capabilities_are_empty, close_from, drop_all_capabilities, exec_fd, exit_now, has_seccomp_filter, install_filter,
+    interface_up, join_new_session_keyring, make_dumpable, set_ids,
+};
+
+use rustix::io::Errno;
+
+/// The result of `syscall(2)`: -1 means errno.
+fn check(r: libc::c_long) -> Result<libc::c_long, Errno> {
+    if r == -1 {
+        // SAFETY: errno of this thread was set by the call that has just failed.
+        return Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }));
+    }
+    Ok(r)
+}

@@ -1,0 +1,4 @@
+# Lines appear in the log when they are written, not when a buffer is full.
+$stdout.sync = true
+require_relative "app"
+run App
