@@ -13,6 +13,7 @@
 mod builder;
 mod output;
 mod settings;
+pub mod source;
 
 use std::{fs, path::PathBuf};
 
