@@ -94,10 +94,17 @@ fn pieces(line: &str) -> impl Iterator<Item = &str> {
             rest = None;
             return Some(line);
         }
-        let (piece, left) = line.split_at(line.floor_char_boundary(MAX_LINE));
+        let (piece, left) = line.split_at(cut(line.as_bytes()));
         rest = Some(left);
         Some(piece)
     })
+}
+
+/// Where to cut `bytes`, which are more than [`MAX_LINE`], so that no character is split: at most three bytes before
+/// it, as none is longer than four.
+pub(super) fn cut(bytes: &[u8]) -> usize {
+    let begins_character = |at: &usize| bytes[*at] & 0xC0 != 0x80;
+    (MAX_LINE - 3..=MAX_LINE).rev().find(begins_character).unwrap_or(MAX_LINE)
 }
 
 #[cfg(test)]
@@ -127,7 +134,12 @@ mod tests {
     fn filters() {
         fn check(ps: Option<&str>, source: Option<Source>, want: [bool; 4]) {
             let filter = Filter { ps: ps.map(Into::into), source };
-            let lines = [(Source::App, "web.1"), (Source::Platform, "web.10"), (Source::App, "webs.1"), (Source::Platform, "api")];
+            let lines = [
+                (Source::App, "web.1"),
+                (Source::Platform, "web.10"),
+                (Source::App, "webs.1"),
+                (Source::Platform, "api"),
+            ];
             let got = lines.map(|(source, ps)| filter.wants(&line(source, ps, "x")));
             assert_eq!(got, want, "{filter:?}");
         }

@@ -7,12 +7,13 @@
 //! 0  magic u32 "DLOG"   4 kind u8   5 stream u8   6 length u16   8 lines u32   12 reserved u32 = 0   16 time i64, µs
 //! ```
 //!
-//! A reader that was killed may have taken the first part of a record with it, so reading begins at the first bytes that look like
-//! a header. The payload is the app's own bytes and may hold such a look-alike; what it could forge that way is its own log.
+//! A reader that was killed may have taken the first part of a record with it, so reading begins at the first bytes
+//! that look like a header. The payload is the app's own bytes and may hold such a look-alike; what it could forge
+//! that way is its own log.
 
 use jiff::Timestamp;
 
-use super::MAX_LINE;
+use super::{MAX_LINE, line::cut};
 
 const HEADER: usize = 24;
 const MAX_PAYLOAD: usize = 4096 - HEADER;
@@ -38,14 +39,18 @@ pub(super) enum Stream {
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     buffer: Vec<u8>,
-    /// Bytes passed over because no record begins in them.
-    pub(super) skipped: u64,
+    skipped: usize,
 }
 
 impl Decoder {
     /// Adds what was read.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes that belong to no record so far: passed over, or the beginning of one whose rest has not come.
+    pub(super) fn loose(&self) -> usize {
+        self.skipped + self.buffer.len()
     }
 
     /// All records that are complete.
@@ -60,7 +65,7 @@ impl Decoder {
                     at += length;
                 }
                 Parsed::Skip(n) => {
-                    self.skipped += n as u64;
+                    self.skipped += n;
                     at += n;
                 }
                 Parsed::Incomplete => break,
@@ -144,8 +149,165 @@ impl Assembler {
     }
 }
 
-/// Where to cut: at most three bytes before [`MAX_LINE`], as no character is longer than four.
-fn cut(bytes: &[u8]) -> usize {
-    let is_boundary = |at: &usize| bytes[*at] & 0xC0 != 0x80;
-    (MAX_LINE - 3..=MAX_LINE).rev().find(is_boundary).unwrap_or(MAX_LINE)
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A record as a dyno's init writes it.
+    pub(in crate::logs) fn encode(kind: u8, stream: u8, lines: u32, time: i64, payload: &[u8]) -> Vec<u8> {
+        let mut record = b"DLOG".to_vec();
+        record.extend([kind, stream]);
+        record.extend(u16::try_from(payload.len()).unwrap().to_le_bytes());
+        record.extend(lines.to_le_bytes());
+        record.extend([0; 4]);
+        record.extend(time.to_le_bytes());
+        record.extend(payload);
+        record
+    }
+
+    fn output(text: &[u8]) -> (Vec<u8>, Record) {
+        let at = Timestamp::from_microsecond(7).unwrap();
+        (encode(1, 1, 0, 7, text), Record::Output { stream: Stream::Stdout, at, bytes: text.to_vec() })
+    }
+
+    fn decode(pieces: &[&[u8]]) -> (Vec<Record>, usize) {
+        let mut decoder = Decoder::default();
+        let mut records = Vec::new();
+        for piece in pieces {
+            decoder.push(piece);
+            records.extend(decoder.take());
+        }
+        (records, decoder.loose())
+    }
+
+    #[test]
+    fn headers_are_read_as_specified() {
+        fn check(record: &[u8], want: Option<Record>) {
+            assert_eq!(decode(&[record]).0, want.into_iter().collect::<Vec<_>>(), "{record:?}");
+        }
+        let at = Timestamp::from_microsecond(1_700_000_000_123_456).unwrap();
+        let time = at.as_microsecond();
+        let stderr = Record::Output { stream: Stream::Stderr, at, bytes: b"hi".to_vec() };
+        check(&encode(1, 2, 0, time, b"hi"), Some(stderr));
+        check(&encode(2, 0, 300, time, b""), Some(Record::Dropped { lines: 300, at }));
+        check(&encode(2, 1, 300, time, b"later fields"), Some(Record::Dropped { lines: 300, at }));
+        check(&encode(1, 1, 0, 7, &[b'x'; MAX_PAYLOAD]), Some(output(&[b'x'; MAX_PAYLOAD]).1));
+        check(&encode(1, 1, 0, 7, &[b'x'; MAX_PAYLOAD + 1]), None);
+        check(&encode(0, 1, 0, 7, b"x"), None);
+        check(&encode(3, 1, 0, 7, b"x"), None);
+        let mut reserved = encode(1, 1, 0, 7, b"x");
+        reserved[12] = 1;
+        check(&reserved, None);
+    }
+
+    #[test]
+    fn an_impossible_time_is_replaced() {
+        let (records, _) = decode(&[&encode(1, 1, 0, i64::MAX, b"x")]);
+        let [Record::Output { at, .. }] = &records[..] else { panic!("{records:?}") };
+        assert!(*at > Timestamp::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn noise_before_and_between_records_is_passed_over() {
+        fn check(noise: &[u8]) {
+            let (bytes, record) = output(b"hi");
+            let (records, skipped) = decode(&[noise, &bytes, noise, &bytes]);
+            assert_eq!(records, [record.clone(), record], "{noise:?}");
+            assert_eq!(skipped, 2 * noise.len());
+        }
+        check(b"");
+        check(b"tail of a record");
+        check(b"DLO");
+        check(b"DLODLODL");
+        check(b"DLOG\x09 not a header, but long enough to be one");
+    }
+
+    fn texts(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<u8>>> {
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), count)
+    }
+
+    /// Bytes that look like headers more often than chance has it.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            Just(b"DLOG".to_vec()),
+            Just(b"\x01\x01\x10\0".to_vec()),
+            Just(vec![0; 8]),
+            any::<[u8; 3]>().prop_map(Vec::from)
+        ];
+        prop::collection::vec(part, 0..20).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn records_survive_any_cutting(texts in texts(1..8), size in 1..40usize) {
+            let (bytes, want): (Vec<_>, Vec<_>) = texts.iter().map(|t| output(t)).unzip();
+            let bytes = bytes.concat();
+            let pieces: Vec<_> = bytes.chunks(size).collect();
+            prop_assert_eq!(decode(&pieces), (want, 0));
+        }
+
+        #[test]
+        fn a_reader_that_begins_anywhere_gets_every_later_record(texts in texts(2..6), start in 0..24usize) {
+            let (bytes, want): (Vec<_>, Vec<_>) = texts.iter().map(|t| output(t)).unzip();
+            let (records, skipped) = decode(&[&bytes.concat()[start..]]);
+            let lost = usize::from(start > 0);
+            prop_assert_eq!(&records[..], &want[lost..]);
+            prop_assert_eq!(skipped, lost * (bytes[0].len() - start));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_keep_more_than_a_record(pieces in prop::collection::vec(hostile(), 0..8)) {
+            let mut decoder = Decoder::default();
+            for piece in pieces {
+                decoder.push(&piece);
+                decoder.take();
+                prop_assert!(decoder.buffer.len() < HEADER + MAX_PAYLOAD);
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_become_lines() {
+        fn check(chunks: &[&[u8]], want: &[&str]) {
+            let mut assembler = Assembler::default();
+            let mut lines = Vec::new();
+            let mut keep = |line: &str, _| lines.push(line.to_owned());
+            for chunk in chunks {
+                assembler.push(chunk, Timestamp::UNIX_EPOCH, &mut keep);
+            }
+            assembler.flush(&mut keep);
+            assert_eq!(lines, want);
+        }
+        check(&[], &[]);
+        check(&[b"a\nb\n"], &["a\n", "b\n"]);
+        check(&[b"a", b"b", b"\n\nc"], &["ab\n", "\n", "c"]);
+        check(&[b"caf\xc3", b"\xa9\n"], &["café\n"]);
+        check(&[b"bad \xff\xfe\n"], &["bad \u{fffd}\u{fffd}\n"]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_cut_between_characters() {
+        fn check(text: &[u8], want: &[usize]) {
+            let mut assembler = Assembler::default();
+            let mut lengths = Vec::new();
+            let mut whole = String::new();
+            let mut keep = |line: &str, _| {
+                lengths.push(line.len());
+                whole.push_str(line);
+            };
+            for chunk in text.chunks(MAX_PAYLOAD) {
+                assembler.push(chunk, Timestamp::UNIX_EPOCH, &mut keep);
+                assert!(assembler.partial.len() <= MAX_LINE);
+            }
+            assembler.flush(&mut keep);
+            assert_eq!(whole, String::from_utf8_lossy(text));
+            assert_eq!(lengths, want);
+        }
+        check(&[b'x'; MAX_LINE], &[MAX_LINE]);
+        check(&[b'x'; 2 * MAX_LINE + 1], &[MAX_LINE, MAX_LINE, 1]);
+        check(format!("x{}", "é".repeat(MAX_LINE / 2)).as_bytes(), &[MAX_LINE - 1, 2]);
+        check(format!("xx{}", "🦀".repeat(MAX_LINE / 4)).as_bytes(), &[MAX_LINE - 2, 4]);
+    }
 }

@@ -1,7 +1,8 @@
 //! Live readers of a log.
 //!
-//! Each has a queue of its own, bounded like the log itself, that holds only lines which pass its filter: a reader of a quiet
-//! dyno loses nothing to a noisy one. A full queue drops its oldest lines, and the reader is told so in their place.
+//! Each has a queue of its own, bounded like the log itself, that holds only lines which pass its filter: a reader of a
+//! quiet dyno loses nothing to a noisy one. A full queue drops its oldest lines, and the reader is told so in their
+//! place.
 
 use std::{
     pin::Pin,

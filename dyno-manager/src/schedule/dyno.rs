@@ -36,7 +36,7 @@ pub struct Dyno {
     pub created_at: Timestamp,
     /// Crashed formation dynos: when the next try is due.
     pub retry_at: Option<Timestamp>,
-    /// Crashes in a row under this name, this launch's own included.
+    /// Crashes in a row under this name up to now; forgiven, once it was up for long enough, at the next crash.
     pub crashes: u32,
     /// How it ended; set exactly when no process is left.
     pub exit: Option<Exit>,

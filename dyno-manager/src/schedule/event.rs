@@ -102,7 +102,8 @@ pub enum Event {
         /// Its dynos.
         which: Which,
     },
-    /// Ends dynos. The formation still wants its own, so these come back under the same name; one-offs just end.
+    /// Ends dynos. The formation still wants its own, so these come back under the same name;
+    /// one-offs just end. A crashed dyno has nothing to end and keeps its back-off.
     Stop {
         /// The app.
         app_id: Uuid,

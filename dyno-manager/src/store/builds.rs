@@ -23,7 +23,8 @@ impl Store {
             check_idle(tx, build.app_id)?;
             let id = Uuid::new_v4();
             tx.execute(
-                "INSERT INTO builds (id, app_id, status, egress, source_commit, source_sha256, user, created_at, updated_at)
+                "INSERT INTO builds
+                 (id, app_id, status, egress, source_commit, source_sha256, user, created_at, updated_at)
                  VALUES (?1, ?2, 'pending', ?3, ?4, ?5, ?6, ?7, ?7)",
                 params![
                     Text(id),
@@ -118,7 +119,9 @@ fn check_idle(tx: &Transaction<'_>, app_id: Uuid) -> Result<()> {
     let sql = "SELECT id FROM builds WHERE app_id = ?1 AND status = 'pending'";
     let running: Option<String> = tx.query_row(sql, [Text(app_id)], |row| row.get(0)).optional()?;
     match running {
-        Some(id) => Err(StoreError::Conflict(format!("build {id} of this app is still running; wait for it or cancel it"))),
+        Some(id) => {
+            Err(StoreError::Conflict(format!("build {id} of this app is still running; wait for it or cancel it")))
+        }
         None => Ok(()),
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::model::{Invalid, ProcessType};
 
-/// A refusal or a failure of the store. The first five are the caller's to answer for; the rest are faults of the host.
+/// A refusal or a failure of the store. The first four are the caller's to answer for, the rest the
+/// host's.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Nothing of that name (or id) is recorded.
@@ -30,7 +31,11 @@ pub enum StoreError {
         known: Vec<ProcessType>,
     },
     /// Another daemon holds the state directory.
-    #[error("{} is in use by another dynod{}; stop that one or give this one a state directory of its own", .dir.display(), holder(*.pid))]
+    #[error(
+        "{} is in use by another dynod{}; stop that one or give this one a state directory of its own",
+        .dir.display(),
+        holder(*.pid)
+    )]
     Locked {
         /// The state directory.
         dir: PathBuf,

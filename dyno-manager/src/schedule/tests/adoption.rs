@@ -27,6 +27,8 @@ fn what_is_wanted_is_kept_and_what_is_missing_is_started() {
         ("adopt worker.1 starting", ""),
         ("adopt run.1 up", ""),
         ("+1", ""),
+        ("restart all", ""),
+        ("scale web=2 worker=1", ""),
         ("settled", "web.1: Starting process with command `./web`\nSTART web.1#2 v1 Standard-1X"),
         ("settled", ""),
         ("started worker.1", "worker.1: State changed from starting to up"),

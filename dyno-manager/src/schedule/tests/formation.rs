@@ -86,7 +86,21 @@ fn a_release_replaces_every_formation_dyno_and_no_one_off() {
              web.1: Starting process with command `./web`
              START web.1#3 v3 Standard-1X",
         ),
-        ("release 4 web=1 no-slug", "web.1: State changed from starting to down\nweb.1: Stopping all processes with SIGTERM\nTERM web.1#3"),
+        // Told twice, done twice: the release that is told of is a new one even if its number is not.
+        (
+            "release 3 web=1",
+            "web.1: Restarting
+             web.1: Stopping all processes with SIGTERM
+             TERM web.1#3
+             web.1: Starting process with command `./web`
+             START web.1#4 v3 Standard-1X",
+        ),
+        (
+            "release 4 web=1 no-slug",
+            "web.1: State changed from starting to down
+             web.1: Stopping all processes with SIGTERM
+             TERM web.1#4",
+        ),
         ("scale web=5", ""),
     ]);
 }
@@ -95,7 +109,12 @@ fn a_release_replaces_every_formation_dyno_and_no_one_off() {
 fn a_release_ends_a_back_off_at_once() {
     check(&[
         ("release 1 worker=1", "worker.1: Starting process with command `./worker`\nSTART worker.1#1 v1 Standard-1X"),
-        ("exit worker.1 1", "worker.1: Process exited with status 1\nworker.1: State changed from starting to crashed\nworker.1: Next try in 1s (crash 1)"),
+        (
+            "exit worker.1 1",
+            "worker.1: Process exited with status 1
+             worker.1: State changed from starting to crashed
+             worker.1: Next try in 1s (crash 1)",
+        ),
         (
             "release 2 worker=1",
             "worker.1: Restarting
@@ -105,7 +124,12 @@ fn a_release_ends_a_back_off_at_once() {
              START worker.1#2 v2 Standard-1X",
         ),
         ("ps", "worker.1#2 starting crashes=0"),
-        ("exit worker.1 1", "worker.1: Process exited with status 1\nworker.1: State changed from starting to crashed\nworker.1: Next try in 1s (crash 1)"),
+        (
+            "exit worker.1 1",
+            "worker.1: Process exited with status 1
+             worker.1: State changed from starting to crashed
+             worker.1: Next try in 1s (crash 1)",
+        ),
         ("scale worker=0", "worker.1: State changed from crashed to down\nFORGET worker.1#2"),
         ("+1", ""),
     ]);
@@ -161,10 +185,21 @@ fn a_dyno_that_is_being_killed_can_be_replaced() {
 #[test]
 fn an_app_that_is_destroyed_ends_without_a_word() {
     check(&[
-        ("release 1 web=1 worker=1", "web.1: Starting process with command `./web`\nSTART web.1#1 v1 Standard-1X\nworker.1: Starting process with command `./worker`\nSTART worker.1#1 v1 Standard-1X"),
+        (
+            "release 1 web=1 worker=1",
+            "web.1: Starting process with command `./web`
+             START web.1#1 v1 Standard-1X
+             worker.1: Starting process with command `./worker`
+             START worker.1#1 v1 Standard-1X",
+        ),
         ("run run.1", "run.1: Starting process with command `bash`\nSTART run.1#1 v1 Standard-1X"),
         ("run run.2", "run.2: Starting process with command `bash`\nSTART run.2#1 v1 Standard-1X"),
-        ("exit worker.1 1", "worker.1: Process exited with status 1\nworker.1: State changed from starting to crashed\nworker.1: Next try in 1s (crash 1)"),
+        (
+            "exit worker.1 1",
+            "worker.1: Process exited with status 1
+             worker.1: State changed from starting to crashed
+             worker.1: Next try in 1s (crash 1)",
+        ),
         ("exit run.2 0", "run.2: Process exited with status 0\nrun.2: State changed from starting to complete"),
         ("destroy", "TERM run.1#1\nFORGET run.2#1\nTERM web.1#1\nFORGET worker.1#1"),
         ("destroy", ""),

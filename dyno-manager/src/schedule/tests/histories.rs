@@ -13,11 +13,25 @@ const KINDS: [&str; 3] = ["web", "worker", "clock"];
 enum Happening {
     Create(usize),
     Destroy(usize),
-    Release { app: usize, quantities: [u32; 3], in_slug: [bool; 3] },
-    Scale { app: usize, quantities: [u32; 3], large: bool },
+    Release {
+        app: usize,
+        quantities: [u32; 3],
+        in_slug: [bool; 3],
+    },
+    Scale {
+        app: usize,
+        quantities: [u32; 3],
+        large: bool,
+    },
     Run(usize),
-    Restart { app: usize, which: Which },
-    Stop { app: usize, which: Which },
+    Restart {
+        app: usize,
+        which: Which,
+    },
+    Stop {
+        app: usize,
+        which: Which,
+    },
     Started(usize),
     Bound(usize),
     StartFailed(usize),
@@ -26,7 +40,9 @@ enum Happening {
     Echo(usize),
     Wait(u64),
     /// The daemon dies and comes back; `dies` picks a dyno that ends while it loads.
-    NewDaemon { dies: usize },
+    NewDaemon {
+        dies: usize,
+    },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -49,7 +65,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         8 => (pick.clone(), cause).prop_map(|(pick, cause)| H::Exited(pick, cause)),
         1 => pick.clone().prop_map(H::Echo),
         6 => prop::sample::select(vec![0, 100, 999, 1000, 5_000, 30_000, 61_000, 400_000]).prop_map(H::Wait),
-        1 => pick.prop_map(|dies| H::NewDaemon { dies }),
+        2 => pick.prop_map(|dies| H::NewDaemon { dies }),
     ]
 }
 
@@ -226,6 +242,12 @@ impl Host {
             self.tell(Event::Adopted { dyno: Dyno { state, ..process.dyno } });
         }
         self.with(dies, |host, id| host.exited(id, ExitCause::Lost));
+        // Requests that come too early start nothing either.
+        for app_id in self.desired.keys().copied().collect::<Vec<_>>() {
+            self.tell(Event::Restart { app_id, which: Which::All });
+            self.tell(Event::Stop { app_id, which: Which::Name("web.1".parse().unwrap()) });
+        }
+        self.wait(self.now + Duration::from_secs(1));
         self.loading = false;
         self.tell(Event::Settled);
     }
@@ -246,15 +268,8 @@ impl Host {
                 assert!(!self.loading || dyno.kind == DynoKind::OneOff, "{} started before all was adopted", dyno.name);
                 assert!(!self.launched.contains(&dyno.id), "an id was used twice");
                 self.launched.push(dyno.id);
-                let process = Process {
-                    dyno: (**dyno).clone(),
-                    launched: self.now,
-                    running: false,
-                    bound: false,
-                    term: None,
-                    killed: false,
-                    adopted: false,
-                };
+                let process =
+                    Process { dyno: (**dyno).clone(), launched: self.now, running: false, bound: false, term: None, killed: false, adopted: false };
                 self.processes.insert(dyno.id, process);
             }
             Action::Signal { dyno_id, signal } => {
@@ -300,6 +315,8 @@ impl Host {
             for dyno in dynos {
                 assert_eq!(dyno.is_alive(), self.processes.contains_key(&dyno.id), "{dyno:?}");
                 assert_eq!(dyno.retry_at.is_some(), dyno.state == DynoState::Crashed && dyno.kind == DynoKind::Formation, "{dyno:?}");
+                assert!(dyno.stopping.is_none() || dyno.is_alive(), "{dyno:?}");
+                assert!(dyno.stopping.is_some() || dyno.state != DynoState::Stopping, "{dyno:?}");
                 assert_eq!(self.state.dyno(dyno.id), Some(dyno));
             }
         }

@@ -76,15 +76,7 @@ fn crashes_back_off_from_one_second_to_five_minutes() {
 
 #[test]
 fn what_resets_the_count_of_crashes() {
-    let crashed_twice = [
-        "release 1 worker=1 clock=1",
-        "started worker.1",
-        "exit worker.1 1",
-        "+1",
-        "started worker.1",
-        "exit worker.1 1",
-        "ps",
-    ];
+    let crashed_twice = ["release 1 worker=1 clock=1", "started worker.1", "exit worker.1 1", "+1", "started worker.1", "exit worker.1 1", "ps"];
     for (then, crashes) in [
         (&["+2", "started worker.1", "+59"][..], 3),
         (&["+2", "started worker.1", "+60"], 1),

@@ -13,9 +13,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::{
-    App, ConfigVars, DynoId, DynoKind, DynoName, DynoSize, DynoState, Exit, ExitCause, Formation, FormationEntry, ProcessType, Slug,
-};
+use crate::model::{App, ConfigVars, DynoId, DynoKind, DynoName, DynoSize, DynoState, Exit, ExitCause, Formation, FormationEntry, ProcessType, Slug};
 
 const APP: Uuid = Uuid::from_u128(0xa);
 
@@ -59,11 +57,9 @@ impl World {
             ["release", version, ..] => {
                 Event::Released { app_id: APP, release: release(version.parse().unwrap(), &words[2..]), formation: formation(&words[2..]) }
             }
-            ["load", version, ..] => Event::Loaded {
-                app: app(APP),
-                release: Some(release(version.parse().unwrap(), &words[2..])),
-                formation: formation(&words[2..]),
-            },
+            ["load", version, ..] => {
+                Event::Loaded { app: app(APP), release: Some(release(version.parse().unwrap(), &words[2..])), formation: formation(&words[2..]) }
+            }
             ["scale", ..] => Event::FormationChanged { app_id: APP, formation: formation(&words[1..]) },
             ["run", name] => Event::Run { dyno: self.one_off(name, DynoKind::OneOff) },
             ["run", name, "release-phase"] => Event::Run { dyno: self.one_off(name, DynoKind::Release) },
@@ -74,9 +70,7 @@ impl World {
             ["fail", label, "R17", reason] => Event::StartFailed { dyno_id: self.id(label), reason: reason.into(), code: Some("R17") },
             ["fail", label, reason] => Event::StartFailed { dyno_id: self.id(label), reason: reason.into(), code: None },
             ["exit", label, status] => Event::Exited { dyno_id: self.id(label), exit: exit(status.parse().unwrap(), ExitCause::Exited) },
-            ["exit", label, status, cause] => {
-                Event::Exited { dyno_id: self.id(label), exit: exit(status.parse().unwrap(), cause_of(cause)) }
-            }
+            ["exit", label, status, cause] => Event::Exited { dyno_id: self.id(label), exit: exit(status.parse().unwrap(), cause_of(cause)) },
             ["adopt", label, state] => Event::Adopted { dyno: self.found(label, state) },
             ["settled"] => Event::Settled,
             _ => panic!("no such command: {command}"),
