@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use uuid::Uuid;
+
 use super::{Error, Platform, names};
 use crate::{
     model::{App, AppName, BuildStatus},

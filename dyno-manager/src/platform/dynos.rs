@@ -97,12 +97,9 @@ impl Platform {
         let mut dyno = self.dyno(app, name_or_id)?;
         if dyno.exit.is_none() {
             let exit = self.engine.exit(dyno.id).await.unwrap_or_else(never_ran);
-            let ended = self.dyno(app, &dyno.id.to_string()).ok();
-            dyno = ended.unwrap_or(dyno);
-            dyno.exit.get_or_insert(exit);
-            if dyno.state != DynoState::Crashed {
-                dyno.state = if dyno.kind == DynoKind::OneOff { DynoState::Complete } else { DynoState::Down };
-            }
+            let last = self.dyno(app, &dyno.id.to_string()).ok().filter(|d| d.exit.is_some());
+            let state = if dyno.kind == DynoKind::OneOff { DynoState::Complete } else { DynoState::Down };
+            dyno = last.unwrap_or_else(|| Dyno { state, since: Timestamp::now(), exit: Some(exit), ..dyno });
         }
         Ok(dyno)
     }

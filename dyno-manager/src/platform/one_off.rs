@@ -104,9 +104,13 @@ impl OneOffs {
 
 async fn follow(one_offs: Arc<OneOffs>, engine: Arc<dyn Engine>, dyno: Dyno, told: watch::Sender<Option<Exit>>) {
     let exit = engine.exit(dyno.id).await.unwrap_or_else(never_ran);
-    let exit = Some(exit);
-    one_offs.remember(Dyno { state: DynoState::Complete, since: jiff::Timestamp::now(), exit: exit.clone(), ..dyno });
-    told.send_replace(exit);
+    // The scheduler's last word on it, if it still has one.
+    let last = engine.dynos(dyno.app_id).into_iter().find(|d| d.id == dyno.id && d.exit.is_some());
+    let last = last.unwrap_or_else(|| {
+        Dyno { state: DynoState::Complete, since: jiff::Timestamp::now(), exit: Some(exit.clone()), ..dyno }
+    });
+    one_offs.remember(last);
+    told.send_replace(Some(exit));
 }
 
 /// The exit of a dyno that could not be started: status 1, as a shell says of a command it could not set up.
