@@ -9,6 +9,7 @@ pub mod api;
 pub mod attach;
 pub mod build;
 pub mod cli;
+pub mod daemon;
 pub mod logs;
 pub mod model;
 pub mod platform;

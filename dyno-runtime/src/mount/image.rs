@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::Read,
     os::fd::{AsFd, OwnedFd},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -94,18 +94,25 @@ fn mounted(point: &Path) -> Option<OwnedFd> {
     (stat.f_type.cast_unsigned() == SQUASHFS_MAGIC).then_some(fd)
 }
 
-/// Opens the file so that what is hashed is what is mounted: it becomes root's and read-only, and a read lease
+/// Opens the file so that what is hashed is what is mounted: only root can write it from here on, and a read lease
 /// (fcntl(2), F_SETLEASE) proves that nobody has it open for writing. A rename later changes nothing.
+///
+/// A file that is root's already is only looked at, never changed: the caller may be asked for any path of the host.
 fn open_verified(path: &Path, sha256: &str) -> Result<File> {
     let image = |what: String| format!("image {}: {what}", path.display());
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
     let mut file = options.open(path).context(ErrorKind::Image, || image("open".into()))?;
-    if !file.metadata().context(ErrorKind::Image, || image("stat".into()))?.is_file() {
+    let meta = file.metadata().context(ErrorKind::Image, || image("stat".into()))?;
+    if !meta.is_file() {
         return Err(Error::refused(ErrorKind::Image, image("is not a regular file".into())));
     }
-    rustix::fs::fchown(&file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT)).context(ErrorKind::Image, || image("fchown(0, 0)".into()))?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444)).context(ErrorKind::Image, || image("fchmod(0444)".into()))?;
+    if meta.uid() != 0 {
+        rustix::fs::fchown(&file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT)).context(ErrorKind::Image, || image("fchown(0, 0)".into()))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444)).context(ErrorKind::Image, || image("fchmod(0444)".into()))?;
+    } else if meta.mode() & 0o022 != 0 {
+        return Err(Error::refused(ErrorKind::Image, image("others than root may write it; chmod go-w".into())));
+    }
     if sys::is_open_for_writing(file.as_fd()).context(ErrorKind::Image, || image("fcntl(F_SETLEASE)".into()))? {
         return Err(Error::refused(ErrorKind::Image, image("is open for writing by somebody".into())));
     }
