@@ -27,10 +27,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{policy::Policy, record::Request};
-use self::{
-    policy::Denied,
-    record::Meter,
-};
+use self::{policy::Denied, record::Meter};
 
 /// Connections at once; further ones wait in the listener's queue.
 const CONNECTIONS: usize = 64;
@@ -123,9 +120,7 @@ impl Proxy {
         let denied = |Denied(reason)| (StatusCode::FORBIDDEN, reason);
         let failed = |what: &str| (StatusCode::BAD_GATEWAY, format!("{host}:{port} {what}"));
         let to = self.policy.check(host, port).map_err(denied)?;
-        // The root's dot keeps the resolver from trying the host's search domains.
-        let name = format!("{}.", to.host);
-        let found = match timeout(RESOLVE_TIME, resolve(&name, &to.host, port)).await {
+        let found = match timeout(RESOLVE_TIME, resolve(&to.host, port)).await {
             Ok(Ok(found)) if !found.is_empty() => found,
             _ => return Err(failed("has no address")),
         };
@@ -155,12 +150,15 @@ impl Proxy {
     }
 }
 
-/// Names of /etc/hosts are not found with the root's dot, so the bare name is the second try.
-async fn resolve(rooted: &str, bare: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-    if let Ok(found) = lookup_host((rooted, port)).await {
+/// The root's dot keeps the resolver from trying the host's search domains. /etc/hosts has names
+/// without it, and a name of one part is for it (or for the search domains) anyway.
+async fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    if host.contains('.')
+        && let Ok(found) = lookup_host((format!("{host}."), port)).await
+    {
         return Ok(found.collect());
     }
-    Ok(lookup_host((bare, port)).await?.collect())
+    Ok(lookup_host((host, port)).await?.collect())
 }
 
 /// Passes a request on over a connection of its own.

@@ -12,9 +12,20 @@
 
 mod builder;
 pub mod egress;
+mod failure;
+mod frames;
+mod host;
+mod images;
 mod output;
+mod pack;
+mod release_file;
+mod requests;
+mod sandbox;
 mod settings;
 pub mod source;
+mod story;
+#[cfg(test)]
+mod tests;
 
 use std::{fs, path::PathBuf};
 

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use dyno_runtime::Layer;
+use uuid::Uuid;
 
 /// A squashfs image that the platform made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +23,8 @@ impl From<&Image> for Layer {
 /// What every build of this host shares.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The state directory; `builds`, `slugs` and `cache` in it are ours and are made if missing.
+    /// The state directory; these in it are ours and are made if missing: `builds` (`<id>.log` and
+    /// `<id>.requests.jsonl`), `slugs` (`<sha256>.sqsh`) and `cache` (`<app id>.sqsh`).
     pub state: PathBuf,
     /// The image that apps run on.
     pub stack: Image,
@@ -39,6 +41,30 @@ pub struct Settings {
     pub ca_bundle: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
+}
+
+impl Settings {
+    pub(super) fn builds(&self) -> PathBuf {
+        self.state.join("builds")
+    }
+
+    pub(super) fn slugs(&self) -> PathBuf {
+        self.state.join("slugs")
+    }
+
+    pub(super) fn caches(&self) -> PathBuf {
+        self.state.join("cache")
+    }
+
+    /// What the build and the platform printed.
+    pub(super) fn output(&self, build: Uuid) -> PathBuf {
+        self.builds().join(format!("{build}.log"))
+    }
+
+    /// What it asked of the network, one JSON object a line.
+    pub(super) fn requests(&self, build: Uuid) -> PathBuf {
+        self.builds().join(format!("{build}.requests.jsonl"))
+    }
 }
 
 /// Bounds of one build, and how many run at once.
