@@ -4,7 +4,6 @@ use http::StatusCode;
 
 /// Why the router, not the app, ended an exchange. Names and descriptions as in Heroku's error code list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub(super) enum Code {
     H10,
     H11,

@@ -29,7 +29,7 @@ async fn targets_without_dynos_h10_h14_h20_h80_h81() {
         (Target::Maintenance, "H80", "Maintenance mode"),
         (Target::Blank, "H81", "Blank app"),
     ] {
-        let bench = Bench::new(hasty()).await;
+        let bench = Bench::new(Settings { boot: SHORT, ..Settings::default() }).await;
         bench.set(target);
         let mut line = failed(code, desc, NO_DYNO);
         if code.starts_with("H8") {
@@ -41,9 +41,9 @@ async fn targets_without_dynos_h10_h14_h20_h80_h81() {
 
 #[tokio::test]
 async fn dynos_that_cannot_be_reached_h19_h21() {
-    let bench = Bench::with(hasty(), &[Place::Nowhere]).await;
+    let bench = Bench::with(Settings { connect: SHORT, ..Settings::default() }, &[Place::Nowhere]).await;
     check(bench, GET, 503, &failed("H19", "Backend connection timeout", NO_SERVICE)).await;
-    let bench = Bench::with(hasty(), &[closed_port()]).await;
+    let bench = Bench::with(Settings::default(), &[closed_port()]).await;
     check(bench, GET, 503, &failed("H21", "Backend connection refused", NO_SERVICE)).await;
 }
 
@@ -63,8 +63,8 @@ async fn dynos_that_answer_badly_h12_h13_h17() {
             "Poorly formatted HTTP response",
         ),
     ] {
-        // Only the dyno that does not answer is waited for until the limit.
-        let settings = if code == "H12" { hasty() } else { Settings::default() };
+        let first_byte = if code == "H12" { SHORT } else { PATIENCE };
+        let settings = Settings { first_byte, ..Settings::default() };
         let bench = Bench::with(settings, &[answers(answer, then).await]).await;
         check(bench, GET, 503, &failed(code, desc, NO_BYTES)).await;
     }
@@ -76,7 +76,8 @@ async fn responses_that_break_off_h15_h18() {
     for (then, code, desc) in
         [(Then::Hang, "H15", "Idle connection"), (Then::Close, "H18", "Server Request Interrupted")]
     {
-        let mut bench = Bench::with(hasty(), &[answers(part, then).await]).await;
+        let settings = if code == "H15" { short_idle() } else { Settings::default() };
+        let mut bench = Bench::with(settings, &[answers(part, then).await]).await;
         let mut wire = bench.connect().await;
         wire.send(GET).await;
         let head = wire.head().await;
@@ -151,7 +152,7 @@ async fn clients_that_leave_a_response_or_an_upload_h27() {
 
 #[tokio::test]
 async fn clients_that_fall_silent_h28() {
-    let bench = Bench::with(hasty(), &[answers("", Then::Hang).await]).await;
+    let bench = Bench::with(short_idle(), &[answers("", Then::Hang).await]).await;
     let request = "POST / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 10\r\n\r\nabc";
     let line = failed("H28", "Client Connection Idle", &NO_BYTES.replace("503", "499"));
     check(bench, request, 499, &line.replace("GET", "POST")).await;
@@ -165,7 +166,7 @@ async fn clients_that_stop_reading_h28() {
         while wire.0.write_all(&[b'x'; 65536]).await.is_ok() {}
     })
     .await;
-    let mut bench = Bench::with(hasty(), &[place]).await;
+    let mut bench = Bench::with(short_idle(), &[place]).await;
     let mut wire = bench.connect().await;
     wire.send(GET).await;
     wire.head().await;
@@ -176,7 +177,7 @@ async fn clients_that_stop_reading_h28() {
 #[tokio::test]
 async fn exchanges_that_outlast_the_shutdown_h24() {
     let place = answers("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", Then::Hang).await;
-    let settings = Settings { idle: PATIENCE, ..hasty() };
+    let settings = Settings { drain: SHORT, ..Settings::default() };
     let mut bench = Bench::with(settings, &[place]).await;
     let mut wire = bench.connect().await;
     wire.send(GET).await;
@@ -203,7 +204,7 @@ async fn requests_that_are_refused_h26() {
         (gzip, 400, "transfer coding other than chunked"),
         (connect, 400, "CONNECT is for proxies"),
     ] {
-        let bench = Bench::with(hasty(), &[hello().await]).await;
+        let bench = Bench::with(Settings::default(), &[hello().await]).await;
         let line =
             failed("H26", &format!("Request Error\" cause=\"{cause}"), &NO_DYNO.replace("503", &status.to_string()));
         let line = if request == connect { line.replace("=GET", "=CONNECT") } else { line };
@@ -213,7 +214,7 @@ async fn requests_that_are_refused_h26() {
 
 #[tokio::test]
 async fn a_smuggled_second_request_is_refused_too() {
-    let bench = Bench::with(hasty(), &[hello().await]).await;
+    let bench = Bench::with(Settings::default(), &[hello().await]).await;
     let mut wire = bench.connect().await;
     let bad = "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     wire.send(&format!("{GET}{bad}{GET}")).await;
@@ -224,7 +225,7 @@ async fn a_smuggled_second_request_is_refused_too() {
 
 #[tokio::test]
 async fn hosts_without_an_app_are_told_what_to_do() {
-    let mut bench = Bench::with(hasty(), &[hello().await]).await;
+    let mut bench = Bench::with(Settings::default(), &[hello().await]).await;
     for (host, status, word) in [
         ("Host: nope.localhost\r\n", 404, "dyno apps:create"),
         ("Host: 127.0.0.1\r\n", 404, "there is no app \"127\""),
@@ -242,7 +243,7 @@ async fn hosts_without_an_app_are_told_what_to_do() {
 
 #[tokio::test]
 async fn pages_carry_the_request_id_and_no_body_to_head() {
-    let bench = Bench::new(hasty()).await;
+    let bench = Bench::new(Settings::default()).await;
     bench.set(Target::Crashed);
     let id = "0123456789-0123456789";
     let fields = format!("Host: shop\r\nX-Request-Id: {id}\r\nAccept: text/html\r\n\r\n");
@@ -260,7 +261,7 @@ async fn pages_carry_the_request_id_and_no_body_to_head() {
 async fn requests_that_are_no_http_are_refused_without_an_app() {
     let huge = format!("GET / HTTP/1.1\r\nHost: shop\r\nCookie: {}", "x".repeat(80 << 10));
     let many = format!("GET / HTTP/1.1\r\nHost: shop\r\n{}\r\n", "A: b\r\n".repeat(101));
-    let mut bench = Bench::with(hasty(), &[hello().await]).await;
+    let mut bench = Bench::with(Settings::default(), &[hello().await]).await;
     for (request, status) in [
         (huge.as_str(), 431),
         (many.as_str(), 431),
@@ -279,7 +280,7 @@ async fn requests_that_are_no_http_are_refused_without_an_app() {
 
 #[tokio::test]
 async fn a_head_that_never_ends_is_not_waited_for() {
-    let bench = Bench::with(Settings { head: Duration::from_millis(100), ..hasty() }, &[hello().await]).await;
+    let bench = Bench::with(Settings { head: SHORT, ..Settings::default() }, &[hello().await]).await;
     let mut wire = bench.connect().await;
     wire.send("GET / HTTP/1.1\r\nHost: shop\r\n").await;
     let rest = wire.rest().await;

@@ -215,7 +215,7 @@ async fn requests_wait_for_a_boot() {
 
 #[tokio::test]
 async fn a_dyno_that_refuses_is_passed_over() {
-    let settings = Settings { connect: Duration::from_millis(150), ..Settings::default() };
+    let settings = Settings { connect: SHORT, ..Settings::default() };
     let mut bench = Bench::with(settings, &[closed_port(), Place::Nowhere, hello().await]).await;
     for _ in 0..10 {
         assert_eq!(bench.ask(GET).await.status(), 200);
@@ -225,7 +225,7 @@ async fn a_dyno_that_refuses_is_passed_over() {
 
 #[tokio::test]
 async fn dynos_replaced_under_a_request_do_not_fail_it() {
-    let (dialled, place) = (Settings { connect: Duration::from_millis(150), ..Settings::default() }, hello().await);
+    let (dialled, place) = (Settings { connect: SHORT, ..Settings::default() }, hello().await);
     for target in [Some(Target::Booting), None] {
         let mut bench = Bench::with(dialled.clone(), &[Place::Nowhere]).await;
         let mut wire = bench.connect().await;

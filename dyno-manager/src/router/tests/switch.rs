@@ -52,7 +52,7 @@ async fn a_websocket_is_spliced_both_ways_until_it_ends() {
 
 #[tokio::test]
 async fn a_quiet_websocket_ends_with_h15() {
-    let mut bench = Bench::with(hasty(), &[echo().await]).await;
+    let mut bench = Bench::with(short_idle(), &[echo().await]).await;
     let mut wire = bench.connect().await;
     wire.send(UPGRADE).await;
     assert!(wire.head().await.starts_with("HTTP/1.1 101"));
