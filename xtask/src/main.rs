@@ -1,2 +1,64 @@
-//! Repository tasks.
-fn main() {}
+//! The repository's commands. The README and CI use these and no others.
+
+mod cargo;
+mod demo;
+mod host;
+mod images;
+mod platform;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of this repository; each does its own set-up.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = "\
+Examples:
+  cargo xtask demo          a running platform to play with
+  cargo xtask demo --once   the same unattended: checks every step, leaves nothing behind
+  cargo xtask test          all tests, with all their set-up
+  cargo xtask test -- cgroup   only tests whose name holds `cgroup`")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set up everything, start the platform, deploy an app, show it working.
+    Demo {
+        /// Unattended: check each step, stop everything, leave nothing behind.
+        #[arg(long)]
+        once: bool,
+        /// Stop the platform that an earlier demo left running.
+        #[arg(long, conflicts_with = "once")]
+        stop: bool,
+    },
+    /// Set up everything for the tests and run them all.
+    Test {
+        /// Passed on to the test programs.
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// Make the stack and buildpacks images (cached by what they are made from).
+    Stack,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Demo { stop: true, .. } => demo::stop(),
+        Task::Demo { once, .. } => demo::run(once),
+        Task::Test { filter } => test::run(&filter),
+        Task::Stack => host::prepare().and_then(|()| images::make()).map(|images| {
+            println!("{}\n{}", images.stack.display(), images.buildpacks.display());
+        }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -66,7 +66,7 @@ mod tests {
     fn messages_and_descriptors_arrive_together() {
         let (a, b) = UnixStream::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        send(&a, &"x".repeat(300_000).as_str()[..10], &[file.as_fd(), a.as_fd()]).unwrap();
+        send(&a, &"x".repeat(10), &[file.as_fd(), a.as_fd()]).unwrap();
         let (text, fds): (String, _) = receive(&b).unwrap().unwrap();
         assert_eq!((text.len(), fds.len()), (10, 2));
         drop(a);

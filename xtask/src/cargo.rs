@@ -1,0 +1,37 @@
+//! Where the repository is, and building its programs.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The programs of the platform.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// The daemon.
+    pub dynod: PathBuf,
+    /// The command line.
+    pub dyno: PathBuf,
+}
+
+/// Builds the programs with optimisation; cargo shows its own progress.
+pub fn build() -> Result<Programs> {
+    run(Command::new("cargo").args(["build", "--release", "-p", "dyno-manager"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let bin = target.join("release");
+    Ok(Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno") })
+}
+
+/// Runs a command in the repository, its output shown.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.current_dir(root()).status().with_context(|| format!("run {:?}", command.get_program()))?;
+    ensure!(status.success(), "{command:?} failed ({status})");
+    Ok(())
+}

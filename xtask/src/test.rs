@@ -1,0 +1,20 @@
+//! `cargo xtask test`: set-up, then every test of the workspace.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{cargo, host, images};
+
+/// Prepares the host, makes images and programs, runs all tests; `filter` goes to the test programs.
+pub fn run(filter: &[String]) -> Result<()> {
+    host::prepare()?;
+    let images = images::make()?;
+    let programs = cargo::build()?;
+    let mut command = Command::new("cargo");
+    // One test program after the other, and the black-box suites' tests one at a time: two cores, one host.
+    command.args(["test", "--workspace", "--no-fail-fast", "--"]).args(filter);
+    command.env("DYNO_STACK", &images.stack).env("DYNO_BUILDPACKS", &images.buildpacks);
+    command.env("DYNO_BIN_DYNOD", &programs.dynod).env("DYNO_BIN_DYNO", &programs.dyno);
+    cargo::run(&mut command)
+}
