@@ -68,7 +68,7 @@ pub(super) fn build(id: Uuid, request: &BuildRequest, settings: &Settings, cache
         writable: false,
     }));
     let listen = if networked { vec![PROXY_PORT] } else { Vec::new() };
-    Launch { id, meta: meta(request), sandbox, stdio: Stdio::Pipes, listen, lease_of: None }
+    Launch { id, meta: meta(request), sandbox, stdio: Stdio::Pipes, listen, lease_of: None, keep_upper: true }
 }
 
 /// The dyno that reads what `built`, which has ended, left behind.
@@ -77,7 +77,8 @@ pub(super) fn pack(id: Uuid, built: Uuid, request: &BuildRequest, settings: &Set
     // Not /app: nothing of the app may steer the packing.
     env.insert("HOME".into(), "/".into());
     let sandbox = sandbox(layers(Some(built), settings, cache), "/buildpacks/bin/pack", env);
-    Launch { id, meta: meta(request), sandbox, stdio: Stdio::Pipes, listen: Vec::new(), lease_of: Some(built) }
+    let meta = meta(request);
+    Launch { id, meta, sandbox, stdio: Stdio::Pipes, listen: Vec::new(), lease_of: Some(built), keep_upper: false }
 }
 
 /// The build that a held dyno belongs to, if any.

@@ -27,7 +27,7 @@ use super::{
     BuildRequest, Image, Settings,
     egress::Policy,
     failure::{self, Failure},
-    host::{self, Host},
+    host::Host,
     images::Cache,
     output::Output,
     pack::{self, Cached, Packed},
@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     model::{Egress, Exit, Slug},
-    warden::{Started, StdioFds},
+    warden::{self, Started, StdioFds},
 };
 
 /// SIGKILL, by its number on every Linux.
@@ -200,7 +200,7 @@ impl Story {
         refused: impl Future<Output = Failure>,
     ) -> Result<Exit, Failure> {
         let why = tokio::select! {
-            ended = host::ended(pidfd) => {
+            ended = warden::ended(pidfd) => {
                 ended.map_err(Failure::Streams)?;
                 return Ok(self.host.exit(id).await?);
             }
@@ -209,7 +209,7 @@ impl Story {
             failure = refused => failure,
         };
         let killed = self.host.signal(id, KILL).await;
-        if killed.is_err() || timeout(GRACE, host::ended(pidfd)).await.is_err() {
+        if killed.is_err() || timeout(GRACE, warden::ended(pidfd)).await.is_err() {
             tracing::warn!(dyno = %id, "a dyno of a build did not end when it was killed");
         }
         Err(why)
