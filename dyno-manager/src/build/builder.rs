@@ -9,7 +9,8 @@ use std::{
     collections::HashMap,
     fmt,
     fs::{self, File},
-    io,
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
     panic::AssertUnwindSafe,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,12 +28,10 @@ use super::{
     images::{self, Cache},
     output::{Output, Progress},
     sandbox,
+    settings::MARK,
     story::Story,
 };
-use crate::{
-    model::Slug,
-    warden::{self, WardenError},
-};
+use crate::{model::Slug, warden};
 
 /// Runs builds as dynos of the warden. Cheap to clone.
 #[derive(Clone)]
@@ -65,8 +64,9 @@ impl Builder {
     }
 
     pub(super) fn on(settings: Settings, host: Arc<dyn Host>) -> io::Result<Self> {
-        for folder in [settings.builds(), settings.slugs(), settings.caches()] {
-            fs::create_dir_all(&folder)?;
+        // Others may reach an image that they are told of, but not what a build printed.
+        for (folder, mode) in [(settings.builds(), 0o700), (settings.slugs(), 0o711), (settings.caches(), 0o711)] {
+            fs::DirBuilder::new().recursive(true).mode(mode).create(&folder)?;
             images::remove_drafts(&folder)?;
         }
         let places = Semaphore::new(settings.limits.at_once);
@@ -75,22 +75,24 @@ impl Builder {
     }
 
     /// At daemon start, before any build: frees the dynos of builds that the former daemon ran, and
-    /// ends the output of each of `pending` (the records still pending) with a line that says so.
+    /// ends the output of each with a line that says so. Their records are the store's to end.
     ///
     /// # Errors
-    /// The warden cannot be asked.
-    pub async fn recover(&self, pending: &[Uuid]) -> Result<(), WardenError> {
-        for held in self.0.host.list().await? {
+    /// The warden cannot be asked, or the directory cannot be read.
+    pub async fn recover(&self) -> io::Result<()> {
+        for held in self.0.host.list().await.map_err(io::Error::other)? {
             if sandbox::build_of(&held.meta).is_some() {
-                self.0.host.free(held.id).await?;
+                self.0.host.free(held.id).await.map_err(io::Error::other)?;
             }
         }
-        for build in pending {
+        let settings = &self.0.settings;
+        for entry in fs::read_dir(settings.builds())? {
+            let path = entry?.path();
+            let build = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            let Some(build) = build.filter(|_| path.extension().is_some_and(|end| end == MARK)) else { continue };
             let line = b"\n !     Push rejected, the platform restarted during the build.\n";
-            let open = fs::OpenOptions::new().append(true).open(self.0.settings.output(*build));
-            if let Err(error) = open.and_then(|mut file| io::Write::write_all(&mut file, line)) {
-                tracing::warn!(%build, %error, "ending the output of an interrupted build");
-            }
+            fs::OpenOptions::new().create(true).append(true).open(settings.output(build))?.write_all(line)?;
+            fs::remove_file(path)?;
         }
         Ok(())
     }
@@ -118,7 +120,8 @@ impl SlugCompiler for Builder {
             return Err(StartError::Busy { running: other.build });
         }
         let source = File::open(&request.source).map_err(failed("opening", &request.source))?;
-        let path = settings.output(build);
+        let (path, mark) = (settings.output(build), settings.mark(build));
+        File::create(&mark).map_err(failed("creating", &mark))?;
         let output = Output::create(&path, settings.limits.output_bytes).map_err(failed("creating", &path))?;
         super::remove_if_there(&request.source).map_err(failed("removing", &request.source))?;
         let cancel = CancellationToken::new();
@@ -162,6 +165,9 @@ impl Shared {
     async fn carry_out(self: Arc<Self>, story: Story, finish: Finish) {
         let told = AssertUnwindSafe(self.in_turn(&story)).catch_unwind().await.unwrap_or(Err(Failure::Fault));
         conclude(&story.output, told, finish).await;
+        if let Err(error) = super::remove_if_there(&self.settings.mark(story.request.build.id)) {
+            tracing::warn!(%error, "removing the mark of a build");
+        }
         // In this order: whoever sees the end of the output may start the next build.
         self.running().remove(&story.request.app.id);
         story.output.close();

@@ -18,6 +18,9 @@ pub(super) enum Failure {
     Driver(i32),
     #[error("the {step} dyno ended with status {status}")]
     Status { step: &'static str, status: i32 },
+    /// There was no room to pack what was built.
+    #[error("the build filled its disk")]
+    Disk,
     #[error("the build ran out of memory (limit {} MB)", DynoSize::BUILD.spec().memory >> 20)]
     Memory,
     #[error("the build took longer than {}", minutes(*.0))]
@@ -72,9 +75,12 @@ pub(super) fn of_build(exit: &Exit) -> Result<(), Failure> {
     })
 }
 
-/// How the pack dyno ended.
+/// How the pack dyno ended. It says what went wrong, but rejects nothing itself.
 pub(super) fn of_pack(exit: &Exit) -> Result<(), Failure> {
-    ended("pack", exit)
+    ended("pack", exit).map_err(|failure| match failure {
+        Failure::Status { status: 14, .. } => Failure::Disk,
+        other => other,
+    })
 }
 
 fn ended(step: &'static str, exit: &Exit) -> Result<(), Failure> {
@@ -131,6 +137,7 @@ mod tests {
         check(exit(0, ExitCause::Lost, 0), "the build was killed from outside; try again", false);
         check(exit(137, ExitCause::Time, 0), "the build took longer than 90.5 seconds", false);
         assert_eq!(of_pack(&exit(11, ExitCause::Exited, 0)).unwrap_err().to_string(), "the pack dyno ended with status 11");
+        assert!(matches!(of_pack(&exit(14, ExitCause::Exited, 0)), Err(failure) if !failure.is_told()));
         assert_eq!(Failure::Time(Duration::from_secs(900)).to_string(), "the build took longer than 15 minutes");
     }
 

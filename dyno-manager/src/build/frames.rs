@@ -81,7 +81,7 @@ impl<R: Read> Frames<R> {
 
     /// The next frame and its length; what is left of the one before is skipped. `None` after END.
     pub(super) fn next(&mut self) -> Result<Option<(Name, u64)>, FrameError> {
-        while self.piece(|_| Ok(()))?.is_some() {}
+        while self.piece(|_| ())?.is_some() {}
         if self.last == Some(Name::End) {
             return Ok(None);
         }
@@ -105,12 +105,12 @@ impl<R: Read> Frames<R> {
             return Err(FrameError::TooLarge { name, bytes: self.left, max });
         }
         let mut bytes = Vec::new();
-        while self.piece(|piece| Ok(bytes.extend_from_slice(piece)))?.is_some() {}
+        while self.piece(|piece| bytes.extend_from_slice(piece))?.is_some() {}
         Ok(bytes)
     }
 
     /// Hands the next bytes of the current frame to `take`; `None` once there are none.
-    pub(super) fn piece<T>(&mut self, take: impl FnOnce(&[u8]) -> io::Result<T>) -> Result<Option<T>, FrameError> {
+    pub(super) fn piece<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, FrameError> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -119,7 +119,7 @@ impl<R: Read> Frames<R> {
             return Err(FrameError::Truncated);
         }
         let n = usize::try_from(self.left).map_or(buffered.len(), |left| buffered.len().min(left));
-        let taken = take(&buffered[..n])?;
+        let taken = take(&buffered[..n]);
         self.input.consume(n);
         self.left -= n as u64;
         Ok(Some(taken))

@@ -71,7 +71,7 @@ fn image(frames: &mut Frames<impl Read>, folder: &Path) -> Result<Written, Failu
     loop {
         let piece = frames.piece(|piece| {
             start.extend(piece.iter().take(SQUASHFS.len().saturating_sub(start.len())));
-            Ok(draft.write(piece))
+            draft.write(piece)
         })?;
         // The outer error is the stream's, the inner one the disk's.
         let Some(written) = piece else { break };

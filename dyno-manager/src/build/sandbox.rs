@@ -77,7 +77,8 @@ pub(super) fn pack(id: Uuid, built: Uuid, request: &BuildRequest, settings: &Set
     // Not /app: nothing of the app may steer the packing.
     env.insert("HOME".into(), "/".into());
     let sandbox = sandbox(layers(Some(built), settings, cache), "/buildpacks/bin/pack", env);
-    Launch { id, meta: meta(request), sandbox, stdio: Stdio::Pipes, listen: Vec::new(), lease_of: Some(built), keep_upper: false }
+    let meta = meta(request);
+    Launch { id, meta, sandbox, stdio: Stdio::Pipes, listen: Vec::new(), lease_of: Some(built), keep_upper: false }
 }
 
 /// The build that a held dyno belongs to, if any.

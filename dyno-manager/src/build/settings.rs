@@ -20,6 +20,9 @@ impl From<&Image> for Layer {
     }
 }
 
+/// Ends the name of a file that says of a build that it runs.
+pub(super) const MARK: &str = "running";
+
 /// What every build of this host shares.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -59,6 +62,11 @@ impl Settings {
     /// What the build and the platform printed.
     pub(super) fn output(&self, build: Uuid) -> PathBuf {
         self.builds().join(format!("{build}.log"))
+    }
+
+    /// There while the build runs.
+    pub(super) fn mark(&self, build: Uuid) -> PathBuf {
+        self.builds().join(format!("{build}.{MARK}"))
     }
 
     /// What it asked of the network, one JSON object a line.

@@ -124,6 +124,7 @@ impl Fixture {
         let text = self.text(build).await;
         let outcome = told.await.unwrap();
         assert!(self.host.dynos.lock().unwrap().is_empty(), "dynos are left");
+        assert!(!self.names("builds").iter().any(|name| name == &format!("{build}.running")), "the mark is left");
         for folder in ["slugs", "cache"] {
             assert!(!self.names(folder).iter().any(|name| name.starts_with("draft-")), "drafts are left");
         }
@@ -332,10 +333,14 @@ async fn a_finish_that_fails_or_panics_is_told() {
 #[tokio::test]
 async fn a_restart_frees_the_dynos_of_builds_and_ends_their_output() {
     let fixture = Fixture::new(BUILD, PACK);
-    let build = Uuid::new_v4();
-    fs::write(fixture.dir.path().join(format!("state/builds/{build}.log")), "half a li").unwrap();
-    fixture.builder.recover(&[build, Uuid::new_v4()]).await.unwrap();
+    let (build, old) = (Uuid::new_v4(), Uuid::new_v4());
+    for (name, text) in [(format!("{build}.log"), "half a li"), (format!("{build}.running"), ""), (format!("{old}.log"), "whole\n")] {
+        fs::write(fixture.dir.path().join("state/builds").join(name), text).unwrap();
+    }
+    fixture.builder.recover().await.unwrap();
     assert_eq!(*fixture.host.freed.lock().unwrap(), [Uuid::max()]);
     assert_eq!(fixture.text(build).await, "half a li\n !     Push rejected, the platform restarted during the build.\n");
+    assert_eq!(fixture.text(old).await, "whole\n");
+    assert_eq!(fixture.names("builds").len(), 2);
     assert!(fixture.builder.output(Uuid::new_v4()).await.unwrap().is_none());
 }

@@ -190,8 +190,11 @@ fn read(entry: &mut tar::Entry<impl Read>, max: u64, name: &str) -> Result<Vec<u
     Ok(bytes)
 }
 
+/// Key and value.
+type Record = (Vec<u8>, Vec<u8>);
+
 /// pax records: `LENGTH KEY=VALUE\n`, the length counting the whole record; values may hold anything.
-fn records(mut bytes: &[u8], name: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SourceError> {
+fn records(mut bytes: &[u8], name: &str) -> Result<Vec<Record>, SourceError> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
         let (record, rest) = split_record(bytes).ok_or_else(|| refuse(name, "has malformed pax records"))?;
@@ -200,8 +203,6 @@ fn records(mut bytes: &[u8], name: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Sour
     }
     Ok(found)
 }
-
-type Record = (Vec<u8>, Vec<u8>);
 
 fn split_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let space = bytes.iter().take(20).position(|byte| *byte == b' ')?;
