@@ -246,4 +246,24 @@ mod tests {
         let told = refusal(StatusCode::UNAUTHORIZED, br#"{"id":"unauthorized","message":"No."}"#).to_string();
         assert!(told.contains("Hint: Check DYNO_TOKEN"), "{told}");
     }
+
+    #[tokio::test]
+    async fn a_unix_socket_serves_and_a_dead_one_gives_way_to_the_url() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let router = || axum::Router::new().fallback(async || "[1]");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move { axum::serve(listener, router()).await });
+        let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(tcp, router()).await });
+        let (unix, dead) = (Address::Unix(path), Address::Unix(directory.path().join("dead.sock")));
+        for addresses in [vec![unix], vec![dead.clone(), Address::Tcp("127.0.0.1".to_owned(), port)]] {
+            let client = Client::new(Endpoint { addresses, token: None });
+            assert_eq!(client.get::<Vec<u8>>("/apps").await.unwrap(), [1]);
+        }
+        let nowhere = Client::new(Endpoint { addresses: vec![dead], token: None });
+        let told = nowhere.get::<Value>("/apps").await.unwrap_err().to_string();
+        assert!(told.contains("dead.sock: No such file") && told.contains("Hint: Does dynod run?"), "{told}");
+    }
 }

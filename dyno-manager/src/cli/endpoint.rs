@@ -1,5 +1,5 @@
 //! Where the platform is and who asks: `DYNO_URL` and `DYNO_TOKEN`, else the file that the daemon leaves at
-//! `$DYNO_CLIENT` (default `/run/dyno/client.json`).
+//! `$DYNO_CLIENT` (default `/run/dyno/api/client.json`).
 
 use std::{
     fmt, fs, io,
@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Where the daemon writes the file.
-const DEFAULT_FILE: &str = "/run/dyno/client.json";
+const DEFAULT_FILE: &str = "/run/dyno/api/client.json";
 
 /// Something that can be connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ fn read(path: &Path) -> Result<ClientFile> {
         let error = CliError::new(format!("The platform is not known here: {}: {e}", path.display()));
         match e.kind() {
             io::ErrorKind::PermissionDenied => {
-                error.hint("Ask the operator for access, or set DYNO_URL and DYNO_TOKEN.")
+                error.hint("Run this as root or as the daemon's user, or set DYNO_URL and DYNO_TOKEN.")
             }
             _ => error.hint("dynod writes this file when it starts. Does it run? Or set DYNO_URL and DYNO_TOKEN."),
         }
@@ -172,5 +172,28 @@ mod tests {
         assert!(told().contains("client.json: EOF"));
         fs::write(&path, "{}").unwrap();
         assert!(told().contains("neither a url nor a socket"));
+    }
+
+    /// The daemon's own layout and file, read as the command line reads them.
+    #[test]
+    fn the_daemon_leaves_the_file_where_it_is_looked_for() {
+        use clap::{Args, FromArgMatches};
+
+        let grammar = crate::daemon::Options::augment_args(clap::Command::new("dynod"));
+        let run_dir = grammar.get_arguments().find(|arg| arg.get_id() == "run_dir").unwrap();
+        let default = run_dir.get_default_values()[0].to_owned();
+        let line = ["dynod".into(), "--run-dir".into(), default];
+        let options = crate::daemon::Options::from_arg_matches(&grammar.get_matches_from(line)).unwrap();
+        assert_eq!(crate::daemon::Layout::new(&options).client_file(), Path::new(DEFAULT_FILE));
+        let left = crate::daemon::ClientFile {
+            url: "http://127.0.0.1:5080".to_owned(),
+            socket: "/run/dyno/api/api.sock".into(),
+            token: "t".to_owned(),
+            router: "http://127.0.0.1:8080".to_owned(),
+            pid: 1,
+        };
+        let file: ClientFile = serde_json::from_value(serde_json::to_value(left).unwrap()).unwrap();
+        assert_eq!(file.addresses(Path::new(DEFAULT_FILE)).unwrap().len(), 2);
+        assert_eq!(file.token.as_deref(), Some("t"));
     }
 }
