@@ -75,6 +75,7 @@ async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Resu
     };
     let platform = Platform::new(settings, store, Arc::new(supervisor.clone()), logs.clone(), Arc::new(builder.clone()))?;
     platform.load().await.context("read the desired state")?;
+    builder.recover().await.context("end interrupted builds")?;
     supervisor.adopt().await.context("take up what runs")?;
 
     let shutdown = CancellationToken::new();
