@@ -1,1 +1,13 @@
-//! Black-box suites over the built binaries.
+//! What the black-box suites share: a platform of their own on this host, and the leak check.
+//!
+//! A suite is a program without libtest: it starts one [`Platform`], runs its cases against it (libtest-mimic prints them as
+//! cargo's users expect), stops it, and then [`leaks`] compares the host with what it was before. The
+//! programs under test come from `DYNO_BIN_DYNOD` and `DYNO_BIN_DYNO`, the images from `DYNO_STACK` and
+//! `DYNO_BUILDPACKS`; without them, or without root, every case is reported as `skipped: reason`.
+
+pub mod leaks;
+mod platform;
+mod suite;
+
+pub use platform::{Platform, Said};
+pub use suite::{Case, run};

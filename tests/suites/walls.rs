@@ -1,0 +1,2 @@
+//! placeholder
+fn main() -> std::process::ExitCode { dyno_tests::run(&[], &[]) }
