@@ -92,22 +92,20 @@ impl Platform {
     /// What dynod said when it did not start.
     pub fn start_daemon(&self, args: &[&str]) -> Result<()> {
         let mut command = self.dynod(args);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().context("start dynod")?;
-        let stderr = child.stderr.take().context("dynod's messages")?;
-        let (ready, said) = mpsc::channel();
+        let (stdout, stderr) = (child.stdout.take().context("stdout")?, child.stderr.take().context("stderr")?);
         let log = self.log.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if line.contains("dynod is ready") {
-                    drop(ready.send(()));
-                }
                 if let Ok(mut log) = log.lock() {
                     log.push(line);
                 }
             }
         });
-        if said.recv_timeout(Duration::from_secs(30)).is_err() {
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.trim() != "ready" {
             let status = child.wait()?;
             bail!("dynod did not start ({status}):\n{}", self.log_tail());
         }

@@ -42,24 +42,13 @@ impl Platform {
     /// Starts the daemon in the background and waits until it says that it is ready.
     pub fn start(&self) -> Result<Child> {
         std::fs::create_dir_all("/var/log").context("mkdir /var/log")?;
+        let log = std::fs::File::create(&self.log).with_context(|| format!("create {}", self.log.display()))?;
         let mut command = self.dynod();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
         let mut child = command.spawn().context("start dynod")?;
-        let stderr = child.stderr.take().context("dynod's messages")?;
-        let mut log = std::fs::File::create(&self.log).with_context(|| format!("create {}", self.log.display()))?;
-        let (ready, said) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            use std::io::Write;
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if writeln!(log, "{line}").is_err() {
-                    return;
-                }
-                if line.contains("dynod is ready") && ready.send(()).is_err() {
-                    // The demo has gone on.
-                }
-            }
-        });
-        if said.recv().is_err() {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("dynod's stdout")?).read_line(&mut line)?;
+        if line.trim() != "ready" {
             let status = child.wait()?;
             bail!("dynod did not start ({status}):\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
         }

@@ -85,6 +85,7 @@ async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Resu
     let file = ClientFile { url: base_url, socket: layout.api_socket(), token, router: format!("http://{router_address}"), pid: std::process::id() };
     write_client_file(&layout.client_file(), &file)?;
     tracing::info!(api = %api_address, router = %router_address, "dynod is ready");
+    say_ready();
 
     let log = move |app, line: String| logs.publish(app, Source::Platform, "router", &line, jiff::Timestamp::now());
     let served = tokio::spawn(router::serve(router_listener, table, Arc::new(supervisor), log, router::Settings::default(), shutdown.clone()));
@@ -101,6 +102,13 @@ async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Resu
         std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
     }
     Ok(())
+}
+
+/// One word on stdout for whoever started us; a closed stdout is no reason to end.
+fn say_ready() {
+    if let Err(e) = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush()) {
+        tracing::debug!(%e, "nobody waits for the word");
+    }
 }
 
 async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
