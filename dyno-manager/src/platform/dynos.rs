@@ -55,7 +55,9 @@ impl Platform {
             let shown = d.is_current() || (d.is_alive() && !current.contains(&d.name));
             shown && d.kind != DynoKind::Build
         });
-        dynos.sort_by(|a, b| (&a.name, a.created_at).cmp(&(&b.name, b.created_at)));
+        dynos.sort_by(|a, b| (&a.name, b.created_at).cmp(&(&b.name, a.created_at)));
+        // Of several launches that are on their way out under one name, the youngest stands for it.
+        dynos.dedup_by(|later, kept| later.name == kept.name);
         dynos
     }
 

@@ -47,6 +47,9 @@ async fn a_one_off_from_start_to_exit() {
     assert_eq!((&waited["state"], &waited["exit"]["status"], &waited["exit"]["cause"]), (&json!("complete"), &json!(7), &json!("exited")));
     assert_eq!(bench.ps("demo").await, ["web.1:up:1"], "not listed any more");
     assert_eq!(bench.get("/apps/demo/dynos/run.1/wait").await["exit"]["status"], 7, "yet known to who asks late");
+    bench.engine.later(3600);
+    assert_eq!(crate::platform::Engine::dynos(bench.engine.as_ref(), id_of(&dyno["app"])).len(), 1, "the scheduler has forgotten it");
+    assert_eq!(bench.get("/apps/demo/dynos/run.1").await["exit"]["status"], 7, "the platform has not");
     let next = bench.ok("POST", "/apps/demo/dynos", json!({ "command": "bash", "type": "rake" })).await;
     assert_eq!(next["name"], "rake.2", "numbers are not given out twice");
 }
@@ -114,6 +117,21 @@ async fn restart_and_stop_replace_or_end() {
     ] {
         bench.refused(method, path, Value::Null, 404, "").await;
     }
+}
+
+#[tokio::test]
+async fn a_name_means_the_launch_in_service() {
+    let bench = Bench::deployed(&[("web", "w")]).await;
+    bench.engine.stubborn.store(true, std::sync::atomic::Ordering::Relaxed);
+    let old = bench.get("/apps/demo/dynos/web.1").await;
+    bench.ok("DELETE", "/apps/demo/dynos/web.1", Value::Null).await;
+    assert_eq!(bench.ps("demo").await, ["web.1:up:1"], "the old launch is out of the listing's way");
+    assert_ne!(bench.get("/apps/demo/dynos/web.1").await["id"], old["id"]);
+    assert_eq!(bench.get(&format!("/apps/demo/dynos/{}", id_of(&old))).await["state"], "stopping", "yet there, by its id");
+    bench.ok("PATCH", "/apps/demo/formation/web", json!({ "quantity": 0 })).await;
+    assert_eq!(bench.ps("demo").await, ["web.1:stopping:1"], "shown, once, while nothing replaces it");
+    bench.engine.later(60);
+    assert_eq!(bench.ps("demo").await, [""; 0]);
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     os::fd::OwnedFd,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::future::BoxFuture;
@@ -37,6 +40,8 @@ pub struct FakeEngine {
     endings: Mutex<HashMap<DynoId, Ending>>,
     outside: Mutex<HashMap<DynoId, StdioFds>>,
     inside: Mutex<HashMap<DynoId, Inside>>,
+    /// Dynos ignore SIGTERM.
+    pub stubborn: AtomicBool,
     /// Signals other than the scheduler's own.
     signals: mpsc::UnboundedSender<(DynoId, i32)>,
 }
@@ -55,18 +60,28 @@ impl FakeEngine {
             endings: Mutex::default(),
             outside: Mutex::default(),
             inside: Mutex::default(),
+            stubborn: AtomicBool::new(false),
             signals,
         };
         (Arc::new(engine), sent)
     }
 
     fn step(&self, event: Event) {
+        self.step_at(event, Timestamp::now());
+    }
+
+    /// What the scheduler does by itself, were it `seconds` later.
+    pub fn later(&self, seconds: u64) {
+        self.step_at(Event::Tick, Timestamp::now() + std::time::Duration::from_secs(seconds));
+    }
+
+    fn step_at(&self, event: Event, now: Timestamp) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             if let Event::Exited { dyno_id, exit } = &event {
                 self.ending(*dyno_id).send_replace(Some(Some(exit.clone())));
             }
-            let actions = schedule::step(&mut self.state.lock().unwrap(), event, Timestamp::now());
+            let actions = schedule::step(&mut self.state.lock().unwrap(), event, now);
             events.extend(actions.into_iter().flat_map(|action| self.carry_out(action)));
         }
         self.changed.send_modify(|n| *n += 1);
@@ -79,6 +94,7 @@ impl FakeEngine {
                 vec![Event::StartFailed { dyno_id: dyno.id, reason: "no image".into(), code: Some("R17") }]
             }
             Action::Start(dyno) => self.start(&dyno),
+            Action::Signal { signal: schedule::SIGTERM, .. } if self.stubborn.load(Ordering::Relaxed) => vec![],
             Action::Signal { dyno_id, signal } => {
                 vec![Event::Exited { dyno_id, exit: exit(128 + signal, ExitCause::Stopped) }]
             }
