@@ -57,7 +57,16 @@ impl Host {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
         }
+        let (new, open) = (!dir.exists(), is_mount_point(dir)?);
         std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
+        Self::open_in(dir, name).inspect_err(|_| {
+            if !open {
+                undo_open(dir, new);
+            }
+        })
+    }
+
+    fn open_in(dir: &Path, name: &str) -> Result<Self> {
         rustix::fs::chmod(dir, rustix::fs::Mode::from_raw_mode(0o700)).io(|| format!("chmod({}, 0700)", dir.display()))?;
         let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
         make_private(&dir)?;
@@ -68,9 +77,10 @@ impl Host {
         Ok(Self(Arc::new(Inner {
             images: Images::open(dir.join("images"))?,
             leases: Leases::open(dir.join("leases"))?,
-            cgroups: Cgroups::open(name)?,
             init: sealed_init()?,
             filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
+            // Last: it undoes itself when it fails.
+            cgroups: Cgroups::open(name)?,
             dir,
         })))
     }
@@ -124,8 +134,12 @@ impl Host {
         for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
             match Record::read(&self.dyno_dir(&id)) {
                 Ok(record) if record.pid != 0 => match Dyno::adopt(self, record)? {
-                    Some(dyno) if !dyno.has_ended() => found.push(Found::Running(dyno)),
-                    _ => found.push(Found::Ended(id.clone(), self.ended(&id))),
+                    Some(dyno) => found.push(match dyno.try_wait()? {
+                        // Waited for: should it be our own child, it is no zombie any more.
+                        Some(exit) => Found::Ended(id.clone(), exit),
+                        None => Found::Running(dyno),
+                    }),
+                    None => found.push(Found::Ended(id.clone(), self.ended(&id))),
                 },
                 // Killed between the intent and clone3, or in the middle of the walls: not a dyno.
                 _ => self.sweep(&id)?,
@@ -227,12 +241,32 @@ fn kill_member(group: &crate::cgroup::Group, pid: u32) -> Result<()> {
 
 /// Makes `dir` a mount of its own with private propagation, so that images mounted below it show nowhere else.
 fn make_private(dir: &Path) -> Result<()> {
+    let shown = dir.display();
+    if !is_mount_point(dir)? {
+        mount_bind(dir, dir).wall(|| format!("mount({shown}, MS_BIND)"))?;
+    }
+    mount_change(dir, MountPropagationFlags::PRIVATE).wall(|| format!("mount({shown}, MS_PRIVATE)"))
+}
+
+fn is_mount_point(dir: &Path) -> Result<bool> {
+    let Ok(dir) = dir.canonicalize() else { return Ok(false) };
     let table = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
     let wanted = dir.to_string_lossy();
-    if !table.lines().any(|line| line.split(' ').nth(4) == Some(&*wanted)) {
-        mount_bind(dir, dir).wall(|| format!("mount({wanted}, MS_BIND)"))?;
+    Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(&*wanted)))
+}
+
+/// An instance that could not be opened and was not open before: what it has put on the host goes again.
+fn undo_open(dir: &Path, new: bool) {
+    for point in [dir.join("dev"), dir.to_owned()] {
+        match unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(e) => tracing::warn!(point = %point.display(), %e, "a failed start of the runtime left a mount"),
+        }
     }
-    mount_change(dir, MountPropagationFlags::PRIVATE).wall(|| format!("mount({wanted}, MS_PRIVATE)"))
+    // A directory that was there before may hold what is not ours.
+    if new && let Err(e) = std::fs::remove_dir_all(dir) {
+        tracing::warn!(dir = %dir.display(), %e, "a failed start of the runtime left its directory");
+    }
 }
 
 /// The init in memory, sealed: nobody can change what every dyno runs first (CVE-2019-5736).

@@ -1,13 +1,16 @@
 //! Where this host has its controllers.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Instant};
 
 use rustix::{
     fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat},
     io::Errno,
 };
 
-use super::{Controller, Group, group::read_file};
+use super::{
+    Controller, Group,
+    group::{PATIENCE, read_file, remove_empty},
+};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// One hierarchy and the controllers that we use there.
@@ -33,8 +36,19 @@ impl Cgroups {
     /// Finds memory, pids and cpu in the mount table and makes (or reopens) the group `name` in each.
     ///
     /// # Errors
-    /// [`ErrorKind::Wall`] naming the controller that this host lacks.
+    /// [`ErrorKind::Wall`] naming the controller that this host lacks. Groups that were not there before are gone again then.
     pub fn open(name: &str) -> Result<Self> {
+        let mut made = Vec::new();
+        Self::open_each(name, &mut made).inspect_err(|_| {
+            for path in &made {
+                if let Err(e) = std::fs::remove_dir(path) {
+                    tracing::warn!(path, %e, "a failed start of the runtime left its cgroup");
+                }
+            }
+        })
+    }
+
+    fn open_each(name: &str, made: &mut Vec<String>) -> Result<Self> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for controller in Controller::ALL {
@@ -45,7 +59,9 @@ impl Cgroups {
                 continue;
             }
             let root = open(&mount, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({mount})"))?;
-            make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))?;
+            if make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))? {
+                made.push(path.clone());
+            }
             let dir = open_dir(&root, name).wall(|| format!("cgroup: open({path})"))?;
             hierarchies.push(Hierarchy { dir, path, controllers: vec![controller], unified });
             if unified {
@@ -62,6 +78,16 @@ impl Cgroups {
     /// Opens the group of a dyno that an earlier process made; None when it is gone.
     pub fn reopen(&self, id: &str) -> Option<Group> {
         Group::open(self, id).ok()
+    }
+
+    /// Removes the group of a dyno wherever it exists, waiting for the kernel to empty it as [`Group::remove`] does.
+    ///
+    /// # Errors
+    /// EBUSY when processes are left.
+    pub fn remove_group(&self, id: &str) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let removed = self.hierarchies.iter().map(|h| remove_empty(&h.dir, id, &format!("{}/{id}", h.path), end));
+        removed.fold(Ok(()), Result::and)
     }
 
     /// Names of the groups below ours: those of live dynos and those left over.
@@ -136,11 +162,11 @@ fn delegate(dir: &OwnedFd, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// mkdir that accepts an existing directory.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
+/// mkdir that accepts an existing directory; whether there was none.
+pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<bool, Errno> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+        Err(Errno::EXIST) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

@@ -54,15 +54,19 @@ impl Group {
     /// # Errors
     /// [`ErrorKind::Wall`] with the file and value that the kernel refused; nothing is left behind then.
     pub fn create(cgroups: &Cgroups, name: &str, limits: &Limits) -> Result<Self> {
-        for h in &cgroups.hierarchies {
-            make_dir(&h.dir, name).wall(|| format!("cgroup: mkdir({}/{name})", h.path))?;
-        }
-        let group = Self::open(cgroups, name)?;
-        if let Err(e) = group.limit(limits) {
-            group.remove()?;
-            return Err(e);
-        }
-        Ok(group)
+        let create = || {
+            for h in &cgroups.hierarchies {
+                make_dir(&h.dir, name).wall(|| format!("cgroup: mkdir({}/{name})", h.path))?;
+            }
+            let group = Self::open(cgroups, name)?;
+            group.limit(limits)?;
+            Ok(group)
+        };
+        create().inspect_err(|_| {
+            if let Err(e) = cgroups.remove_group(name) {
+                tracing::warn!(name, %e, "a failed start left its cgroup");
+            }
+        })
     }
 
     pub(super) fn open(cgroups: &Cgroups, name: &str) -> Result<Self> {
@@ -142,19 +146,25 @@ impl Group {
     /// of it only on v2, so EBUSY is tried again for two seconds.
     ///
     /// # Errors
-    /// EBUSY when processes are left.
+    /// EBUSY when processes are left. The group is gone then where it could be removed.
     pub fn remove(&self) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(2);
-        for part in &self.parts {
-            loop {
-                match remove_dir(&part.parent, &self.name) {
-                    Ok(()) => break,
-                    Err(Errno::BUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
-                    Err(e) => return Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({})", part.path), e)),
-                }
-            }
+        let end = Instant::now() + PATIENCE;
+        let removed = self.parts.iter().map(|part| remove_empty(&part.parent, &self.name, &part.path, end));
+        // All of them, then the first failure.
+        removed.fold(Ok(()), Result::and)
+    }
+}
+
+/// How long a group may take to become empty.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) fn remove_empty(parent: &OwnedFd, name: &str, path: &str, end: Instant) -> Result<()> {
+    loop {
+        match remove_dir(parent, name) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
+            Err(e) => return Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({path})"), e)),
         }
-        Ok(())
     }
 }
 

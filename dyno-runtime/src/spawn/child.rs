@@ -44,6 +44,7 @@ pub(crate) enum Step {
     Capabilities,
     NoNewPrivs,
     Descriptors,
+    OpenFiles,
     WorkingDirectory,
     SystemCallFilter,
     SelfCheck,
@@ -170,9 +171,6 @@ impl Child<'_> {
         self.step = Step::Hostname;
         rustix::system::sethostname(self.hostname)?;
         self.step = Step::Rlimits;
-        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        let files = Some(self.open_files.min(hard));
-        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })?;
         // 1 and not 0: core(5), a piped core handler ignores 0; the kernel refuses to run it at 1.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
         self.step = Step::Keyring;
@@ -199,7 +197,12 @@ impl Child<'_> {
     fn descriptors(&mut self) -> Result<(), Errno> {
         self.step = Step::Descriptors;
         let [a, b, c, d, e, f] = self.fds;
-        sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])
+        sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])?;
+        // Not before: while they are moved they stand above whatever the parent has open.
+        self.step = Step::OpenFiles;
+        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let files = Some(self.open_files.min(hard));
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
     }
 
     /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{io::Errno, pipe::PipeFlags};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair},
+};
 use serde::{Deserialize, Serialize};
 
 use self::child::{Child, ChildMount, Step};
@@ -79,7 +82,7 @@ impl Host {
         let record = Record { id: id.to_owned(), pid: 0, start_time: 0, boot_id: crate::host::boot_id()?, slot: lease.slot(), leased: options.after.is_none() };
         record.write(&debris.dir())?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
-        let (ready, ready_child) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).io(|| "pipe2".into())?;
+        let (ready, ready_child) = ready_pair()?;
         let tasks = group.task_files()?;
         let (argv, envp) = (init_argv(&options.stdio, &plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
@@ -107,7 +110,7 @@ impl Host {
         let (pidfd, pid) = sys::vfork(NAMESPACES, group.birthplace(), &mut child).wall(|| "clone3(namespaces)".into())?;
         sys::make_dumpable();
         let (step, failed) = (child.step, child.failed);
-        debris.process(pidfd.try_clone().io(|| "dup".into())?);
+        debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
             return Err(failure(step, failed, &mounts));
         }
@@ -118,10 +121,10 @@ impl Host {
         record.write(&debris.dir())?;
         let netns = std::fs::File::open(format!("/proc/{pid}/ns/net")).io(|| format!("open(/proc/{pid}/ns/net)"))?;
         let listeners = options.listen.iter().map(|port| crate::net::listen_in(netns.as_fd(), *port)).collect::<Result<_>>()?;
-        wait_ready(&ready, &plan)?;
+        run_program(&ready, &plan)?;
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: micros(walled.elapsed()) };
         let kept = upper.filter(|_| options.keep_upper);
-        Ok(Dyno::started(debris.disarm(), record, pidfd, netns.into(), group, kept, streams.parent, listeners, timing))
+        Ok(Dyno::started(self.clone(), record, debris.disarm()?, netns.into(), group, kept, streams.parent, listeners, timing))
     }
 
     fn root(&self, plan: &Plan, lease: &Lease, after: Option<&Dyno>) -> Result<(OwnedFd, Option<WritableLayer>)> {
@@ -189,20 +192,43 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The init closes this pipe by exec'ing the program, or writes the errno that execve answered.
-fn wait_ready(ready: &OwnedFd, plan: &Plan) -> Result<()> {
-    let mut errno = [0u8; 4];
+/// The line to the init: one byte to it lets the program start, its answer is what execve said.
+fn ready_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).io(|| "socketpair(ready)".into())
+}
+
+/// Until now the init has waited, so that whatever the program meets is there, and so that however soon it ends we have seen its
+/// process. (Should we die here, it sees the end of file and goes.)
+fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {
+    let early = |errno| {
+        let what = "the sandbox was killed at its start, in: init (is the memory limit too small?)";
+        errno_or_not(what, errno)
+    };
+    match rustix::net::send(ready, b"g", SendFlags::NOSIGNAL) {
+        Ok(_) => {}
+        Err(Errno::PIPE | Errno::CONNRESET) => return Err(early(None)),
+        Err(e) => return Err(early(Some(e))),
+    }
+    let mut answer = [0u8; 4];
     let n = loop {
-        match rustix::io::read(ready, &mut errno) {
+        match rustix::io::read(ready, &mut answer) {
             Err(Errno::INTR) => {}
+            Err(Errno::CONNRESET) => break 0,
             other => break other.io(|| "read(ready)".into())?,
         }
     };
-    if n == 0 {
-        return Ok(());
+    match (n, i32::from_le_bytes(answer)) {
+        (4, 0) => Ok(()),
+        (4, errno) => Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), Errno::from_raw_os_error(errno))),
+        _ => Err(early(None)),
     }
-    let errno = Errno::from_raw_os_error(i32::from_le_bytes(errno));
-    Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), errno))
+}
+
+fn errno_or_not(what: &str, errno: Option<Errno>) -> Error {
+    match errno {
+        Some(errno) => Error::call(ErrorKind::Wall, what, errno),
+        None => Error::refused(ErrorKind::Wall, what),
+    }
 }
 
 /// Words for a step that failed in the child.
@@ -224,7 +250,7 @@ fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
             None => "mount".to_owned(),
         },
         Step::Hostname => "sethostname".to_owned(),
-        Step::Rlimits => "setrlimit(NOFILE, CORE)".to_owned(),
+        Step::Rlimits => "setrlimit(CORE)".to_owned(),
         Step::Keyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".to_owned(),
         Step::Session => "setsid".to_owned(),
         Step::JoinUserNamespace => "setns(CLONE_NEWUSER)".to_owned(),
@@ -232,6 +258,7 @@ fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
         Step::Capabilities => "drop capabilities".to_owned(),
         Step::NoNewPrivs => "prctl(PR_SET_NO_NEW_PRIVS)".to_owned(),
         Step::Descriptors => "dup3, close_range".to_owned(),
+        Step::OpenFiles => "setrlimit(NOFILE)".to_owned(),
         Step::WorkingDirectory => "chdir to the working directory".to_owned(),
         Step::SystemCallFilter => "seccomp(SECCOMP_SET_MODE_FILTER)".to_owned(),
         Step::SelfCheck => "self-check: the kernel reports ids, capabilities, no_new_privs or seccomp other than asked".to_owned(),
@@ -274,13 +301,12 @@ impl<'h> Debris<'h> {
         group
     }
 
-    fn process(&mut self, pidfd: OwnedFd) {
-        self.process = Some(pidfd);
-    }
-
-    fn disarm(mut self) -> Host {
+    /// The start is complete: nothing of it is debris.
+    fn disarm(mut self) -> Result<OwnedFd> {
+        let gone = || Error::refused(ErrorKind::Io, "no process was started");
+        let pidfd = self.process.take().ok_or_else(gone)?;
         self.armed = false;
-        self.host.clone()
+        Ok(pidfd)
     }
 }
 
@@ -293,8 +319,7 @@ impl Drop for Debris<'_> {
             crate::dyno::kill_and_reap(pidfd.as_fd());
         }
         if self.group
-            && let Some(group) = self.host.cgroups().reopen(&self.id)
-            && let Err(e) = group.remove()
+            && let Err(e) = self.host.cgroups().remove_group(&self.id)
         {
             tracing::warn!(id = self.id, %e, "a failed start left its cgroup");
         }
@@ -306,4 +331,3 @@ impl Drop for Debris<'_> {
         }
     }
 }
-
