@@ -72,7 +72,9 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         sys::set_cloexec(fd);
     }
     // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
-    unsafe { sys::call3(sys::PRCTL, 4, 0, 0) };
+    if unsafe { sys::call3(sys::PRCTL, 4, 0, 0) } != 0 {
+        sys::exit(125);
+    }
     // PR_SET_NAME (15): else it goes by the name of the memory file that it came from, or by a descriptor's number.
     // SAFETY: a NUL-ended string.
     unsafe { sys::call3(sys::PRCTL, 15, c"dyno-init".as_ptr() as usize, 0) };
@@ -161,10 +163,14 @@ fn block_and_watch_signals() -> i32 {
     // SIGPIPE and faults stay ours to die of; everything else arrives through the signalfd.
     let mask: u64 = !(1 << (8 - 1) | 1 << (11 - 1) | 1 << (7 - 1) | 1 << (4 - 1));
     // SAFETY: `mask` is a 64-bit kernel sigset; SIG_SETMASK is 2; flags are SFD_NONBLOCK | SFD_CLOEXEC.
-    unsafe {
+    let fd = unsafe {
         sys::call(sys::RT_SIGPROCMASK, [2, &raw const mask as usize, 0, 8, 0, 0]);
-        sys::call(sys::SIGNALFD4, [usize::MAX, &raw const mask as usize, 8, 0o2004000, 0, 0]) as i32
+        sys::call(sys::SIGNALFD4, [usize::MAX, &raw const mask as usize, 8, 0o2004000, 0, 0])
+    };
+    if fd < 0 {
+        sys::exit(125);
     }
+    fd as i32
 }
 
 fn pipe() -> [i32; 2] {
@@ -174,7 +180,9 @@ fn pipe() -> [i32; 2] {
         sys::exit(125);
     }
     // SAFETY: F_SETFL (4) takes a number; only our end must not block.
-    unsafe { sys::call3(sys::FCNTL, fds[0] as usize, 4, 0o4000) };
+    if unsafe { sys::call3(sys::FCNTL, fds[0] as usize, 4, 0o4000) } < 0 {
+        sys::exit(125);
+    }
     fds
 }
 
@@ -191,20 +199,14 @@ unsafe extern "C" fn child(arg: usize) -> ! {
     }
     // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
     unsafe {
-        sys::call3(sys::SETSID, 0, 0, 0);
-        match start.mode {
-            b'l' => {
-                sys::call3(sys::DUP3, start.out as usize, 1, 0);
-                sys::call3(sys::DUP3, start.err as usize, 2, 0);
-            }
-            // TIOCSCTTY
-            b't' => {
-                sys::call3(sys::IOCTL, 0, 0x540e, 0);
-            }
-            _ => {}
-        }
+        let session = sys::call3(sys::SETSID, 0, 0, 0).min(0);
+        let streams = match start.mode {
+            b'l' => sys::call3(sys::DUP3, start.out as usize, 1, 0).min(sys::call3(sys::DUP3, start.err as usize, 2, 0)),
+            b't' => sys::call3(sys::IOCTL, 0, 0x540e, 0), // TIOCSCTTY
+            _ => 0,
+        };
         sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
-        start.failed = -exec(start) as i32;
+        start.failed = -(if session.min(streams) < 0 { session.min(streams) } else { exec(start) }) as i32;
     }
     sys::exit(127)
 }

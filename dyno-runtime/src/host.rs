@@ -57,7 +57,7 @@ impl Host {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
         }
-        let (new, open) = (!dir.exists(), is_mount_point(dir)?);
+        let (new, open) = (!dir.try_exists().unwrap_or(true), is_mount_point(dir)?);
         std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
         Self::open_in(dir, name).inspect_err(|_| {
             if !open {

@@ -200,9 +200,7 @@ impl Child<'_> {
         sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])?;
         // Not before: while they are moved they stand above whatever the parent has open.
         self.step = Step::OpenFiles;
-        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        let files = Some(self.open_files.min(hard));
-        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
+        sys::limit_open_files(self.open_files)
     }
 
     /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.

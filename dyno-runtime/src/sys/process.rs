@@ -24,9 +24,9 @@ pub struct Filter {
 }
 
 #[repr(C)]
-struct SockFprog {
-    len: u16,
-    filter: *const Filter,
+pub(super) struct SockFprog {
+    pub len: u16,
+    pub filter: *const Filter,
 }
 
 /// Installs a seccomp filter on the calling thread (no_new_privs must be set). Child-safe.
@@ -183,6 +183,23 @@ pub fn place_descriptors(sources: [RawFd; 7]) -> Result<(), Errno> {
         check(unsafe { libc::syscall(libc::SYS_dup3, from, target, flags) })?;
     }
     close_from(TARGETS as RawFd)
+}
+
+/// Lowers the soft and hard limit of open files to `files`, or to the hard limit if that is lower. Child-safe: rustix's getrlimit
+/// panics on failure, with a lock of the parent's in hand.
+///
+/// # Errors
+/// Of prlimit(2).
+pub fn limit_open_files(files: u64) -> Result<(), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let set = |new: *const libc::rlimit64, old: *mut libc::rlimit64| {
+        // SAFETY: each pointer is null or a valid struct rlimit64; pid 0 is the caller.
+        check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, new, old) })
+    };
+    set(std::ptr::null(), &raw mut limit)?;
+    let files = files.min(limit.rlim_max);
+    limit = libc::rlimit64 { rlim_cur: files, rlim_max: files };
+    set(&raw const limit, std::ptr::null_mut()).map(drop)
 }
 
 /// Becomes the program open at descriptor `fd`. Child-safe. Returns only on failure.
