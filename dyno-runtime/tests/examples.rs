@@ -45,7 +45,11 @@ fn hello(stage: &Stage) -> Result<()> {
     same("output", String::from_utf8_lossy(&done.stdout).as_ref(), "hello\n")?;
     same("status", done.status.code(), Some(0))?;
     let failed = output(example("hello")?.arg(stage.rootfs()).args([PROGRAM, "exit", "5"]), "")?;
-    same("status", failed.status.code(), Some(5))
+    same("status", failed.status.code(), Some(5))?;
+    let absent = output(example("hello")?.arg(stage.rootfs()).arg("/bin/nothing"), "")?;
+    same("status", absent.status.code(), Some(1))?;
+    ensure!(!std::path::Path::new("/run/dyno-hello").exists(), "the instance is left after a failure");
+    Ok(())
 }
 
 fn judge_gives_every_verdict(stage: &Stage) -> Result<()> {
