@@ -78,12 +78,14 @@ impl Host {
         }
         let mut streams = stdio::prepare(&options.stdio, &debris.dir(), &lease, plan.identity.uid)?;
         let mounts = self.mounts(&plan, &lease, streams.pts.take())?;
-        let group = debris.group(Group::create(self.cgroups(), id, &plan.limits)?);
         let record = Record { id: id.to_owned(), pid: 0, start_time: 0, boot_id: crate::host::boot_id()?, slot: lease.slot(), leased: options.after.is_none() };
         record.write(&debris.dir())?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
+        let group = Group::create(self.cgroups(), id, &plan.limits)?;
+        let group = &*debris.group.insert(group);
         let (ready, ready_child) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).io(|| "pipe2".into())?;
         let tasks = group.task_files()?;
+        let birthplace = group.birthplace();
         let (argv, envp) = (init_argv(&options.stdio, &plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let (attach_point, cwd) = (c_string(&self.attach_point().to_string_lossy()), c_string(&plan.process.cwd));
@@ -107,10 +109,10 @@ impl Host {
             failed: None,
         };
         let prepared = Instant::now();
-        let (pidfd, pid) = sys::vfork(NAMESPACES, group.birthplace(), &mut child).wall(|| "clone3(namespaces)".into())?;
+        let (pidfd, pid) = sys::vfork(NAMESPACES, birthplace, &mut child).wall(|| "clone3(namespaces)".into())?;
         sys::make_dumpable();
         let (step, failed) = (child.step, child.failed);
-        debris.process(pidfd.try_clone().io(|| "dup".into())?);
+        debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
             return Err(failure(step, failed, &mounts));
         }
@@ -124,7 +126,8 @@ impl Host {
         wait_ready(&ready, &plan)?;
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: micros(walled.elapsed()) };
         let kept = upper.filter(|_| options.keep_upper);
-        Ok(Dyno::started(debris.disarm(), record, pidfd, netns.into(), group, kept, streams.parent, listeners, timing))
+        let (host, group, pidfd) = debris.disarm()?;
+        Ok(Dyno::started(host, record, pidfd, netns.into(), group, kept, streams.parent, listeners, timing))
     }
 
     fn root(&self, plan: &Plan, lease: &Lease, after: Option<&Dyno>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
@@ -251,7 +254,7 @@ struct Debris<'h> {
     host: &'h Host,
     id: String,
     slot: Option<u32>,
-    group: bool,
+    group: Option<Group>,
     process: Option<OwnedFd>,
     armed: bool,
 }
@@ -260,7 +263,7 @@ impl<'h> Debris<'h> {
     fn new(host: &'h Host, id: &str) -> Result<Self> {
         let dir = host.dyno_dir(id);
         std::fs::create_dir(&dir).context(ErrorKind::Invalid, || format!("dyno {id}: mkdir({}) (does it run already?)", dir.display()))?;
-        Ok(Self { host, id: id.to_owned(), slot: None, group: false, process: None, armed: true })
+        Ok(Self { host, id: id.to_owned(), slot: None, group: None, process: None, armed: true })
     }
 
     fn dir(&self) -> std::path::PathBuf {
@@ -272,18 +275,13 @@ impl<'h> Debris<'h> {
         lease
     }
 
-    fn group(&mut self, group: Group) -> Group {
-        self.group = true;
-        group
-    }
-
-    fn process(&mut self, pidfd: OwnedFd) {
-        self.process = Some(pidfd);
-    }
-
-    fn disarm(mut self) -> Host {
+    /// Nothing of it is debris: it runs.
+    fn disarm(mut self) -> Result<(Host, Group, OwnedFd)> {
+        let (Some(group), Some(process)) = (self.group.take(), self.process.take()) else {
+            return Err(Error::refused(ErrorKind::Io, format!("dyno {}: not started", self.id)));
+        };
         self.armed = false;
-        self.host.clone()
+        Ok((self.host.clone(), group, process))
     }
 }
 
@@ -295,8 +293,7 @@ impl Drop for Debris<'_> {
         if let Some(pidfd) = &self.process {
             crate::dyno::kill_and_reap(pidfd.as_fd());
         }
-        if self.group
-            && let Some(group) = self.host.cgroups().reopen(&self.id)
+        if let Some(group) = &self.group
             && let Err(e) = group.remove()
         {
             tracing::warn!(id = self.id, %e, "a failed start left its cgroup");
