@@ -38,6 +38,9 @@ pub struct StartOptions<'a> {
     pub after: Option<&'a Dyno>,
     /// Keep the writable layer readable after the end, until the dyno is freed.
     pub keep_upper: bool,
+    /// The user whose image files are accepted beside root's. At its first use such a file is chowned to root and made read-only,
+    /// so that what was verified stays what is mounted. A file of anybody else is refused and left as it is.
+    pub image_maker: Option<u32>,
     /// TCP ports on the sandbox's loopback on which listening sockets are made before the program starts.
     pub listen: Vec<u16>,
 }
@@ -69,10 +72,14 @@ impl Host {
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
         let lease = match options.after {
+            // Two at work in one range could reach each other, and what is read as a layer would still be written.
+            Some(former) if !former.has_ended() => {
+                return Err(Error::refused(ErrorKind::Invalid, format!("dyno {}, whose id range is asked for, still runs", former.id())));
+            }
             Some(former) => Lease::map(former.record().slot)?,
             None => debris.lease(self.leases().take(id)?),
         };
-        let (root, upper) = self.root(&plan, &lease, options.after, &debris.dir())?;
+        let (root, upper) = self.root(&plan, &lease, &options, &debris.dir())?;
         if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
             mount::detach(&debris.dir())?;
         }
@@ -110,7 +117,6 @@ impl Host {
         };
         let prepared = Instant::now();
         let (pidfd, pid) = sys::vfork(NAMESPACES, birthplace, &mut child).wall(|| "clone3(namespaces)".into())?;
-        sys::make_dumpable();
         let (step, failed) = (child.step, child.failed);
         debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
@@ -130,14 +136,14 @@ impl Host {
         Ok(Dyno::started(host, record, pidfd, netns.into(), group, kept, streams.parent, listeners, timing))
     }
 
-    fn root(&self, plan: &Plan, lease: &Lease, after: Option<&Dyno>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
+    fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
         let mut layers = Vec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
             layers.push(match layer {
-                Layer::Image { path, sha256 } => mount::clone_tree(self.images().get(path, sha256)?.as_fd(), lease)?,
+                Layer::Image { path, sha256 } => mount::clone_tree(self.images().get(path, sha256, options.image_maker)?.as_fd(), lease)?,
                 Layer::Directory(path) => mount::clone_tree(open_dir(path)?.as_fd(), lease)?,
                 Layer::UpperOf(id) => {
-                    let kept = after.filter(|d| d.id() == id).and_then(Dyno::upper);
+                    let kept = options.after.filter(|d| d.id() == id).and_then(Dyno::upper);
                     let missing = || Error::refused(ErrorKind::Invalid, format!("layer upper_of {id:?}: no such ended dyno, or its layer was not kept"));
                     mount::LayerTree { tree: kept.ok_or_else(missing)?.as_layer()?, shifted: true }
                 }
@@ -230,7 +236,7 @@ fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
             None => "mount".to_owned(),
         },
         Step::Hostname => "sethostname".to_owned(),
-        Step::Rlimits => "setrlimit(NOFILE, CORE)".to_owned(),
+        Step::Rlimits => "setrlimit(CORE, RTPRIO, NICE, STACK)".to_owned(),
         Step::Keyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".to_owned(),
         Step::Session => "setsid".to_owned(),
         Step::JoinUserNamespace => "setns(CLONE_NEWUSER)".to_owned(),
@@ -238,6 +244,8 @@ fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
         Step::Capabilities => "drop capabilities".to_owned(),
         Step::NoNewPrivs => "prctl(PR_SET_NO_NEW_PRIVS)".to_owned(),
         Step::Descriptors => "dup3, close_range".to_owned(),
+        Step::OpenFiles => "setrlimit(NOFILE)".to_owned(),
+        Step::Scheduling => "setpriority, sched_setscheduler, oom_score_adj".to_owned(),
         Step::WorkingDirectory => "chdir to the working directory".to_owned(),
         Step::SystemCallFilter => "seccomp(SECCOMP_SET_MODE_FILTER)".to_owned(),
         Step::SelfCheck => "self-check: the kernel reports ids, capabilities, no_new_privs or seccomp other than asked".to_owned(),
