@@ -173,6 +173,13 @@ unsafe extern "C" fn child(arg: usize) -> ! {
     // SAFETY: `arg` is the `Start` of the parent, which sleeps until we are gone.
     let start = unsafe { &mut *(arg as *mut Start) };
     let none: u64 = 0;
+    let default = [0usize; 4]; // struct sigaction: SIG_DFL, no flags, no restorer, empty mask
+    for signal in 1..=64 {
+        // Whoever started the platform may have ignored some (a shell's background jobs: SIGINT; Rust programs: SIGPIPE), and
+        // ignored they stay through clone3's CLEAR_SIGHAND and execve. SIGKILL and SIGSTOP answer EINVAL.
+        // SAFETY: `default` has the kernel's layout; the child has a table of its own (no CLONE_SIGHAND).
+        unsafe { sys::call(sys::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
+    }
     // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
     unsafe {
         sys::call3(sys::SETSID, 0, 0, 0);

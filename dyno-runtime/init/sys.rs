@@ -13,7 +13,7 @@ numbers! {
     READ = 0, 63; WRITE = 1, 64; CLOSE = 3, 57; IOCTL = 16, 29; PWRITE64 = 18, 68; CLONE = 56, 220;
     EXECVE = 59, 221; WAIT4 = 61, 260; KILL = 62, 129; FCNTL = 72, 25; GETRUSAGE = 98, 165;
     SETSID = 112, 157; PRCTL = 157, 167; CLOCK_GETTIME = 228, 113; EXIT_GROUP = 231, 94;
-    PPOLL = 271, 73; DUP3 = 292, 24; PIPE2 = 293, 59; SIGNALFD4 = 289, 74; RT_SIGPROCMASK = 14, 135;
+    PPOLL = 271, 73; DUP3 = 292, 24; PIPE2 = 293, 59; SIGNALFD4 = 289, 74; RT_SIGPROCMASK = 14, 135; RT_SIGACTION = 13, 134;
 }
 
 /// Any system call; the kernel's return value, negative errno on failure.

@@ -272,8 +272,7 @@ impl Dyno {
         }
         self.wait()?;
         let group = self.group.remove();
-        let dir = self.host.dyno_dir(self.id());
-        let removed = std::fs::remove_dir_all(&dir).io(|| format!("remove {}", dir.display()));
+        let removed = self.host.remove_dyno_dir(self.id());
         if self.record.leased {
             self.host.leases().free(self.record.slot);
         }

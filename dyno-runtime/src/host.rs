@@ -166,7 +166,13 @@ impl Host {
                 self.leases().free(slot);
             }
         }
+        self.remove_dyno_dir(id)
+    }
+
+    /// Removes a state directory, and first what older kernels needed attached below it.
+    pub(crate) fn remove_dyno_dir(&self, id: &str) -> Result<()> {
         let dir = self.dyno_dir(id);
+        crate::mount::detach(&dir)?;
         match std::fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).io(|| format!("remove {}", dir.display())),
             _ => Ok(()),

@@ -6,13 +6,14 @@
 //! so an answer cannot change between the check and the use. A refusal says host and policy in its
 //! status line, because that is the part that package clients print.
 
+mod names;
 mod policy;
 mod record;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, Uri, header};
@@ -20,21 +21,20 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, ext::ReasonPhrase, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream, lookup_host},
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{policy::Policy, record::Request};
-use self::{policy::Denied, record::Meter};
+use self::{names::Names, policy::Denied, record::Meter};
 
 /// Connections at once; further ones wait in the listener's queue.
 const CONNECTIONS: usize = 64;
 /// Bytes of a request's head.
 const HEAD: usize = 16 << 10;
 const HEAD_TIME: Duration = Duration::from_secs(10);
-const RESOLVE_TIME: Duration = Duration::from_secs(10);
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Until a host answers, and between two bytes of a tunnel.
 const IDLE_TIME: Duration = Duration::from_secs(120);
@@ -45,13 +45,14 @@ type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 pub async fn serve(listener: TcpListener, policy: Policy, record: UnboundedSender<Request>, cancel: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let tasks = TaskTracker::new();
-    let policy = Arc::new(policy);
+    let (policy, names) = (Arc::new(policy), Arc::new(Names::default()));
     let accept = async {
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let proxy = Proxy {
                         policy: Arc::clone(&policy),
+                        names: Arc::clone(&names),
                         record: record.clone(),
                         cancel: cancel.clone(),
                         tasks: tasks.clone(),
@@ -73,6 +74,7 @@ pub async fn serve(listener: TcpListener, policy: Policy, record: UnboundedSende
 #[derive(Clone)]
 struct Proxy {
     policy: Arc<Policy>,
+    names: Arc<Names>,
     record: UnboundedSender<Request>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -120,10 +122,7 @@ impl Proxy {
         let denied = |Denied(reason)| (StatusCode::FORBIDDEN, reason);
         let failed = |what: &str| (StatusCode::BAD_GATEWAY, format!("{host}:{port} {what}"));
         let to = self.policy.check(host, port).map_err(denied)?;
-        let found = match timeout(RESOLVE_TIME, resolve(&to.host, port)).await {
-            Ok(Ok(found)) if !found.is_empty() => found,
-            _ => return Err(failed("has no address")),
-        };
+        let found = self.names.find(&to.host, port).await.ok_or_else(|| failed("has no address"))?;
         let addresses = self.policy.reachable(&to, found).map_err(denied)?;
         meter.allow();
         match timeout(CONNECT_TIME, TcpStream::connect(&*addresses)).await {
@@ -148,17 +147,6 @@ impl Proxy {
         });
         Response::new(empty())
     }
-}
-
-/// The root's dot keeps the resolver from trying the host's search domains. /etc/hosts has names
-/// without it, and a name of one part is for it (or for the search domains) anyway.
-async fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-    if host.contains('.')
-        && let Ok(found) = lookup_host((format!("{host}."), port)).await
-    {
-        return Ok(found.collect());
-    }
-    Ok(lookup_host((host, port)).await?.collect())
 }
 
 /// Passes a request on over a connection of its own.

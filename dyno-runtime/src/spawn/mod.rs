@@ -72,7 +72,10 @@ impl Host {
             Some(former) => Lease::map(former.record().slot)?,
             None => debris.lease(self.leases().take(id)?),
         };
-        let (root, upper) = self.root(&plan, &lease, options.after)?;
+        let (root, upper) = self.root(&plan, &lease, options.after, &debris.dir())?;
+        if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
+            mount::detach(&debris.dir())?;
+        }
         let mut streams = stdio::prepare(&options.stdio, &debris.dir(), &lease, plan.identity.uid)?;
         let mounts = self.mounts(&plan, &lease, streams.pts.take())?;
         let group = debris.group(Group::create(self.cgroups(), id, &plan.limits)?);
@@ -124,7 +127,7 @@ impl Host {
         Ok(Dyno::started(debris.disarm(), record, pidfd, netns.into(), group, kept, streams.parent, listeners, timing))
     }
 
-    fn root(&self, plan: &Plan, lease: &Lease, after: Option<&Dyno>) -> Result<(OwnedFd, Option<WritableLayer>)> {
+    fn root(&self, plan: &Plan, lease: &Lease, after: Option<&Dyno>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
         let mut layers = Vec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
             layers.push(match layer {
@@ -133,11 +136,11 @@ impl Host {
                 Layer::UpperOf(id) => {
                     let kept = after.filter(|d| d.id() == id).and_then(Dyno::upper);
                     let missing = || Error::refused(ErrorKind::Invalid, format!("layer upper_of {id:?}: no such ended dyno, or its layer was not kept"));
-                    kept.ok_or_else(missing)?.as_layer()?
+                    mount::LayerTree { tree: kept.ok_or_else(missing)?.as_layer()?, shifted: true }
                 }
             });
         }
-        mount::assemble(&layers, &plan.upper, lease)
+        mount::assemble(layers, &plan.upper, lease, scratch)
     }
 
     fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>) -> Result<Vec<ChildMount>> {
@@ -301,7 +304,7 @@ impl Drop for Debris<'_> {
         if let Some(slot) = self.slot {
             self.host.leases().free(slot);
         }
-        if let Err(e) = std::fs::remove_dir_all(self.dir()) {
+        if let Err(e) = self.host.remove_dyno_dir(&self.id) {
             tracing::warn!(id = self.id, %e, "a failed start left its state directory");
         }
     }
