@@ -22,6 +22,7 @@ use crate::{
     logs::{LogHub, Source},
     model::Egress,
     platform::{self, Platform},
+    ready,
     router,
     store::Store,
     supervise::{self, Supervisor},
@@ -98,7 +99,7 @@ async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: bu
     let file = ClientFile { url: base_url, socket: layout.api_socket(), token, router: format!("http://{router_address}"), pid: std::process::id() };
     write_client_file(&layout.client_file(), &file)?;
     tracing::info!(api = %api_address, router = %router_address, "dynod is ready");
-    say_ready();
+    ready::say();
 
     let log = move |app, line: String| logs.publish(app, Source::Platform, "router", &line, jiff::Timestamp::now());
     let served = tokio::spawn(router::serve(router_listener, table, Arc::new(supervisor), log, router::Settings::default(), shutdown.clone()));
@@ -115,13 +116,6 @@ async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: bu
         std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
     }
     Ok(())
-}
-
-/// One word on stdout for whoever started us; a closed stdout is no reason to end.
-fn say_ready() {
-    if let Err(e) = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush()) {
-        tracing::debug!(%e, "nobody waits for the word");
-    }
 }
 
 /// SO_REUSEADDR is set by the standard library, so connections of a former daemon in TIME_WAIT are not in the way.

@@ -25,7 +25,7 @@ pub(super) fn start(options: &Options) -> Result<()> {
 }
 
 /// Starts the warden in a session of its own, so that nothing that ends us ends it, and waits until it says `ready`.
-fn start_warden(options: &Options) -> Result<()> {
+pub(super) fn start_warden(options: &Options) -> Result<()> {
     let me = std::env::current_exe().context("find our own program")?;
     let mut command = Command::new(me);
     command.arg("warden").arg("--run-dir").arg(&options.run_dir).arg("--state-dir").arg(&options.state_dir);
