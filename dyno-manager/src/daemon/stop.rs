@@ -18,9 +18,9 @@ pub(super) fn stop(options: &Options) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "stopping the platform needs root");
     let layout = Layout::new(options);
     stop_daemon(&layout, options.uid)?;
-    if layout.runtime().exists() && UnixStream::connect(layout.warden_socket()).is_err() {
-        // It was killed, its dynos run: only a warden can find and end them. Without one, removing the directory would hide them.
-        start::start_warden(options).context("end what a killed warden left")?;
+    // A warden that was killed left its dynos running: another one takes them up and ends them.
+    if UnixStream::connect(layout.warden_socket()).is_err() && layout.runtime().exists() {
+        start::start_warden(options)?;
     }
     if UnixStream::connect(layout.warden_socket()).is_ok() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;

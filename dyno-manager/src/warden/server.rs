@@ -51,7 +51,7 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     let dynos = Arc::new(Dynos::recover(host)?);
     let listener = bind(&settings)?;
     tracing::info!(socket = %settings.socket.display(), "the warden is ready");
-    say_ready();
+    crate::ready::say();
     let (stop, stopped) = std::sync::mpsc::channel();
     let (accepting, socket) = (dynos.clone(), settings.socket.clone());
     let shared = Arc::new(settings);
@@ -110,14 +110,6 @@ fn accept(listener: &UnixListener, dynos: &Arc<Dynos>, settings: &Arc<Settings>,
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
         }
-    }
-}
-
-/// Tells whoever started us; a closed stdout (systemd, a terminal that went) is no reason to end.
-fn say_ready() {
-    use std::io::Write;
-    if let Err(e) = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush()) {
-        tracing::debug!(%e, "nobody waits for the word");
     }
 }
 
