@@ -1,14 +1,21 @@
 //! Where this host has its controllers.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat},
+    fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, unlinkat},
     io::Errno,
 };
 
 use super::{Controller, Group, group::read_file};
 use crate::error::{Context, Error, ErrorKind, Result};
+
+/// How long a group may stay locked by what is about to end.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One hierarchy and the controllers that we use there.
 #[derive(Debug)]
@@ -64,6 +71,25 @@ impl Cgroups {
             }
         }
         self.hierarchies.iter().filter(|h| h.unified).try_for_each(|h| delegate(&h.dir, &h.path))
+    }
+
+    /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when another process has them.
+    pub fn claim(&self) -> Result<()> {
+        let end = Instant::now() + CLAIM_PATIENCE;
+        for h in &self.hierarchies {
+            loop {
+                match flock(&h.dir, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break,
+                    // A start that outlived its killed warden by some milliseconds has copies of its descriptors.
+                    Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", h.path)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens the group of a dyno that an earlier process made, in whatever hierarchies it is there: that process may have been
