@@ -73,6 +73,9 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
     unsafe { sys::call3(sys::PRCTL, 4, 0, 0) };
     let signals = block_and_watch_signals();
+    if signals < 0 {
+        sys::exit(125);
+    }
     let (out, err) = if mode == b'l' { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
     let began = sys::now_us(1);
     let mut start = Start { mode, program, argv, envp, out: out[1], err: err[1], failed: 0 };
@@ -148,7 +151,15 @@ fn reap(block: bool) -> Option<(i32, i32)> {
     }
 }
 
+/// The signalfd. Whoever started the platform may have ignored some signals (a shell's background jobs: SIGINT; Rust programs:
+/// SIGPIPE), and ignored they stay through clone3's CLEAR_SIGHAND and execve, for us and for the app: an ignored SIGCHLD would
+/// never tell of its end.
 fn block_and_watch_signals() -> i32 {
+    let default = [0usize; 4]; // struct sigaction: SIG_DFL, no flags, no restorer, empty mask
+    for signal in 1..=64 {
+        // SAFETY: `default` has the kernel's layout. SIGKILL and SIGSTOP answer EINVAL.
+        unsafe { sys::call(sys::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
+    }
     // SIGPIPE and faults stay ours to die of; everything else arrives through the signalfd.
     let mask: u64 = !(1 << (8 - 1) | 1 << (11 - 1) | 1 << (7 - 1) | 1 << (4 - 1));
     // SAFETY: `mask` is a 64-bit kernel sigset; SIG_SETMASK is 2; flags are SFD_NONBLOCK | SFD_CLOEXEC.
@@ -173,13 +184,6 @@ unsafe extern "C" fn child(arg: usize) -> ! {
     // SAFETY: `arg` is the `Start` of the parent, which sleeps until we are gone.
     let start = unsafe { &mut *(arg as *mut Start) };
     let none: u64 = 0;
-    let default = [0usize; 4]; // struct sigaction: SIG_DFL, no flags, no restorer, empty mask
-    for signal in 1..=64 {
-        // Whoever started the platform may have ignored some (a shell's background jobs: SIGINT; Rust programs: SIGPIPE), and
-        // ignored they stay through clone3's CLEAR_SIGHAND and execve. SIGKILL and SIGSTOP answer EINVAL.
-        // SAFETY: `default` has the kernel's layout; the child has a table of its own (no CLONE_SIGHAND).
-        unsafe { sys::call(sys::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
-    }
     // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
     unsafe {
         sys::call3(sys::SETSID, 0, 0, 0);

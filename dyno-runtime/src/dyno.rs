@@ -45,10 +45,14 @@ impl Record {
         std::fs::rename(&new, &path).io(|| format!("rename {}", path.display()))
     }
 
-    pub(crate) fn read(dir: &Path) -> Result<Self> {
+    /// None when it was never written whole.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("record.json");
-        let text = std::fs::read(&path).io(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).map_err(|e| Error::refused(ErrorKind::Io, format!("{}: {e}", path.display())))
+        match std::fs::read(&path) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).io(|| format!("read {}", path.display())),
+        }
     }
 }
 
@@ -125,13 +129,23 @@ impl Dyno {
             return Ok(None);
         }
         let pid = i32::try_from(record.pid).ok().and_then(rustix::process::Pid::from_raw);
-        let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return Ok(None) };
+        let pidfd = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            None | Some(Err(Errno::SRCH)) => return Ok(None),
+            Some(other) => other.io(|| format!("pidfd_open({})", record.pid))?,
+        };
         // The pidfd pins the process, so the start time read now is that of the process it refers to.
         if start_time(record.pid).ok() != Some(record.start_time) {
             return Ok(None);
         }
-        let Some(group) = host.cgroups().reopen(&record.id) else { return Ok(None) };
-        let netns = std::fs::File::open(format!("/proc/{}/ns/net", record.pid)).ok().map(OwnedFd::from);
+        let Some(group) = host.cgroups().reopen(&record.id)? else { return Ok(None) };
+        let path = format!("/proc/{}/ns/net", record.pid);
+        let netns = match std::fs::File::open(&path) {
+            Ok(file) => Some(file.into()),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => None,
+            Err(e) => return Err(e).io(|| format!("open({path})")),
+        };
+        // Once it has ended its number may be another's, and the namespace just opened with it.
+        let netns = netns.filter(|_| !ended(pidfd.as_fd()));
         let streams = crate::spawn::open_log(&host.dyno_dir(&record.id)).ok().map(Streams::Log);
         Ok(Some(Self {
             host: host.clone(),
@@ -224,9 +238,7 @@ impl Dyno {
 
     /// True once it has ended.
     pub fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(poll(&mut fds, Some(&now)), Ok(1))
+        ended(self.pidfd.as_fd())
     }
 
     /// Waits for the end. Works from any process that holds the handle, its parent or not.
@@ -307,6 +319,11 @@ impl ExitRecord {
             max_rss: positive(word(24)) * 1024,
         }
     }
+}
+
+fn ended(pidfd: BorrowedFd<'_>) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)), Ok(1))
 }
 
 fn reap(pidfd: BorrowedFd<'_>) {

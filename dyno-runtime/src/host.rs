@@ -125,53 +125,58 @@ impl Host {
     }
 
     /// Finds every dyno that an earlier process of this instance left, and frees what belongs to none: half-made
-    /// starts, orphaned cgroups, leases without owner.
+    /// starts, orphaned cgroups, leases without owner. What cannot be freed keeps its lease, is logged, and stops nothing.
     ///
     /// # Errors
-    /// Of reading the state directory.
+    /// When the state cannot be read, wholly or in part: what cannot be seen is not taken for ended. Nothing is harmed then.
     pub fn recover(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
+        let mut debris: Vec<String> = Vec::new();
         let dynos = self.0.dir.join("dynos");
         let entries = std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?;
         for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
-            match Record::read(&self.dyno_dir(&id)) {
-                Ok(record) if record.pid != 0 => match Dyno::adopt(self, record)? {
+            match Record::read(&self.dyno_dir(&id))? {
+                Some(record) if record.pid != 0 => match Dyno::adopt(self, record)? {
                     Some(dyno) if !dyno.has_ended() => found.push(Found::Running(dyno)),
-                    _ => found.push(Found::Ended(id.clone(), self.ended(&id))),
+                    _ => found.push(Found::Ended(id.clone(), self.ended(&id)?)),
                 },
                 // Killed between the intent and clone3, or in the middle of the walls: not a dyno.
-                _ => self.sweep(&id)?,
+                _ => debris.push(id),
             }
         }
         let known: Vec<&str> = found.iter().map(Found::id).collect();
-        for orphan in self.cgroups().names()?.iter().filter(|n| !known.contains(&n.as_str())) {
-            self.sweep(orphan)?;
-        }
-        for (slot, owner) in self.leases().list()? {
-            if !known.contains(&owner.as_str()) {
-                self.leases().free(slot);
+        let leases = self.leases().list()?;
+        debris.extend(self.cgroups().names()?);
+        debris.extend(leases.iter().map(|(_, owner)| owner.clone()));
+        debris.retain(|id| !known.contains(&id.as_str()));
+        debris.sort_unstable();
+        debris.dedup();
+        for id in debris {
+            if id.is_empty() {
+                // Killed between the making of the lease and the writing of its owner.
+                leases.iter().filter(|(_, owner)| owner.is_empty()).for_each(|(slot, _)| self.leases().free(*slot));
+            } else if let Err(e) = self.sweep(&id) {
+                tracing::warn!(id, %e, "what an earlier process left could not be freed");
             }
         }
         Ok(found)
     }
 
-    fn ended(&self, id: &str) -> crate::dyno::ExitRecord {
+    fn ended(&self, id: &str) -> Result<crate::dyno::ExitRecord> {
         let written = std::fs::read(self.dyno_dir(id).join("exit")).unwrap_or_default();
-        let usage = self.cgroups().reopen(id).map(|g| g.usage()).unwrap_or_default();
-        crate::dyno::ExitRecord::new(&written, usage, false)
+        let usage = self.cgroups().reopen(id)?.map(|g| g.usage()).unwrap_or_default();
+        Ok(crate::dyno::ExitRecord::new(&written, usage, false))
     }
 
     /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, lease and directory.
     ///
     /// # Errors
-    /// When its processes do not end, or of removing the directory.
+    /// When its processes do not end, or of removing the directory. The id range is kept as long as a process may use it.
     pub fn sweep(&self, id: &str) -> Result<()> {
         crate::plan::check_id(id)?;
-        if let Some(group) = self.cgroups().reopen(id) {
-            for pid in group.pids()? {
-                kill_member(&group, pid)?;
-            }
-            group.remove()?;
+        if let Some(group) = self.cgroups().reopen(id)? {
+            // A child on its way in may come after the first look.
+            group.remove_after(|| group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid)))?;
         }
         for (slot, owner) in self.leases().list()? {
             if owner == id {
@@ -230,7 +235,10 @@ pub(crate) fn boot_id() -> Result<String> {
 fn kill_member(group: &crate::cgroup::Group, pid: u32) -> Result<()> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty()) else { return Ok(()) };
+    let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other.io(|| format!("pidfd_open({pid})"))?,
+    };
     if group.pids()?.contains(&pid) {
         crate::dyno::kill_and_reap(pidfd.as_fd());
     }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
@@ -54,6 +54,7 @@ pub(super) fn serve(options: &Options, listeners: Listeners) -> Result<()> {
     if rustix::process::getuid().is_root() {
         layout.make_daemon_dirs()?;
     }
+    crate::warden::raise_open_files()?;
     privileges::become_user(options.uid)?;
     let build = build::Settings {
         state: options.state_dir.clone(),
@@ -140,17 +141,26 @@ fn domain(name: &str, port: u16) -> String {
 
 /// The operator's token, made at the first start: 32 random bytes, readable by the daemon's user alone.
 fn token(path: &Path) -> Result<String> {
-    if let Ok(text) = std::fs::read_to_string(path) {
-        return Ok(text.trim().to_owned());
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().to_owned()),
+        // Never one that anybody could guess, such as none at all.
+        Ok(_) => bail!("{} does not hold a token of at least 32 characters; remove it to have one made", path.display()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e).with_context(|| format!("read {}", path.display())),
     }
     let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    write_private(path, token.as_bytes())?;
+    replace_private(path, token.as_bytes())?;
     Ok(token)
 }
 
 fn write_client_file(path: &Path, file: &ClientFile) -> Result<()> {
+    replace_private(path, &serde_json::to_vec_pretty(file)?)
+}
+
+/// The file is there whole or as it was before.
+fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
-    write_private(&new, &serde_json::to_vec_pretty(file)?)?;
+    write_private(&new, bytes)?;
     std::fs::rename(&new, path).with_context(|| format!("rename {}", path.display()))
 }
 
@@ -168,4 +178,22 @@ async fn wait_for_signal() -> Result<()> {
         _ = int.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_kept_and_never_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let first = token(&path).unwrap();
+        assert_eq!(first.len(), 64);
+        assert_eq!(token(&path).unwrap(), first);
+        // What a kill between the making of the file and the writing of it would have left.
+        std::fs::write(&path, "").unwrap();
+        let error = token(&path).unwrap_err().to_string();
+        assert!(error.contains("does not hold a token"), "{error}");
+    }
 }

@@ -17,10 +17,10 @@ const PATIENCE_SECONDS: i64 = 30;
 pub(super) fn stop(options: &Options) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "stopping the platform needs root");
     let layout = Layout::new(options);
-    stop_daemon(&layout)?;
-    // A warden that was killed left its dynos running: another one takes them up and ends them.
-    if UnixStream::connect(layout.warden_socket()).is_err() && layout.runtime().exists() {
-        start::start_warden(options)?;
+    stop_daemon(&layout, options.uid)?;
+    if layout.runtime().exists() && UnixStream::connect(layout.warden_socket()).is_err() {
+        // It was killed, its dynos run: only a warden can find and end them. Without one, removing the directory would hide them.
+        start::start_warden(options).context("end what a killed warden left")?;
     }
     if UnixStream::connect(layout.warden_socket()).is_ok() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
@@ -32,14 +32,16 @@ pub(super) fn stop(options: &Options) -> Result<()> {
     }
 }
 
-fn stop_daemon(layout: &Layout) -> Result<()> {
+fn stop_daemon(layout: &Layout, uid: u32) -> Result<()> {
     let Ok(text) = std::fs::read(layout.client_file()) else { return Ok(()) };
     let file: ClientFile = serde_json::from_slice(&text).with_context(|| format!("{}", layout.client_file().display()))?;
     let Some(pid) = i32::try_from(file.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-    // The pidfd pins the process; that it is a dynod is seen by its name, so that a reused number does no harm.
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", file.pid)).unwrap_or_default();
-    if name.trim() != "dynod" {
+    // The pidfd pins the process; that it is the daemon is seen by its name and user, so that neither a reused number nor a number
+    // that the daemon's user has written there turns us against somebody else.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", file.pid)).unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());
+    if field("Name:") != Some("dynod") || field("Uid:") != Some(&*uid.to_string()) {
         return Ok(());
     }
     pidfd_send_signal(&pidfd, Signal::TERM).context("signal the daemon")?;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{PORT, Phase, Supervisor};
+use super::{Phase, Supervisor};
 use crate::{
     logs::Source,
     model::DynoState,
@@ -50,7 +50,7 @@ impl Supervisor {
                 return self.free(id).await;
             }
         };
-        if !dyno.binds_port() || self.0.warden.connect(id, PORT).await.is_ok() {
+        if !dyno.binds_port() || self.binds(id).await {
             dyno.state = DynoState::Up;
         }
         let lost_client = dyno.attached && matches!(started.stdio, StdioFds::Gone);

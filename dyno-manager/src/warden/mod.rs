@@ -19,6 +19,7 @@ use crate::model::Exit;
 
 pub use client::Client;
 pub use ended::ended;
+pub(crate) use server::raise_open_files;
 pub use server::{Settings, serve};
 
 /// What to start.

@@ -1,6 +1,6 @@
 //! Where this host has its controllers.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use rustix::{
     fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat},
@@ -13,8 +13,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// One hierarchy and the controllers that we use there.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
-    /// Our parent group.
-    pub dir: OwnedFd,
+    /// Our parent group; every dyno's group holds it too.
+    pub dir: Arc<OwnedFd>,
     /// Path of our parent group, for messages.
     pub path: String,
     /// What it limits.
@@ -58,7 +58,7 @@ impl Cgroups {
             let root = open(&mount, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({mount})"))?;
             make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))?;
             let dir = open_dir(&root, name).wall(|| format!("cgroup: open({path})"))?;
-            self.hierarchies.push(Hierarchy { dir, path, controllers: vec![controller], unified });
+            self.hierarchies.push(Hierarchy { dir: Arc::new(dir), path, controllers: vec![controller], unified });
             if unified {
                 delegate(&root, &mount)?;
             }
@@ -66,9 +66,13 @@ impl Cgroups {
         self.hierarchies.iter().filter(|h| h.unified).try_for_each(|h| delegate(&h.dir, &h.path))
     }
 
-    /// Opens the group of a dyno that an earlier process made; None when it is gone.
-    pub fn reopen(&self, id: &str) -> Option<Group> {
-        Group::open(self, id).ok()
+    /// Opens the group of a dyno that an earlier process made, in whatever hierarchies it is there: that process may have been
+    /// killed while it made or removed it. None when it is gone.
+    ///
+    /// # Errors
+    /// Of opening it. That is not "gone": a dyno may be running in it.
+    pub fn reopen(&self, id: &str) -> Result<Option<Group>> {
+        Group::open(self, id)
     }
 
     /// Names of the groups below ours: those of live dynos and those left over.
@@ -78,7 +82,7 @@ impl Cgroups {
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for h in &self.hierarchies {
-            let dir = rustix::fs::Dir::read_from(&h.dir).io(|| format!("list {}", h.path))?;
+            let dir = rustix::fs::Dir::read_from(&*h.dir).io(|| format!("list {}", h.path))?;
             for entry in dir {
                 let entry = entry.io(|| format!("list {}", h.path))?;
                 let name = entry.file_name().to_string_lossy().into_owned();

@@ -53,8 +53,8 @@ impl Leases {
             let slot = self.next.fetch_add(1, Ordering::Relaxed) % SLOTS;
             match OpenOptions::new().write(true).create_new(true).open(self.path(slot)) {
                 Ok(mut file) => {
-                    file.write_all(owner.as_bytes()).io(|| format!("write lease {slot}"))?;
-                    return Lease::map(slot).inspect_err(|_| self.free(slot));
+                    let written = file.write_all(owner.as_bytes()).io(|| format!("write lease {slot}"));
+                    return written.and_then(|()| Lease::map(slot)).inspect_err(|_| self.free(slot));
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e).io(|| format!("open({})", self.path(slot).display())),

@@ -27,6 +27,7 @@ use crate::sys::{self, Filter, MountAttr, SharedChild};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Begun,
+    Scheduling,
     EnterCgroup,
     CgroupNamespace,
     LoopbackUp,
@@ -44,6 +45,7 @@ pub(crate) enum Step {
     Capabilities,
     NoNewPrivs,
     Descriptors,
+    OpenFiles,
     WorkingDirectory,
     SystemCallFilter,
     SelfCheck,
@@ -101,8 +103,12 @@ impl SharedChild for Child<'_> {
 /// Where `place_descriptors` puts the init.
 const INIT_FD: RawFd = 6;
 
+/// Soft limit of an app's stack, as everywhere on Linux.
+const STACK: u64 = 8 << 20;
+
 impl Child<'_> {
     fn raise_walls(&mut self) -> Result<(), Errno> {
+        self.scheduling()?;
         self.enter_cgroups()?;
         self.network()?;
         self.root()?;
@@ -116,6 +122,19 @@ impl Child<'_> {
         self.step = Step::SystemCallFilter;
         sys::install_filter(self.filter)?;
         self.check()
+    }
+
+    /// Nothing of the standing that the platform may have given itself. An oom_score_adj below 0 would make the kernel end others
+    /// in an app's stead; one above 0 was the operator's choice and could not be taken back without CAP_SYS_RESOURCE.
+    fn scheduling(&mut self) -> Result<(), Errno> {
+        self.step = Step::Scheduling;
+        sys::reset_scheduling()?;
+        let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let mut first = [0u8; 1];
+        if rustix::io::read(&file, &mut first)? == 1 && first == *b"-" {
+            rustix::io::write(&file, b"0")?;
+        }
+        Ok(())
     }
 
     /// v1: one write per hierarchy moves this one thread, without a grace period. (v2: born there.) The
@@ -170,11 +189,15 @@ impl Child<'_> {
         self.step = Step::Hostname;
         rustix::system::sethostname(self.hostname)?;
         self.step = Step::Rlimits;
-        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        let files = Some(self.open_files.min(hard));
-        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })?;
         // 1 and not 0: core(5), a piped core handler ignores 0; the kernel refuses to run it at 1.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
+        for limit in [Resource::Rtprio, Resource::Nice] {
+            rustix::process::setrlimit(limit, Rlimit { current: Some(0), maximum: Some(0) })?;
+        }
+        // An unlimited stack lays memory out the old way, with less chance in it.
+        let stack = rustix::process::getrlimit(Resource::Stack).maximum;
+        let current = Some(stack.map_or(STACK, |most| most.min(STACK)));
+        rustix::process::setrlimit(Resource::Stack, Rlimit { current, maximum: stack })?;
         self.step = Step::Keyring;
         sys::join_new_session_keyring()?;
         self.step = Step::Session;
@@ -199,7 +222,12 @@ impl Child<'_> {
     fn descriptors(&mut self) -> Result<(), Errno> {
         self.step = Step::Descriptors;
         let [a, b, c, d, e, f] = self.fds;
-        sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])
+        sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])?;
+        // Only now: up to here there were copies of all that the parent has open, maybe more than an app may.
+        self.step = Step::OpenFiles;
+        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let files = Some(self.open_files.min(hard));
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
     }
 
     /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.

@@ -229,9 +229,30 @@ pub fn exit_now(code: i32) -> ! {
     }
 }
 
-/// Undoes what a child's change of ids did to the memory that it shared with us: the kernel marks it
-/// undumpable (commit_creds), which would turn our /proc files over to root.
-pub fn make_dumpable() {
-    // SAFETY: takes no pointers. Failure leaves us undumpable, which is harmless.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+/// Takes back what puts the caller above others and is inherited: a nice value below 0, a real-time policy, an I/O priority; and
+/// the execution domain, by which addresses may be laid out without chance. Child-safe.
+///
+/// # Errors
+/// Of sched_setscheduler(2), setpriority(2), ioprio_set(2), personality(2).
+pub fn reset_scheduling() -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    const REALTIME: [libc::c_long; 3] = [1, 2, 6]; // SCHED_FIFO, SCHED_RR, SCHED_DEADLINE
+    const RESET_ON_FORK: libc::c_long = 0x4000_0000;
+    let priority: libc::c_int = 0; // struct sched_param of SCHED_OTHER
+    // SAFETY: numbers, and one int that outlives its call.
+    unsafe {
+        let policy = check(libc::syscall(libc::SYS_sched_getscheduler, 0))?;
+        if REALTIME.contains(&(policy & !RESET_ON_FORK)) {
+            check(libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, &raw const priority))?;
+        }
+        // The raw call answers 20 less the nice value.
+        if check(libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0))? > 20 {
+            check(libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0))?;
+        }
+        match check(libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0)) {
+            Ok(_) | Err(Errno::NOSYS) => {}
+            Err(e) => return Err(e),
+        }
+        check(libc::syscall(libc::SYS_personality, 0)).map(drop)
+    }
 }
