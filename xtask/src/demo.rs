@@ -66,7 +66,7 @@ fn show(platform: &Platform, once: bool) -> Result<()> {
     println!("$ dyno deploy {}", sample.strip_prefix(cargo::root())?.display());
     stream(platform.dyno(&["deploy", "--app", APP]).arg(&sample))?;
     println!("$ dyno ps:scale web=3");
-    let scaled = platform.ask(&["ps:scale", "web=3", "--app", APP])?;
+    let scaled = platform.tell(&["ps:scale", "web=3", "--app", APP])?;
     print!("{scaled}");
     ensure!(scaled.contains("web at 3"), "ps:scale did not answer with the new formation");
     platform.ask(&["ps:wait", "--app", APP])?;
