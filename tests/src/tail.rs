@@ -53,7 +53,7 @@ impl Tail {
     /// Reads on to the next line that holds `text`.
     ///
     /// # Errors
-    /// After `seconds` without it, with all that was read.
+    /// After `seconds` without it, with what was read last.
     pub fn until(&mut self, text: &str, seconds: u64) -> Result<String> {
         self.until_all(&[text], seconds).map(|mut lines| lines.remove(0))
     }
@@ -67,7 +67,8 @@ impl Tail {
         let mut found = vec![None; texts.len()];
         while let Some(missing) = found.iter().position(Option::is_none) {
             let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) else {
-                bail!("no line with {:?} within {seconds} s:\n{}", texts[missing], self.read.join("\n"));
+                let last = &self.read[self.read.len().saturating_sub(40)..];
+                bail!("no line with {:?} within {seconds} s:\n{}", texts[missing], last.join("\n"));
             };
             self.read.push(line.clone());
             if let Some(i) = (0..texts.len()).find(|i| found[*i].is_none() && line.contains(texts[*i])) {

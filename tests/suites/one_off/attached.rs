@@ -119,7 +119,9 @@ pub fn interrupt(platform: &Platform) -> Result<()> {
 pub fn killed(platform: &Platform) -> Result<()> {
     ready(platform)?;
     let mut log = platform.tail(APP, &["-p", "run"])?;
-    let (mut child, mut stdout) = begin(platform, &[], "trap 'echo bye >/dev/null; exit 9' HUP; echo ready $DYNO; while :; do sleep 0.1; done")?;
+    // The shell would tell of the sleep's end on stderr, which is closed by then: SIGPIPE before its trap.
+    let script = "exec 2>/dev/null; trap 'exit 9' HUP; echo ready $DYNO; while :; do sleep 0.1; done";
+    let (mut child, mut stdout) = begin(platform, &[], script)?;
     let name = expect(&mut stdout, "ready ")?;
     let list = platform.json(&["ps", "run", "-a", APP])?;
     let id = list[0]["id"].as_str().context("id")?.to_owned();
