@@ -60,7 +60,19 @@ impl Host {
         std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
         rustix::fs::chmod(dir, rustix::fs::Mode::from_raw_mode(0o700)).io(|| format!("chmod({}, 0700)", dir.display()))?;
         let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
-        make_private(&dir)?;
+        let fresh = make_private(&dir)?;
+        let opened = Self::furnish(&dir, name);
+        let unused = std::fs::read_dir(dir.join("dynos")).map_or(true, |mut dynos| dynos.next().is_none());
+        if opened.is_err() && fresh && unused {
+            // What cannot be opened is not left half made; the error of interest is the first one.
+            if let Err(e) = take_down(&dir) {
+                tracing::warn!(%e, "a failed start left its directory");
+            }
+        }
+        opened
+    }
+
+    fn furnish(dir: &Path, name: &str) -> Result<Self> {
         for sub in ["dynos", "root"] {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
@@ -71,7 +83,7 @@ impl Host {
             cgroups: Cgroups::open(name)?,
             init: sealed_init()?,
             filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
-            dir,
+            dir: dir.to_owned(),
         })))
     }
 
@@ -193,14 +205,8 @@ impl Host {
         for image in inner.images.list()? {
             inner.images.release(&image)?;
         }
-        for point in [inner.dir.join("dev"), inner.dir.clone()] {
-            match unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-                Ok(()) | Err(Errno::INVAL) => {}
-                Err(e) => return Err(e).io(|| format!("umount2({})", point.display())),
-            }
-        }
         inner.cgroups.remove()?;
-        std::fs::remove_dir_all(&inner.dir).io(|| format!("remove {}", inner.dir.display()))
+        take_down(&inner.dir)
     }
 }
 
@@ -231,14 +237,28 @@ fn kill_member(group: &crate::cgroup::Group, pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Makes `dir` a mount of its own with private propagation, so that images mounted below it show nowhere else.
-fn make_private(dir: &Path) -> Result<()> {
+/// Unmounts /dev and the instance's own mount and removes its directory.
+fn take_down(dir: &Path) -> Result<()> {
+    for point in [dir.join("dev"), dir.to_owned()] {
+        match unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(e) => return Err(e).io(|| format!("umount2({})", point.display())),
+        }
+    }
+    std::fs::remove_dir_all(dir).io(|| format!("remove {}", dir.display()))
+}
+
+/// Makes `dir` a mount of its own with private propagation, so that images mounted below it show nowhere else. True if it
+/// was none before.
+fn make_private(dir: &Path) -> Result<bool> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
     let wanted = dir.to_string_lossy();
-    if !table.lines().any(|line| line.split(' ').nth(4) == Some(&*wanted)) {
+    let fresh = !table.lines().any(|line| line.split(' ').nth(4) == Some(&*wanted));
+    if fresh {
         mount_bind(dir, dir).wall(|| format!("mount({wanted}, MS_BIND)"))?;
     }
-    mount_change(dir, MountPropagationFlags::PRIVATE).wall(|| format!("mount({wanted}, MS_PRIVATE)"))
+    mount_change(dir, MountPropagationFlags::PRIVATE).wall(|| format!("mount({wanted}, MS_PRIVATE)"))?;
+    Ok(fresh)
 }
 
 /// The init in memory, sealed: nobody can change what every dyno runs first (CVE-2019-5736).

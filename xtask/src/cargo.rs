@@ -21,11 +21,11 @@ pub struct Programs {
     pub dyno: PathBuf,
 }
 
-/// Builds the programs with optimisation; cargo shows its own progress.
+/// Builds the programs; cargo shows its own progress.
 pub fn build() -> Result<Programs> {
-    run(Command::new("cargo").args(["build", "--release", "-p", "dyno-manager"]))?;
+    run(Command::new("cargo").args(["build", "-p", "dyno-manager"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let bin = target.join("release");
+    let bin = target.join("debug");
     Ok(Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno") })
 }
 

@@ -6,6 +6,7 @@ mod host;
 mod images;
 mod platform;
 mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ enum Task {
     },
     /// Make the stack and buildpacks images (cached by what they are made from).
     Stack,
+    /// Check the house rules over every tracked file.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Demo { stop: true, .. } => demo::stop(),
         Task::Demo { once, .. } => demo::run(once),
         Task::Test { filter } => test::run(&filter),
+        Task::Tidy => tidy::run(),
         Task::Stack => host::prepare().and_then(|()| images::make()).map(|images| {
             println!("{}\n{}", images.stack.display(), images.buildpacks.display());
         }),

@@ -106,7 +106,7 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.options.log_json);
     let result = match cli.command {
         None => start::start(&cli.options),
-        Some(Command::Serve) => serve::serve(&cli.options),
+        Some(Command::Serve) => serve::Listeners::bind(&cli.options).and_then(|listeners| serve::serve(&cli.options, listeners)),
         Some(Command::Stop) => stop::stop(&cli.options),
         Some(Command::Warden) => run_warden(&cli.options),
     };

@@ -22,14 +22,29 @@ use crate::{
     logs::{LogHub, Source},
     model::Egress,
     platform::{self, Platform},
+    ready,
     router,
     store::Store,
     supervise::{self, Supervisor},
     warden::Client,
 };
 
+/// The two TCP ports, taken before anything else: a port below 1024 needs the root that is given up later, and a
+/// taken one must be said before a warden is started.
+pub(super) struct Listeners {
+    api: std::net::TcpListener,
+    router: std::net::TcpListener,
+}
+
+impl Listeners {
+    /// Binds both.
+    pub(super) fn bind(options: &Options) -> Result<Self> {
+        Ok(Self { api: listen(options.api, "--api")?, router: listen(options.router, "--router")? })
+    }
+}
+
 /// Runs until SIGTERM or SIGINT; dynos go on without it, and its next start takes them up.
-pub(super) fn serve(options: &Options) -> Result<()> {
+pub(super) fn serve(options: &Options, listeners: Listeners) -> Result<()> {
     // Images may lie where only root reads.
     let stack = images::image(&options.stack)?;
     let buildpacks = images::image(&options.buildpacks)?;
@@ -51,14 +66,13 @@ pub(super) fn serve(options: &Options) -> Result<()> {
         limits: build::Limits { build_time: std::time::Duration::from_secs(options.build_timeout), ..build::Limits::default() },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start tokio")?;
-    runtime.block_on(run(options, &layout, build))
+    runtime.block_on(run(options, listeners, &layout, build))
 }
 
-async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Result<()> {
+async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: build::Settings) -> Result<()> {
     let store = Store::open(layout.state())?;
     let token = token(&layout.state().join("token"))?;
-    let api_listener = listen(options.api, "--api").await?;
-    let router_listener = listen(options.router, "--router").await?;
+    let (api_listener, router_listener) = (TcpListener::from_std(listeners.api)?, TcpListener::from_std(listeners.router)?);
     let (api_address, router_address) = (api_listener.local_addr()?, router_listener.local_addr()?);
 
     let (logs, table, warden) = (LogHub::default(), Arc::new(router::Table::new()), Client::new(layout.warden_socket()));
@@ -85,7 +99,7 @@ async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Resu
     let file = ClientFile { url: base_url, socket: layout.api_socket(), token, router: format!("http://{router_address}"), pid: std::process::id() };
     write_client_file(&layout.client_file(), &file)?;
     tracing::info!(api = %api_address, router = %router_address, "dynod is ready");
-    say_ready();
+    ready::say();
 
     let log = move |app, line: String| logs.publish(app, Source::Platform, "router", &line, jiff::Timestamp::now());
     let served = tokio::spawn(router::serve(router_listener, table, Arc::new(supervisor), log, router::Settings::default(), shutdown.clone()));
@@ -104,15 +118,12 @@ async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Resu
     Ok(())
 }
 
-/// One word on stdout for whoever started us; a closed stdout is no reason to end.
-fn say_ready() {
-    if let Err(e) = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush()) {
-        tracing::debug!(%e, "nobody waits for the word");
-    }
-}
-
-async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listen on {address}; give {option} another address if it is taken"))
+/// SO_REUSEADDR is set by the standard library, so connections of a former daemon in TIME_WAIT are not in the way.
+fn listen(address: SocketAddr, option: &str) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address);
+    let listener = listener.with_context(|| format!("listen on {address}; give {option} another address if it is taken"))?;
+    listener.set_nonblocking(true).with_context(|| format!("fcntl({address}, O_NONBLOCK)"))?;
+    Ok(listener)
 }
 
 fn bind_unix(path: &Path) -> Result<UnixListener> {

@@ -14,17 +14,18 @@ pub(super) fn start(options: &Options) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "dynod is started as root; it gives root up itself (see `dynod --help`)");
     images::image(&options.stack)?;
     images::image(&options.buildpacks)?;
+    let listeners = serve::Listeners::bind(options)?;
     let layout = Layout::new(options);
     layout.make_warden_dir()?;
     layout.make_daemon_dirs()?;
     if UnixStream::connect(layout.warden_socket()).is_err() {
         start_warden(options)?;
     }
-    serve::serve(options)
+    serve::serve(options, listeners)
 }
 
 /// Starts the warden in a session of its own, so that nothing that ends us ends it, and waits until it says `ready`.
-fn start_warden(options: &Options) -> Result<()> {
+pub(super) fn start_warden(options: &Options) -> Result<()> {
     let me = std::env::current_exe().context("find our own program")?;
     let mut command = Command::new(me);
     command.arg("warden").arg("--run-dir").arg(&options.run_dir).arg("--state-dir").arg(&options.state_dir);

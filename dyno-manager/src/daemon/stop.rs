@@ -8,7 +8,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
-use super::{ClientFile, Layout, Options};
+use super::{ClientFile, Layout, Options, start};
 use crate::warden::Client;
 
 /// How long the daemon has to finish requests.
@@ -18,6 +18,10 @@ pub(super) fn stop(options: &Options) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "stopping the platform needs root");
     let layout = Layout::new(options);
     stop_daemon(&layout)?;
+    // A warden that was killed left its dynos running: another one takes them up and ends them.
+    if UnixStream::connect(layout.warden_socket()).is_err() && layout.runtime().exists() {
+        start::start_warden(options)?;
+    }
     if UnixStream::connect(layout.warden_socket()).is_ok() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
         runtime.block_on(Client::new(layout.warden_socket()).shutdown()).context("stop the warden")?;

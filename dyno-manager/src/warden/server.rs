@@ -50,7 +50,7 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     let dynos = Arc::new(Dynos::recover(host)?);
     let listener = bind(&settings)?;
     tracing::info!(socket = %settings.socket.display(), "the warden is ready");
-    say_ready();
+    crate::ready::say();
     let (stop, stopped) = std::sync::mpsc::channel();
     let (accepting, socket) = (dynos.clone(), settings.socket.clone());
     let shared = Arc::new(settings);
@@ -69,14 +69,6 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     drop(std::fs::remove_file(&lock_path));
     tracing::info!("the warden has left the host as it was");
     Ok(())
-}
-
-/// Tells whoever started us; a closed stdout (systemd, a terminal that went) is no reason to end.
-fn say_ready() {
-    use std::io::Write;
-    if let Err(e) = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush()) {
-        tracing::debug!(%e, "nobody waits for the word");
-    }
 }
 
 fn bind(settings: &Settings) -> anyhow::Result<UnixListener> {

@@ -35,28 +35,35 @@ impl Cgroups {
     /// # Errors
     /// [`ErrorKind::Wall`] naming the controller that this host lacks.
     pub fn open(name: &str) -> Result<Self> {
+        let mut this = Self { hierarchies: Vec::new() };
+        let opened = this.find(name);
+        if opened.is_err() {
+            // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
+            if let Err(e) = this.remove() {
+                tracing::debug!(%e, "cgroups of an earlier start stay");
+            }
+        }
+        opened.map(|()| this)
+    }
+
+    fn find(&mut self, name: &str) -> Result<()> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
-        let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for controller in Controller::ALL {
             let (mount, unified) = locate(&mounts, controller)?;
             let path = format!("{mount}/{name}");
-            if let Some(known) = hierarchies.iter_mut().find(|h| h.path == path) {
+            if let Some(known) = self.hierarchies.iter_mut().find(|h| h.path == path) {
                 known.controllers.push(controller);
                 continue;
             }
             let root = open(&mount, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({mount})"))?;
             make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))?;
             let dir = open_dir(&root, name).wall(|| format!("cgroup: open({path})"))?;
-            hierarchies.push(Hierarchy { dir, path, controllers: vec![controller], unified });
+            self.hierarchies.push(Hierarchy { dir, path, controllers: vec![controller], unified });
             if unified {
                 delegate(&root, &mount)?;
             }
         }
-        let this = Self { hierarchies };
-        for unified in this.hierarchies.iter().filter(|h| h.unified) {
-            delegate(&unified.dir, &unified.path)?;
-        }
-        Ok(this)
+        self.hierarchies.iter().filter(|h| h.unified).try_for_each(|h| delegate(&h.dir, &h.path))
     }
 
     /// Opens the group of a dyno that an earlier process made; None when it is gone.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, Uid, chownat, mkdirat, open, openat},
+    fs::{AtFlags, Mode, OFlags, Uid, chmodat, chownat, mkdirat, open, openat},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsmount, fsopen,
@@ -39,9 +39,11 @@ impl WritableLayer {
         let tree = new_tmpfs(&[("size", &bytes.to_string()), ("nr_inodes", &inodes.to_string()), ("mode", "700")], attributes)?;
         for name in ["upper", "work"] {
             mkdirat(&tree, name, Mode::from_raw_mode(0o755)).wall(|| format!("mkdir({name})"))?;
+            // Whatever the umask: the mode of `upper` is that of the sandbox's root.
+            chmodat(&tree, name, Mode::from_raw_mode(0o755), AtFlags::empty()).wall(|| format!("chmod({name})"))?;
         }
         let owner = lease.host_id(0);
-        chownat(&tree, "upper", Some(Uid::from_raw(owner)), Some(rustix::fs::Gid::from_raw(owner)), rustix::fs::AtFlags::empty())
+        chownat(&tree, "upper", Some(Uid::from_raw(owner)), Some(rustix::fs::Gid::from_raw(owner)), AtFlags::empty())
             .wall(|| "chown(upper)".into())?;
         Ok(Self { tree, attached: None })
     }
