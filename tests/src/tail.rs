@@ -104,3 +104,18 @@ pub fn seconds_between(earlier: &str, later: &str) -> Result<f64> {
     let (from, to) = (second(earlier).with_context(|| earlier.to_owned())?, second(later).with_context(|| later.to_owned())?);
     Ok((to - from).rem_euclid(86_400.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_between_lines() {
+        let line = |time: &str| format!("2012-10-11T{time}+00:00 app[web.1]: x");
+        for (from, to, want) in [("03:47:20.000000", "03:47:21.500000", 1.5), ("23:59:59.000000", "00:00:01.000000", 2.0)] {
+            let got = seconds_between(&line(from), &line(to)).unwrap();
+            assert!((got - want).abs() < 1e-6, "{from} to {to}: {got}");
+        }
+        assert!(seconds_between("no time", &line("03:47:20.000000")).is_err());
+    }
+}
