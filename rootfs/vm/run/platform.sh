@@ -34,7 +34,7 @@ start() {
 # One request through the router, without a client program.
 ask() {
     local router answer
-    router=$(grep -o '"router": *"[^"]*"' "$DYNO_CLIENT" | grep -o '[0-9.]*:[0-9]*')
+    router=$(grep -o '"router": *"http://[^"]*"' "$DYNO_CLIENT" | grep -oE '[0-9.]+:[0-9]+')
     exec 3<>"/dev/tcp/${router%:*}/${router#*:}" || return
     printf 'GET / HTTP/1.1\r\nHost: %s.localhost\r\nConnection: close\r\n\r\n' "$app" >&3
     answer=$(timeout 60 cat <&3)
