@@ -80,9 +80,10 @@ impl Host {
         Ok(Self(Arc::new(Inner {
             images: Images::open(dir.join("images"))?,
             leases: Leases::open(dir.join("leases"))?,
-            cgroups: Cgroups::open(name)?,
             init: sealed_init()?,
             filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
+            // Last: it undoes itself when it fails.
+            cgroups: Cgroups::open(name)?,
             dir: dir.to_owned(),
         })))
     }

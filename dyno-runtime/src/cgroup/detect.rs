@@ -33,7 +33,7 @@ impl Cgroups {
     /// Finds memory, pids and cpu in the mount table and makes (or reopens) the group `name` in each.
     ///
     /// # Errors
-    /// [`ErrorKind::Wall`] naming the controller that this host lacks.
+    /// [`ErrorKind::Wall`] naming the controller that this host lacks. Groups that were not there before are gone again then.
     pub fn open(name: &str) -> Result<Self> {
         let mut this = Self { hierarchies: Vec::new() };
         let opened = this.find(name);
@@ -147,11 +147,11 @@ fn delegate(dir: &OwnedFd, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// mkdir that accepts an existing directory.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
+/// mkdir that accepts an existing directory; whether there was none.
+pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<bool, Errno> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+        Err(Errno::EXIST) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
