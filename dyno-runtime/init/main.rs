@@ -8,10 +8,11 @@
 //!
 //! ```text
 //! dyno-init MODE PROGRAM ARG0 ARG…     MODE = l (log), p (pass the streams on), t (terminal)
-//! fds: 0-2 streams, 3 log FIFO, 4 exit record, 5 answers "exec done" by its end of file
+//! fds: 0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go, four bytes answer what execve said
 //!
-//!   start ─▶ exec ok ─▶ relay ─▶ main exited ─▶ kill the rest, drain ─▶ record ─▶ exit
-//!      └───▶ exec failed: errno to fd 5, record with 126 or 127 ─▶ exit
+//!   start ─▶ go ─▶ exec ok ─▶ relay ─▶ main exited ─▶ kill the rest, drain ─▶ record ─▶ exit
+//!      │         └─▶ exec failed: errno to fd 5, record with 126 or 127 ─▶ exit
+//!      └─▶ end of file: whoever started us died before anything ran ─▶ exit
 //! ```
 
 #![no_std]
@@ -72,11 +73,18 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     }
     // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
     unsafe { sys::call3(sys::PRCTL, 4, 0, 0) };
+    // PR_SET_NAME (15): else it goes by the name of the memory file that it came from, or by a descriptor's number.
+    // SAFETY: a NUL-ended string.
+    unsafe { sys::call3(sys::PRCTL, 15, c"dyno-init".as_ptr() as usize, 0) };
     let signals = block_and_watch_signals();
     if signals < 0 {
         sys::exit(125);
     }
     let (out, err) = if mode == b'l' { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
+    let mut go = [0u8; 1];
+    if sys::read(READY, &mut go) != 1 {
+        sys::exit(125);
+    }
     let began = sys::now_us(1);
     let mut start = Start { mode, program, argv, envp, out: out[1], err: err[1], failed: 0 };
     // SAFETY: STACK is used by this one child at a time; `child` does not return, and `start` outlives it
@@ -86,9 +94,10 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         let errno = if pid < 0 { -pid as i32 } else { start.failed };
         sys::write(READY, &errno.to_le_bytes());
         let status = if errno == 2 { 127 } else { 126 };
-        record(status << 8, began);
+        record(status << 8, began, 0);
         sys::exit(status);
     }
+    sys::write(READY, &0i32.to_le_bytes());
     for fd in [READY, 0, 1, 2, out[1], err[1]] {
         sys::close(fd);
     }
@@ -98,7 +107,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     unsafe { sys::call3(sys::KILL, usize::MAX, SIGKILL, 0) };
     while reap(true).is_some() {}
     relay.drain();
-    record(status, began);
+    record(status, began, relay.dropped);
     sys::exit(if status & 0x7f == 0 { (status >> 8) & 0xff } else { 128 + (status & 0x7f) })
 }
 
@@ -330,18 +339,20 @@ fn header(buffer: &mut [u8], kind: u8, stream: u8, length: u16, lines: u32) {
     buffer[16..24].copy_from_slice(&sys::now_us(0).to_le_bytes());
 }
 
-/// Leaves the exit record: magic, wait status, cpu and wall time in microseconds, peak resident kilobytes.
-fn record(status: i32, began: i64) {
+/// Leaves the exit record: magic, wait status, cpu and wall time in microseconds, peak resident kilobytes, and the lines whose loss
+/// the log could not be told of because it was full to the end.
+fn record(status: i32, began: i64, dropped: u32) {
     let mut usage = [0i64; 18]; // struct rusage: utime, stime, maxrss, …
     // SAFETY: `usage` has the size of struct rusage; RUSAGE_CHILDREN is -1.
     unsafe { sys::call3(sys::GETRUSAGE, usize::MAX, usage.as_mut_ptr() as usize, 0) };
     let cpu = (usage[0] + usage[2]) * 1_000_000 + usage[1] + usage[3];
-    let mut bytes = [0u8; 32];
+    let mut bytes = [0u8; 40];
     bytes[0..4].copy_from_slice(b"DXIT");
     bytes[4..8].copy_from_slice(&status.to_le_bytes());
     bytes[8..16].copy_from_slice(&cpu.to_le_bytes());
     bytes[16..24].copy_from_slice(&(sys::now_us(1) - began).to_le_bytes());
     bytes[24..32].copy_from_slice(&usage[4].to_le_bytes());
+    bytes[32..40].copy_from_slice(&i64::from(dropped).to_le_bytes());
     // SAFETY: `bytes` is valid for reading; offset 0.
-    unsafe { sys::call(sys::PWRITE64, [RECORD as usize, bytes.as_ptr() as usize, 32, 0, 0, 0]) };
+    unsafe { sys::call(sys::PWRITE64, [RECORD as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) };
 }

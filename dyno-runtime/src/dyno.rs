@@ -3,10 +3,11 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
 };
@@ -75,6 +76,9 @@ pub enum Cause {
 pub struct ExitRecord {
     /// 0 to 255; 128 + n for signal n.
     pub status: i32,
+    /// The signal that ended the main process. (A program may as well exit with 128 + n of its own accord.)
+    #[serde(default)]
+    pub signal: Option<i32>,
     /// Why.
     pub cause: Cause,
     /// Highest memory use of the cgroup, bytes.
@@ -87,6 +91,9 @@ pub struct ExitRecord {
     pub wall_us: u64,
     /// Largest resident set of one process, bytes.
     pub max_rss: u64,
+    /// [`crate::Stdio::Log`]: lines that were lost at the end, of which no record of the log tells because it was full.
+    #[serde(default)]
+    pub log_dropped: u64,
 }
 
 /// A sandbox that was started or taken up again.
@@ -238,7 +245,22 @@ impl Dyno {
 
     /// True once it has ended.
     pub fn has_ended(&self) -> bool {
-        ended(self.pidfd.as_fd())
+        matches!(self.ends_within(Some(Duration::ZERO)), Ok(true))
+    }
+
+    /// True as soon as it has ended, false when that takes longer than `time`.
+    fn ends_within(&self, time: Option<Duration>) -> Result<bool> {
+        // A time beyond the clock's end is no limit.
+        let deadline = time.and_then(|time| Instant::now().checked_add(time));
+        loop {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], left.as_ref()) {
+                Ok(n) => return Ok(n == 1),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e).io(|| "poll(pidfd)".into()),
+            }
+        }
     }
 
     /// Waits for the end. Works from any process that holds the handle, its parent or not.
@@ -246,19 +268,41 @@ impl Dyno {
     /// # Errors
     /// Of poll(2).
     pub fn wait(&self) -> Result<ExitRecord> {
-        loop {
-            let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e).io(|| "poll(pidfd)".into()),
-            }
-        }
-        reap(self.pidfd.as_fd());
+        self.ends_within(None)?;
         Ok(self.exit())
     }
 
+    /// How it ended, or None while it runs. Never blocks.
+    ///
+    /// # Errors
+    /// Of poll(2).
+    pub fn try_wait(&self) -> Result<Option<ExitRecord>> {
+        self.wait_timeout(Duration::ZERO)
+    }
+
+    /// Waits for the end, but not longer than `time`; None means that it still runs.
+    ///
+    /// # Errors
+    /// Of poll(2).
+    pub fn wait_timeout(&self, time: Duration) -> Result<Option<ExitRecord>> {
+        Ok(self.ends_within(Some(time))?.then(|| self.exit()))
+    }
+
+    /// SIGTERM to every process; what runs after `grace` gets SIGKILL ([`Cause::Killed`]). Waits for the end.
+    ///
+    /// # Errors
+    /// As [`Dyno::signal`] and [`Dyno::wait`].
+    pub fn stop(&self, grace: Duration) -> Result<ExitRecord> {
+        self.signal(libc::SIGTERM)?;
+        if let Some(exit) = self.wait_timeout(grace)? {
+            return Ok(exit);
+        }
+        self.kill()?;
+        self.wait()
+    }
+
     fn exit(&self) -> ExitRecord {
+        reap(self.pidfd.as_fd());
         let usage = self.group.usage();
         let written = std::fs::read(self.host.dyno_dir(self.id()).join("exit")).unwrap_or_default();
         let killed = self.killed.load(std::sync::atomic::Ordering::Relaxed);
@@ -296,7 +340,7 @@ impl ExitRecord {
     /// From what the init wrote (see `init/main.rs`), what the cgroup says, and whether we killed it.
     pub(crate) fn new(written: &[u8], usage: Usage, killed: bool) -> Self {
         let word = |at: usize| written.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, i64::from_le_bytes);
-        let complete = written.len() == 32 && written.starts_with(b"DXIT");
+        let complete = written.len() == 40 && written.starts_with(b"DXIT");
         let wait_status = written.get(4..8).and_then(|b| b.try_into().ok()).map_or(9, i32::from_le_bytes);
         let signal = wait_status & 0x7f;
         let status = if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal };
@@ -311,12 +355,14 @@ impl ExitRecord {
         let positive = |n: i64| u64::try_from(n).unwrap_or(0);
         Self {
             status: if complete { status } else { 137 },
+            signal: if complete { (signal != 0).then_some(signal) } else { Some(libc::SIGKILL) },
             cause,
             memory_peak: usage.memory_peak,
             oom_kills: usage.oom_kills,
             cpu_us: positive(word(8)),
             wall_us: positive(word(16)),
             max_rss: positive(word(24)) * 1024,
+            log_dropped: positive(word(32)),
         }
     }
 }
@@ -359,7 +405,7 @@ mod tests {
     fn written(status: i32) -> Vec<u8> {
         let mut bytes = b"DXIT".to_vec();
         bytes.extend(status.to_le_bytes());
-        for word in [1500i64, 2_000_000, 1024] {
+        for word in [1500i64, 2_000_000, 1024, 17] {
             bytes.extend(word.to_le_bytes());
         }
         bytes
@@ -380,7 +426,10 @@ mod tests {
         check(&[], Usage::default(), true, 137, Cause::Killed);
         check(&[], Usage::default(), false, 137, Cause::Lost);
         check(&written(0)[..20], oom, false, 137, Cause::Memory);
-        assert_eq!(ExitRecord::new(&written(0), oom, false).max_rss, 1 << 20);
+        let exit = ExitRecord::new(&written(0), oom, false);
+        assert_eq!((exit.cpu_us, exit.wall_us, exit.max_rss, exit.log_dropped), (1500, 2_000_000, 1 << 20, 17));
+        let signal = |status| ExitRecord::new(&written(status), Usage::default(), false).signal;
+        assert_eq!([signal(15), signal(143 << 8), signal(0x80 | 11)], [Some(15), None, Some(11)]);
     }
 
     #[test]

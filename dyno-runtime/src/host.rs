@@ -90,16 +90,13 @@ impl Host {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
         attach_dev(&dir.join("dev"))?;
-        let cgroups = Cgroups::open(name)?;
-        if alone {
-            cgroups.claim()?;
-        }
         Ok(Self(Arc::new(Inner {
             images: Images::open(dir.join("images"))?,
             leases: Leases::open(dir.join("leases"))?,
-            cgroups,
             init: sealed_init()?,
             filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
+            // Last: it undoes itself when it fails.
+            cgroups: Cgroups::open(name, alone)?,
             dir: dir.to_owned(),
         })))
     }

@@ -136,3 +136,28 @@ fn unprivileged(pid: u32) -> Result<u32> {
         None => bail!("process {pid} has no uid"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_process_is_not_confined() {
+        let error = unprivileged(std::process::id()).unwrap_err().to_string();
+        assert!(error.contains(" has Cap") || error.contains("can gain privileges"), "{error}");
+    }
+
+    #[test]
+    fn one_dyno_is_not_apart_from_itself() {
+        let namespaces: BTreeMap<_, _> = NAMESPACES.map(|kind| (kind, format!("{kind}:[1]"))).into();
+        let one = Confined { pids: vec![1, 2], uid: FIRST_UID, namespaces: namespaces.clone() };
+        let mut other = Confined { uid: FIRST_UID + (1 << 16), ..one.clone() };
+        assert!(apart(&one, &one).unwrap_err().to_string().contains("share the range"));
+        for kind in NAMESPACES {
+            other.namespaces = NAMESPACES.map(|k| (k, if k == kind { format!("{k}:[1]") } else { format!("{k}:[2]") })).into();
+            assert!(apart(&one, &other).unwrap_err().to_string().contains(kind), "{kind} may be shared");
+        }
+        other.namespaces = NAMESPACES.map(|k| (k, format!("{k}:[2]"))).into();
+        assert!(apart(&one, &other).is_ok());
+    }
+}

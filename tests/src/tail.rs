@@ -53,7 +53,7 @@ impl Tail {
     /// Reads on to the next line that holds `text`.
     ///
     /// # Errors
-    /// After `seconds` without it, with all that was read.
+    /// After `seconds` without it, with what was read last.
     pub fn until(&mut self, text: &str, seconds: u64) -> Result<String> {
         self.until_all(&[text], seconds).map(|mut lines| lines.remove(0))
     }
@@ -67,7 +67,8 @@ impl Tail {
         let mut found = vec![None; texts.len()];
         while let Some(missing) = found.iter().position(Option::is_none) {
             let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) else {
-                bail!("no line with {:?} within {seconds} s:\n{}", texts[missing], self.read.join("\n"));
+                let last = &self.read[self.read.len().saturating_sub(40)..];
+                bail!("no line with {:?} within {seconds} s:\n{}", texts[missing], last.join("\n"));
             };
             self.read.push(line.clone());
             if let Some(i) = (0..texts.len()).find(|i| found[*i].is_none() && line.contains(texts[*i])) {
@@ -102,4 +103,19 @@ pub fn seconds_between(earlier: &str, later: &str) -> Result<f64> {
     };
     let (from, to) = (second(earlier).with_context(|| earlier.to_owned())?, second(later).with_context(|| later.to_owned())?);
     Ok((to - from).rem_euclid(86_400.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_between_lines() {
+        let line = |time: &str| format!("2012-10-11T{time}+00:00 app[web.1]: x");
+        for (from, to, want) in [("03:47:20.000000", "03:47:21.500000", 1.5), ("23:59:59.000000", "00:00:01.000000", 2.0)] {
+            let got = seconds_between(&line(from), &line(to)).unwrap();
+            assert!((got - want).abs() < 1e-6, "{from} to {to}: {got}");
+        }
+        assert!(seconds_between("no time", &line("03:47:20.000000")).is_err());
+    }
 }

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
     )
 }
 
+/// Any free port.
+const FREE: &str = "127.0.0.1:0";
+
 /// An instance beside the suite's own.
 struct Instance {
     name: String,
@@ -33,8 +36,8 @@ struct Instance {
 }
 
 impl Instance {
-    fn new(name: &str) -> Self {
-        Self { name: format!("dyno-test-{name}-{}", std::process::id()), router: "127.0.0.1:0".to_owned() }
+    fn new(name: &str, router: String) -> Self {
+        Self { name: format!("dyno-test-{name}-{}", std::process::id()), router }
     }
 
     fn run_dir(&self) -> PathBuf {
@@ -61,6 +64,14 @@ impl Instance {
         BufReader::new(child.stdout.take().context("stdout")?).read_line(&mut line)?;
         ensure!(line.trim() == "ready", "dynod did not start: {}", child.wait()?);
         Ok(child)
+    }
+
+    /// Runs a start that is to fail: status and what it said. Into a file, because a warden that it should not have
+    /// started would hold a pipe open.
+    fn refused(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
+        let said = tempfile::NamedTempFile::new()?;
+        let status = self.command(words)?.stdout(Stdio::null()).stderr(said.reopen()?).status()?;
+        Ok((status.code(), fs::read_to_string(said.path())?))
     }
 
     fn stop(&self, mut daemon: Child) -> Result<()> {
@@ -102,9 +113,26 @@ impl Instance {
     }
 }
 
+/// A case that failed leaves the host to the next one as it was.
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.run_dir().exists() {
+            let stopped = self.command(&["{}", "stop"]).and_then(|mut stop| Ok(stop.stdout(Stdio::null()).stderr(Stdio::null()).status()?));
+            eprintln!("{}: stopped after a failure: {stopped:?}", self.name);
+        }
+        if self.state().exists()
+            && let Err(e) = fs::remove_dir_all(self.state())
+        {
+            eprintln!("{}: {e}", self.state().display());
+        }
+    }
+}
+
 fn privileged_port(_: &Platform) -> Result<()> {
-    let free = (900..1024).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port below 1024")?;
-    let instance = Instance { router: format!("127.0.0.1:{free}"), ..Instance::new("port") };
+    // Not always the same one first: another suite may be looking for one at this moment.
+    let first = 700 + std::process::id() as u16 % 200;
+    let free = (first..1024).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port below 1024")?;
+    let instance = Instance::new("port", format!("127.0.0.1:{free}"));
     let daemon = instance.start(&["{}"])?;
     let client = fs::read_to_string(instance.run_dir().join("api/client.json"))?;
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.id()))?;
@@ -117,10 +145,9 @@ fn privileged_port(_: &Platform) -> Result<()> {
 fn taken_port(_: &Platform) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
-    let instance = Instance { router: address.clone(), ..Instance::new("taken") };
-    let output = instance.command(&["{}"])?.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(1) && said.contains(&address) && said.contains("--router"), "{:?} {said}", output.status);
+    let instance = Instance::new("taken", address.clone());
+    let (status, said) = instance.refused(&["{}"])?;
+    ensure!(status == Some(1) && said.contains(&address) && said.contains("--router"), "{status:?} {said}");
     ensure!(said.trim().lines().count() == 1, "more than one line: {said}");
     ensure!(!instance.state().exists(), "a state directory was made");
     instance.is_gone()
@@ -128,10 +155,9 @@ fn taken_port(_: &Platform) -> Result<()> {
 
 /// Without CAP_MKNOD there is no /dev for dynos.
 fn missing_wall(_: &Platform) -> Result<()> {
-    let instance = Instance::new("wall");
-    let output = instance.command(&["setpriv", "--bounding-set", "-mknod", "--inh-caps", "-all", "{}"])?.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(1) && said.contains("this host cannot hold dynos: mknod(/dev/null)"), "{:?} {said}", output.status);
+    let instance = Instance::new("wall", FREE.to_owned());
+    let (status, said) = instance.refused(&["setpriv", "--bounding-set", "-mknod", "--inh-caps", "-all", "{}"])?;
+    ensure!(status == Some(1) && said.contains("this host cannot hold dynos: mknod(/dev/null)"), "{status:?} {said}");
     let stop = instance.command(&["{}", "stop"])?.output()?;
     ensure!(stop.status.success(), "dynod stop: {}", String::from_utf8_lossy(&stop.stderr));
     instance.is_gone()?;
@@ -139,7 +165,7 @@ fn missing_wall(_: &Platform) -> Result<()> {
 }
 
 fn umask_and_killed_warden(_: &Platform) -> Result<()> {
-    let instance = Instance::new("umask");
+    let instance = Instance::new("umask", FREE.to_owned());
     let daemon = instance.start(&["sh", "-c", "umask 077; exec \"$0\"", "{}"])?;
     let source = tempfile::tempdir()?;
     fs::write(source.path().join("index.html"), "hello\n")?;

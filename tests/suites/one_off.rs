@@ -34,6 +34,7 @@ fn number(stderr: &str) -> Result<u32> {
 fn main() -> ExitCode {
     run(&[], &[
         ("output_and_statuses", attached::output_and_statuses),
+        ("a_command_that_ends_at_once", attached::ends_at_once),
         ("input_comes_back_unchanged", attached::input),
         ("variables_sizes_and_process_types", attached::choices),
         ("an_interrupt_without_a_terminal", attached::interrupt),

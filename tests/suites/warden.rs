@@ -112,7 +112,7 @@ fn odd_starter(platform: &Platform) -> Result<()> {
     let dynod = platform.dynod(&[]);
     let mut odd = Command::new("env");
     odd.args(["--ignore-signal=CHLD,PIPE,INT", "nice", "-n", "-5"]).arg(dynod.get_program()).args(dynod.get_args());
-    let mut daemon = odd.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut daemon = odd.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
     let mut line = String::new();
     BufReader::new(daemon.stdout.take().context("stdout")?).read_line(&mut line)?;
     ensure!(line.trim() == "ready", "dynod did not start");

@@ -40,8 +40,9 @@ impl Cgroups {
     /// Finds memory, pids and cpu in the mount table and makes (or reopens) the group `name` in each.
     ///
     /// # Errors
-    /// [`ErrorKind::Wall`] naming the controller that this host lacks.
-    pub fn open(name: &str) -> Result<Self> {
+    /// [`ErrorKind::Wall`] naming the controller that this host lacks; groups that were not there before are gone again then.
+    /// With `alone`, [`ErrorKind::Invalid`] when another process has claimed them.
+    pub fn open(name: &str, alone: bool) -> Result<Self> {
         let mut this = Self { hierarchies: Vec::new() };
         let opened = this.find(name);
         if opened.is_err() {
@@ -50,7 +51,11 @@ impl Cgroups {
                 tracing::debug!(%e, "cgroups of an earlier start stay");
             }
         }
-        opened.map(|()| this)
+        opened?;
+        if alone {
+            this.claim()?;
+        }
+        Ok(this)
     }
 
     fn find(&mut self, name: &str) -> Result<()> {
@@ -74,10 +79,7 @@ impl Cgroups {
     }
 
     /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Invalid`] when another process has them.
-    pub fn claim(&self) -> Result<()> {
+    fn claim(&self) -> Result<()> {
         let end = Instant::now() + CLAIM_PATIENCE;
         for h in &self.hierarchies {
             loop {
@@ -173,11 +175,11 @@ fn delegate(dir: &OwnedFd, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// mkdir that accepts an existing directory.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
+/// mkdir that accepts an existing directory; whether there was none.
+pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<bool, Errno> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+        Err(Errno::EXIST) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

@@ -58,7 +58,11 @@ impl Images {
         }
         let file = open_verified(path, sha256, maker)?;
         std::fs::create_dir_all(&point).io(|| format!("mkdir({})", point.display()))?;
-        mount_at(&file, path, &point)?;
+        mount_at(&file, path, &point).inspect_err(|_| {
+            if let Err(e) = std::fs::remove_dir(&point) {
+                tracing::warn!(point = %point.display(), %e, "the mount point of a bad image is left");
+            }
+        })?;
         mounted(&point).ok_or_else(|| Error::refused(ErrorKind::Image, format!("image {}: not a squashfs after mounting", path.display())))
     }
 

@@ -124,7 +124,7 @@ pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, lease: &Lease, scratch: &
         return Ok((layers.into_iter().next().map(|l| l.tree).ok_or_else(|| Error::refused(ErrorKind::Invalid, "no layer"))?, None));
     }
     let root = match by_descriptor(&layers, writable.as_ref()) {
-        Err(e) if e.errno() == Some(Errno::INVAL) => by_path::overlay(&layers, writable.as_mut(), scratch)?,
+        Err(e) if matches!(e.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP)) => by_path::overlay(&layers, writable.as_mut(), scratch)?,
         other => other?,
     };
     if writable.is_some() {
@@ -133,7 +133,8 @@ pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, lease: &Lease, scratch: &
     Ok((root, writable))
 }
 
-/// Layers go in by descriptor (Linux 6.13), and need not be attached anywhere (6.15). EINVAL where the kernel cannot.
+/// Layers go in by descriptor (Linux 6.13), and need not be attached anywhere (6.15). EINVAL where the kernel cannot; EOPNOTSUPP
+/// where overlayfs has no part in the new mount API at all (before 6.5: fsconfig takes strings and flags only for it).
 fn by_descriptor(layers: &[LayerTree], writable: Option<&WritableLayer>) -> Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).wall(|| "fsopen(overlay)".into())?;
     let what = |key: &str| format!("fsconfig(overlay, {key})");

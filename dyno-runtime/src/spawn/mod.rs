@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{io::Errno, pipe::PipeFlags};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair},
+};
 use serde::{Deserialize, Serialize};
 
 use self::child::{Child, ChildMount, Step};
@@ -90,7 +93,7 @@ impl Host {
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         let group = Group::create(self.cgroups(), id, &plan.limits)?;
         let group = &*debris.group.insert(group);
-        let (ready, ready_child) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).io(|| "pipe2".into())?;
+        let (ready, ready_child) = ready_pair()?;
         let tasks = group.task_files()?;
         let birthplace = group.birthplace();
         let (argv, envp) = (init_argv(&options.stdio, &plan), plan.c_env());
@@ -129,7 +132,7 @@ impl Host {
         record.write(&debris.dir())?;
         let netns = std::fs::File::open(format!("/proc/{pid}/ns/net")).io(|| format!("open(/proc/{pid}/ns/net)"))?;
         let listeners = options.listen.iter().map(|port| crate::net::listen_in(netns.as_fd(), *port)).collect::<Result<_>>()?;
-        wait_ready(&ready, &plan)?;
+        run_program(&ready, &plan)?;
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: micros(walled.elapsed()) };
         let kept = upper.filter(|_| options.keep_upper);
         let (host, group, pidfd) = debris.disarm()?;
@@ -201,20 +204,43 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The init closes this pipe by exec'ing the program, or writes the errno that execve answered.
-fn wait_ready(ready: &OwnedFd, plan: &Plan) -> Result<()> {
-    let mut errno = [0u8; 4];
+/// The line to the init: one byte to it lets the program start, its answer is what execve said.
+fn ready_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).io(|| "socketpair(ready)".into())
+}
+
+/// Until now the init has waited, so that whatever the program meets is there, and so that however soon it ends we have seen its
+/// process. (Should we die here, it sees the end of file and goes.)
+fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {
+    let early = |errno| {
+        let what = "the sandbox was killed at its start, in: init (is the memory limit too small?)";
+        errno_or_not(what, errno)
+    };
+    match rustix::net::send(ready, b"g", SendFlags::NOSIGNAL) {
+        Ok(_) => {}
+        Err(Errno::PIPE | Errno::CONNRESET) => return Err(early(None)),
+        Err(e) => return Err(early(Some(e))),
+    }
+    let mut answer = [0u8; 4];
     let n = loop {
-        match rustix::io::read(ready, &mut errno) {
+        match rustix::io::read(ready, &mut answer) {
             Err(Errno::INTR) => {}
+            Err(Errno::CONNRESET) => break 0,
             other => break other.io(|| "read(ready)".into())?,
         }
     };
-    if n == 0 {
-        return Ok(());
+    match (n, i32::from_le_bytes(answer)) {
+        (4, 0) => Ok(()),
+        (4, errno) => Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), Errno::from_raw_os_error(errno))),
+        _ => Err(early(None)),
     }
-    let errno = Errno::from_raw_os_error(i32::from_le_bytes(errno));
-    Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), errno))
+}
+
+fn errno_or_not(what: &str, errno: Option<Errno>) -> Error {
+    match errno {
+        Some(errno) => Error::call(ErrorKind::Wall, what, errno),
+        None => Error::refused(ErrorKind::Wall, what),
+    }
 }
 
 /// Words for a step that failed in the child.
@@ -314,4 +340,3 @@ impl Drop for Debris<'_> {
         }
     }
 }
-

@@ -123,7 +123,12 @@ pub(super) fn prepare(stdio: &Stdio, dir: &Path, lease: &Lease, uid: u32) -> Res
 pub(crate) fn open_log(dir: &Path) -> Result<OwnedFd> {
     let path = dir.join("log");
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).io(|| format!("open({})", path.display()))
+    let reader = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).io(|| format!("open({})", path.display()))?;
+    // To a reader that never saw a writer poll(2) does not tell the end of file (fifo(7); pipe_poll: w_counter), and of an ended
+    // dyno no writer will come. So it is shown one.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    drop(rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).io(|| format!("open({}, O_WRONLY)", path.display()))?);
+    Ok(reader)
 }
 
 impl Prepared {

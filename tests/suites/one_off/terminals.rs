@@ -60,10 +60,11 @@ fn sleeps(platform: &Platform, name: &str) -> Result<()> {
 /// A change of the window's size is a SIGWINCH inside, and the new size is there.
 pub fn resize(platform: &Platform) -> Result<()> {
     ready(platform)?;
+    // Waited for with sigwait(3): a handler would miss a signal that comes just before a read blocks.
     let program = "import os, signal\n\
-        signal.signal(signal.SIGWINCH, lambda *_: print(*os.get_terminal_size(), flush=True))\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])\n\
         print(*os.get_terminal_size(), flush=True)\n\
-        while input() != 'end': pass\n\
+        for _ in range(2):\n  signal.sigwait([signal.SIGWINCH])\n  print(*os.get_terminal_size(), flush=True)\n\
         print('over', flush=True)";
     let command = format!("LINES= COLUMNS= python3 -uc \"{program}\"");
     let mut terminal = Terminal::open(&platform.dyno(&["run", "-a", APP, &command]), 24, 80)?;
@@ -73,7 +74,6 @@ pub fn resize(platform: &Platform) -> Result<()> {
         terminal.resize(rows, cols)?;
         terminal.until(&format!("{cols} {rows}\r\n"), SOON)?;
     }
-    terminal.keys("end\r")?;
     terminal.until("over\r\n", SOON)?;
     ensure!(terminal.status(SOON)? == 0);
     Ok(())

@@ -1,0 +1,144 @@
+//! The leak check: what this process and the kernel hold for one instance, before and after.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+
+/// Everything that one instance makes and could forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Mount points at or below the instance's directory.
+    mounts: Vec<String>,
+    /// Loop devices over files below the tests' directory.
+    loops: BTreeSet<String>,
+    /// Control groups of the instance.
+    cgroups: BTreeSet<String>,
+    /// State directories, leases and what else lies in the instance's directory.
+    files: BTreeSet<String>,
+    /// Descendants of this process, zombies too, and who else is in the instance's groups.
+    processes: BTreeSet<String>,
+    /// Descriptors of this process: a forgotten one keeps a mount, a namespace or a process alive.
+    descriptors: Vec<String>,
+}
+
+/// Looks at the instance in `run` with cgroups `name` and images below `work`.
+pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|l| l.split(' ').nth(4));
+    let mut files = BTreeSet::new();
+    collect(run, &mut files);
+    Ok(Snapshot {
+        mounts: points.filter(|p| Path::new(p).starts_with(run)).map(str::to_owned).collect(),
+        loops: loops(work)?,
+        cgroups: cgroups(name),
+        files,
+        processes: processes(name)?,
+        descriptors: descriptors()?,
+    })
+}
+
+/// Fails when the host does not come to look as `before`. The kernel frees loop devices and emptied groups a moment after
+/// their last user and tells nobody, so this is the one place that has to look again.
+pub fn must_become(before: &Snapshot, look: impl Fn() -> Result<Snapshot>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let now = look()?;
+        if now == *before {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("something was left or is missing\nbefore: {before:#?}\nnow: {now:#?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Fails when anything is left of an instance that was taken down.
+pub fn must_be_gone(run: &Path, name: &str, work: &Path) -> Result<()> {
+    let now = snapshot(run, name, work)?;
+    let nothing = Snapshot { mounts: Vec::new(), loops: BTreeSet::new(), cgroups: BTreeSet::new(), files: BTreeSet::new(), processes: BTreeSet::new(), ..now };
+    must_become(&nothing, || snapshot(run, name, work))?;
+    ensure!(!run.exists(), "{} is left", run.display());
+    Ok(())
+}
+
+/// Loop devices over files below `work`.
+pub fn loops(work: &Path) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for device in fs::read_dir("/sys/block")?.filter_map(Result::ok) {
+        let file = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+        if Path::new(file.trim()).starts_with(work) {
+            found.insert(format!("{} {}", device.file_name().to_string_lossy(), file.trim()));
+        }
+    }
+    Ok(found)
+}
+
+fn collect(dir: &Path, files: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_name() == ".lock" {
+            continue; // made once, with the first image
+        }
+        files.insert(entry.path().display().to_string());
+        // Images are foreign trees.
+        let image = dir.file_name().is_some_and(|n| n == "images");
+        if !image && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            collect(&entry.path(), files);
+        }
+    }
+}
+
+fn cgroups(name: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok) {
+        for group in [hierarchy.path().join(name), hierarchy.path()] {
+            if !group.ends_with(name) || !group.is_dir() {
+                continue;
+            }
+            found.insert(group.display().to_string());
+            let inner = fs::read_dir(&group).into_iter().flatten().filter_map(Result::ok);
+            found.extend(inner.filter(|e| e.path().is_dir()).map(|e| e.path().display().to_string()));
+        }
+    }
+    found
+}
+
+fn processes(name: &str) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let me = std::process::id();
+    for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let ours = fs::read_to_string(entry.path().join("cgroup")).is_ok_and(|text| text.contains(&format!("/{name}/")));
+        if pid != me && (ours || descends(pid, me)) {
+            let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            found.insert(format!("{pid} {}", comm.trim()));
+        }
+    }
+    Ok(found)
+}
+
+fn descends(mut pid: u32, ancestor: u32) -> bool {
+    while pid > 1 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        pid = parent.unwrap_or(0);
+        if pid == ancestor {
+            return true;
+        }
+    }
+    false
+}
+
+/// What they are, without their numbers.
+fn descriptors() -> Result<Vec<String>> {
+    let entries = fs::read_dir("/proc/self/fd")?.filter_map(Result::ok);
+    let mut found: Vec<String> = entries.filter_map(|e| Some(fs::read_link(e.path()).ok()?.display().to_string())).collect();
+    found.retain(|target| !target.starts_with("/proc/"));
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,153 @@
+//! The program that runs inside the tests' sandboxes. Compiled by the tests, statically, with rustc alone.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, IsTerminal, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if let Err(e) = run(&args) {
+        println!("errno {}", e.raw_os_error().unwrap_or(-1));
+        std::process::exit(9);
+    }
+}
+
+fn run(args: &[&str]) -> io::Result<()> {
+    match args {
+        ["exit", code] => std::process::exit(number(code) as i32),
+        ["abort"] => std::process::abort(),
+        ["forever"] => forever(),
+        ["say", words @ ..] => println!("{}", words.join(" ")),
+        ["warn", words @ ..] => eprintln!("{}", words.join(" ")),
+        ["copy"] => io::copy(&mut io::stdin(), &mut io::stdout()).map(drop)?,
+        ["lines", count] => lines(number(count))?,
+        ["env"] => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
+        ["cwd"] => println!("{}", std::env::current_dir()?.display()),
+        ["read", path] => io::copy(&mut File::open(path)?, &mut io::stdout()).map(drop)?,
+        ["read-and-wait", path] => {
+            run(&["read", path])?;
+            forever()
+        }
+        ["write", path, text] => OpenOptions::new().create(true).write(true).truncate(true).open(path)?.write_all(text.as_bytes())?,
+        ["list", path] => list(path)?,
+        ["fill", path] => fill(path)?,
+        ["files", dir] => files(dir),
+        ["open-files"] => open_files(),
+        ["eat", bytes] => eat(number(bytes) as usize),
+        ["threads", count] => threads(number(count)),
+        ["spin", millis] => spin(Duration::from_millis(number(millis))),
+        ["serve", port] => serve(number(port) as u16)?,
+        ["connect", port] => connect(number(port) as u16)?,
+        ["terminal"] => terminal()?,
+        ["nap", millis] => std::thread::sleep(Duration::from_millis(number(millis))),
+        other => panic!("no such command: {other:?}"),
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("a number")
+}
+
+/// Says so, so that whoever waits for it knows that the program runs.
+fn forever() -> ! {
+    println!("here");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn lines(count: u64) -> io::Result<()> {
+    let mut out = io::LineWriter::new(io::stdout());
+    (0..count).try_for_each(|n| writeln!(out, "line {n}"))
+}
+
+fn list(path: &str) -> io::Result<()> {
+    let mut names: Vec<String> = fs::read_dir(path)?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    println!("{}", names.join(" "));
+    Ok(())
+}
+
+/// Writes until it may not; how many bytes there were and why it ended.
+fn fill(path: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let (chunk, mut written) = ([7u8; 4096], 0);
+    loop {
+        match file.write(&chunk) {
+            Ok(n) => written += n,
+            Err(e) => break println!("{written} errno {}", e.raw_os_error().unwrap_or(-1)),
+        }
+    }
+    Ok(())
+}
+
+fn files(dir: &str) {
+    for n in 0.. {
+        if let Err(e) = File::create(format!("{dir}/{n}")) {
+            return println!("{n} errno {}", e.raw_os_error().unwrap_or(-1));
+        }
+    }
+}
+
+fn open_files() {
+    let mut open = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => open.push(file),
+            Err(e) => return println!("{} errno {}", open.len(), e.raw_os_error().unwrap_or(-1)),
+        }
+    }
+}
+
+fn eat(bytes: usize) {
+    let mut memory = vec![0u8; bytes];
+    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+    println!("ate {}", memory.iter().map(|b| usize::from(*b)).sum::<usize>());
+}
+
+fn threads(count: u64) {
+    for n in 0..count {
+        if let Err(e) = std::thread::Builder::new().stack_size(65536).spawn(std::thread::park) {
+            println!("{n} errno {}", e.raw_os_error().unwrap_or(-1));
+            std::process::exit(0);
+        }
+    }
+    println!("{count}");
+    std::process::exit(0)
+}
+
+fn spin(time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+fn serve(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    println!("listening");
+    let (mut stream, _) = listener.accept()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    stream.write_all(text.to_uppercase().as_bytes())
+}
+
+fn connect(port: u16) -> io::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.write_all(b"from inside")
+}
+
+fn terminal() -> io::Result<()> {
+    println!("{} {} {}", io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal());
+    // Opening /dev/tty works only for a controlling terminal.
+    OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    println!("{}", line.trim().to_uppercase());
+    Ok(())
+}
