@@ -54,6 +54,19 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::Wall`] naming what this host lacks.
     pub fn open(dir: &Path, name: &str) -> Result<Self> {
+        Self::open_as(dir, name, false)
+    }
+
+    /// [`Self::open`] for who is going to [`Self::recover`], which ends whatever it finds in the cgroups and does not know: they are
+    /// this handle's alone as long as it lives.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ErrorKind::Invalid`] when another process has the cgroups of that name.
+    pub fn open_alone(dir: &Path, name: &str) -> Result<Self> {
+        Self::open_as(dir, name, true)
+    }
+
+    fn open_as(dir: &Path, name: &str, alone: bool) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
         }
@@ -61,7 +74,7 @@ impl Host {
         rustix::fs::chmod(dir, rustix::fs::Mode::from_raw_mode(0o700)).io(|| format!("chmod({}, 0700)", dir.display()))?;
         let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
         let fresh = make_private(&dir)?;
-        let opened = Self::furnish(&dir, name);
+        let opened = Self::furnish(&dir, name, alone);
         let unused = std::fs::read_dir(dir.join("dynos")).map_or(true, |mut dynos| dynos.next().is_none());
         if opened.is_err() && fresh && unused {
             // What cannot be opened is not left half made; the error of interest is the first one.
@@ -72,7 +85,7 @@ impl Host {
         opened
     }
 
-    fn furnish(dir: &Path, name: &str) -> Result<Self> {
+    fn furnish(dir: &Path, name: &str, alone: bool) -> Result<Self> {
         for sub in ["dynos", "root"] {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
@@ -83,7 +96,7 @@ impl Host {
             init: sealed_init()?,
             filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
             // Last: it undoes itself when it fails.
-            cgroups: Cgroups::open(name)?,
+            cgroups: Cgroups::open(name, alone)?,
             dir: dir.to_owned(),
         })))
     }

@@ -2,13 +2,14 @@
 
 use std::{
     io::{BufRead, BufReader},
-    os::unix::{net::UnixStream, process::CommandExt},
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Layout, Options, images, serve};
+use crate::warden;
 
 pub(super) fn start(options: &Options) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "dynod is started as root; it gives root up itself (see `dynod --help`)");
@@ -18,7 +19,7 @@ pub(super) fn start(options: &Options) -> Result<()> {
     let layout = Layout::new(options);
     layout.make_warden_dir()?;
     layout.make_daemon_dirs()?;
-    if UnixStream::connect(layout.warden_socket()).is_err() {
+    if !warden::answers(&layout.warden_socket()) {
         start_warden(options)?;
     }
     serve::serve(options, listeners)

@@ -1,7 +1,5 @@
 //! `dynod stop`: the daemon first, so that nothing restarts what ends, then the dynos and the warden.
 
-use std::os::unix::net::UnixStream;
-
 use anyhow::{Context, Result, ensure};
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -9,7 +7,7 @@ use rustix::{
 };
 
 use super::{ClientFile, Layout, Options, start};
-use crate::warden::Client;
+use crate::warden::{self, Client};
 
 /// How long the daemon has to finish requests.
 const PATIENCE_SECONDS: i64 = 30;
@@ -18,11 +16,11 @@ pub(super) fn stop(options: &Options) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "stopping the platform needs root");
     let layout = Layout::new(options);
     stop_daemon(&layout, options.uid)?;
-    if layout.runtime().exists() && UnixStream::connect(layout.warden_socket()).is_err() {
+    if layout.runtime().exists() && !warden::answers(&layout.warden_socket()) {
         // It was killed, its dynos run: only a warden can find and end them. Without one, removing the directory would hide them.
         start::start_warden(options).context("end what a killed warden left")?;
     }
-    if UnixStream::connect(layout.warden_socket()).is_ok() {
+    if warden::answers(&layout.warden_socket()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
         runtime.block_on(Client::new(layout.warden_socket()).shutdown()).context("stop the warden")?;
     }

@@ -47,7 +47,7 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     let Some(_lock) = take(lock) else {
         bail!("another warden runs on {}; stop it first, or give this one a --run-dir of its own", settings.run_dir.display());
     };
-    let host = Host::open(&settings.run_dir, &settings.name).context("this host cannot hold dynos")?;
+    let host = Host::open_alone(&settings.run_dir, &settings.name).context("this host cannot hold dynos")?;
     let dynos = Arc::new(Dynos::recover(host)?);
     let listener = bind(&settings)?;
     tracing::info!(socket = %settings.socket.display(), "the warden is ready");

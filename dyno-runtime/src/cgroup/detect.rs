@@ -1,14 +1,21 @@
 //! Where this host has its controllers.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat},
+    fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, unlinkat},
     io::Errno,
 };
 
 use super::{Controller, Group, group::read_file};
 use crate::error::{Context, Error, ErrorKind, Result};
+
+/// How long a group may stay locked by what is about to end.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One hierarchy and the controllers that we use there.
 #[derive(Debug)]
@@ -33,8 +40,9 @@ impl Cgroups {
     /// Finds memory, pids and cpu in the mount table and makes (or reopens) the group `name` in each.
     ///
     /// # Errors
-    /// [`ErrorKind::Wall`] naming the controller that this host lacks. Groups that were not there before are gone again then.
-    pub fn open(name: &str) -> Result<Self> {
+    /// [`ErrorKind::Wall`] naming the controller that this host lacks; groups that were not there before are gone again then.
+    /// With `alone`, [`ErrorKind::Invalid`] when another process has claimed them.
+    pub fn open(name: &str, alone: bool) -> Result<Self> {
         let mut this = Self { hierarchies: Vec::new() };
         let opened = this.find(name);
         if opened.is_err() {
@@ -43,7 +51,11 @@ impl Cgroups {
                 tracing::debug!(%e, "cgroups of an earlier start stay");
             }
         }
-        opened.map(|()| this)
+        opened?;
+        if alone {
+            this.claim()?;
+        }
+        Ok(this)
     }
 
     fn find(&mut self, name: &str) -> Result<()> {
@@ -64,6 +76,22 @@ impl Cgroups {
             }
         }
         self.hierarchies.iter().filter(|h| h.unified).try_for_each(|h| delegate(&h.dir, &h.path))
+    }
+
+    /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
+    fn claim(&self) -> Result<()> {
+        let end = Instant::now() + CLAIM_PATIENCE;
+        for h in &self.hierarchies {
+            loop {
+                match flock(&h.dir, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break,
+                    // A start that outlived its killed warden by some milliseconds has copies of its descriptors.
+                    Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", h.path)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens the group of a dyno that an earlier process made, in whatever hierarchies it is there: that process may have been
