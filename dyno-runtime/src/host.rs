@@ -92,7 +92,7 @@ impl Host {
         attach_dev(&dir.join("dev"))?;
         Ok(Self(Arc::new(Inner {
             images: Images::open(dir.join("images"))?,
-            leases: Leases::open(dir.join("leases"))?,
+            leases: Leases::of(dir),
             init: sealed_init()?,
             filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
             // Last: it undoes itself when it fails.
@@ -150,26 +150,27 @@ impl Host {
         let entries = std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?;
         for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
             match Record::read(&self.dyno_dir(&id))? {
-                Some(record) if record.pid != 0 => match Dyno::adopt(self, record)? {
-                    Some(dyno) if !dyno.has_ended() => found.push(Found::Running(dyno)),
-                    _ => found.push(Found::Ended(id.clone(), self.ended(&id)?)),
-                },
+                Some(record) if record.pid != 0 => found.push(match Dyno::adopt(self, record)? {
+                    Some(dyno) => match dyno.try_wait()? {
+                        // Waited for: should it be our own child, it is no zombie any more.
+                        Some(exit) => Found::Ended(id, exit),
+                        None => Found::Running(dyno),
+                    },
+                    None => Found::Ended(id.clone(), self.ended(&id)?),
+                }),
                 // Killed between the intent and clone3, or in the middle of the walls: not a dyno.
                 _ => debris.push(id),
             }
         }
         let known: Vec<&str> = found.iter().map(Found::id).collect();
-        let leases = self.leases().list()?;
         debris.extend(self.cgroups().names()?);
-        debris.extend(leases.iter().map(|(_, owner)| owner.clone()));
+        debris.extend(self.leases().list()?.into_iter().map(|(_, owner)| owner));
         debris.retain(|id| !known.contains(&id.as_str()));
         debris.sort_unstable();
         debris.dedup();
+        self.leases().sweep_tickets();
         for id in debris {
-            if id.is_empty() {
-                // Killed between the making of the lease and the writing of its owner.
-                leases.iter().filter(|(_, owner)| owner.is_empty()).for_each(|(slot, _)| self.leases().free(*slot));
-            } else if let Err(e) = self.sweep(&id) {
+            if let Err(e) = self.sweep(&id) {
                 tracing::warn!(id, %e, "what an earlier process left could not be freed");
             }
         }
@@ -225,6 +226,7 @@ impl Host {
             inner.images.release(&image)?;
         }
         inner.cgroups.remove()?;
+        inner.leases.leave();
         take_down(&inner.dir)
     }
 }

@@ -175,11 +175,11 @@ fn delegate(dir: &OwnedFd, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// mkdir that accepts an existing directory; whether there was none.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<bool, Errno> {
+/// mkdir that accepts an existing directory.
+pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(false),
-        other => other.map(|()| true),
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
     }
 }
 

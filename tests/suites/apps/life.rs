@@ -67,10 +67,9 @@ impl Sample {
             ensure!(output.contains(part), "no {part:?} in the output of the build:\n{output}");
         }
         self.answers(platform, self.says)?;
-        let booted = format!("app[web.1]: {}", self.booted);
+        // Its way to the log is through the dyno's init and a FIFO: later than the answer on a busy host.
+        platform.await_log(self.name, self.booted, 20)?;
         let log = platform.ok(&["logs", "-n", "1500", "-a", self.name])?;
-        let bare = log.lines().any(|line| line.contains("app[web.1]: ") && line.contains(self.booted));
-        ensure!(bare, "no {booted:?} in the log:\n{log}");
         for line in [
             &format!("heroku[web.1]: Starting process with command `{}`", self.command),
             "heroku[web.1]: State changed from starting to up",
