@@ -148,7 +148,8 @@ impl Dyno {
         let path = format!("/proc/{}/ns/net", record.pid);
         let netns = match std::fs::File::open(&path) {
             Ok(file) => Some(file.into()),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied) => None,
+            // It has ended, or is just about to.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => None,
             Err(e) => return Err(e).io(|| format!("open({path})")),
         };
         // Once it has ended its number may be another's, and the namespace just opened with it.
