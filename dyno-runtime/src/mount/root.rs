@@ -124,7 +124,7 @@ pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, lease: &Lease, scratch: &
         return Ok((layers.into_iter().next().map(|l| l.tree).ok_or_else(|| Error::refused(ErrorKind::Invalid, "no layer"))?, None));
     }
     let root = match by_descriptor(&layers, writable.as_ref()) {
-        Err(e) if matches!(e.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP)) => by_path::overlay(&layers, writable.as_mut(), scratch)?,
+        Err(e) if matches!(e.errno(), Some(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP)) => by_path::overlay(&layers, writable.as_mut(), scratch)?,
         other => other?,
     };
     if writable.is_some() {
@@ -133,8 +133,9 @@ pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, lease: &Lease, scratch: &
     Ok((root, writable))
 }
 
-/// Layers go in by descriptor (Linux 6.13), and need not be attached anywhere (6.15). EINVAL where the kernel cannot; EOPNOTSUPP
-/// where overlayfs has no part in the new mount API at all (before 6.5: fsconfig takes strings and flags only for it).
+/// Layers go in by descriptor (Linux 6.13), and need not be attached anywhere (6.15). Kernels that cannot say so in three ways:
+/// EINVAL (6.13 and 6.14: not attached), EBADF (6.5 to 6.12: fsconfig takes no `O_PATH` descriptor), EOPNOTSUPP (before: overlayfs
+/// is not yet part of the new mount API, and takes strings only).
 fn by_descriptor(layers: &[LayerTree], writable: Option<&WritableLayer>) -> Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).wall(|| "fsopen(overlay)".into())?;
     let what = |key: &str| format!("fsconfig(overlay, {key})");
