@@ -114,10 +114,15 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
 /// Waits for signals and output until the main process has ended; its wait status.
 fn run(signals: i32, main: i32, relay: &mut Relay) -> i32 {
     loop {
-        let mut fds = [[signals, 1], [relay.pipes[0], 1], [relay.pipes[1], 1]];
-        // SAFETY: `fds` has the layout of three struct pollfd: fd, then events and revents as two halves.
-        unsafe { sys::call(sys::PPOLL, [fds.as_mut_ptr() as usize, 3, 0, 0, 0, 0]) };
-        for (i, fd) in fds.iter().enumerate().skip(1) {
+        // Once lines were lost, room in the log is an event too (POLLOUT), so that the loss is told without further output.
+        let room = if relay.dropped > 0 { LOG } else { -1 };
+        let mut fds = [[signals, 1], [relay.pipes[0], 1], [relay.pipes[1], 1], [room, 4]];
+        // SAFETY: `fds` has the layout of four struct pollfd: fd, then events and revents as two halves.
+        unsafe { sys::call(sys::PPOLL, [fds.as_mut_ptr() as usize, 4, 0, 0, 0, 0]) };
+        if fds[3][1] >> 16 != 0 {
+            relay.say_dropped();
+        }
+        for (i, fd) in fds[..3].iter().enumerate().skip(1) {
             if fd[1] >> 16 != 0 {
                 relay.pump(i - 1);
             }

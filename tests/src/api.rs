@@ -55,22 +55,28 @@ impl Platform {
     /// # Errors
     /// When the API cannot be reached or does not speak HTTP.
     pub fn request(&self, authorization: Option<&str>, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
+        let mut stream = self.announced(authorization, method, path, body.len())?;
+        // A refusal may come before the body has been read.
+        let sent = stream.write_all(body);
+        answer(&mut stream).with_context(|| format!("{method} {path}: sent {sent:?}"))
+    }
+
+    /// The head of a request whose body of `length` bytes never comes.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn announce(&self, method: &str, path: &str, length: usize) -> Result<Answer> {
+        answer(&mut self.announced(None, method, path, length)?).with_context(|| format!("{method} {path}"))
+    }
+
+    fn announced(&self, authorization: Option<&str>, method: &str, path: &str, length: usize) -> Result<TcpStream> {
         let client = self.client()?;
         let address = client["url"].as_str().context("url")?.trim_start_matches("http://").to_owned();
         let mut stream = TcpStream::connect(&address).with_context(|| format!("connect to the API at {address}"))?;
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         let authorization = authorization.map(|a| format!("Authorization: {a}\r\n")).unwrap_or_default();
-        let length = body.len();
         write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\n{authorization}Content-Length: {length}\r\n\r\n")?;
-        // A refusal may come before the body has been read.
-        let sent = stream.write_all(body);
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok());
-        let status = status.with_context(|| format!("no answer to {method} {path}: sent {sent:?}, read {read:?}"))?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-        Ok(Answer { status, body })
+        Ok(stream)
     }
 
     /// A request with the operator's token.
@@ -109,4 +115,14 @@ impl Platform {
         let record = self.call("GET", &path, &Value::Null)?.json();
         Ok(Built { record, output })
     }
+}
+
+fn answer(stream: &mut TcpStream) -> Result<Answer> {
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok());
+    let status = status.with_context(|| format!("no answer: read {read:?}"))?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    Ok(Answer { status, body })
 }

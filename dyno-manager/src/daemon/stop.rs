@@ -1,15 +1,20 @@
 //! `dynod stop`: the daemon first, so that nothing restarts what ends, then the dynos and the warden.
 
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+};
+
 use anyhow::{Context, Result, ensure};
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 use super::{ClientFile, Layout, Options, start};
 use crate::warden::{self, Client};
 
-/// How long the daemon has to finish requests.
+/// How long the daemon has to finish requests, and the warden to be gone.
 const PATIENCE_SECONDS: i64 = 30;
 
 pub(super) fn stop(options: &Options) -> Result<()> {
@@ -20,14 +25,30 @@ pub(super) fn stop(options: &Options) -> Result<()> {
         // It was killed, its dynos run: only a warden can find and end them. Without one, removing the directory would hide them.
         start::start_warden(options).context("end what a killed warden left")?;
     }
-    if warden::answers(&layout.warden_socket()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
-        runtime.block_on(Client::new(layout.warden_socket()).shutdown()).context("stop the warden")?;
-    }
+    stop_warden(&layout.warden_socket())?;
     match std::fs::remove_dir_all(layout.run()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).context(format!("remove {}", layout.run().display())),
         _ => Ok(()),
     }
+}
+
+fn stop_warden(socket: &Path) -> Result<()> {
+    if !warden::answers(socket) {
+        return Ok(());
+    }
+    let stream = UnixStream::connect(socket).context("connect to the warden")?;
+    let warden = rustix::net::sockopt::socket_peercred(&stream).context("SO_PEERCRED of the warden's socket")?.pid;
+    let pidfd = pidfd_open(warden, PidfdFlags::empty()).context("pidfd_open(the warden)")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
+    runtime.block_on(Client::new(socket).shutdown()).context("stop the warden")?;
+    ensure!(ends(&pidfd)?, "the warden has freed everything and still runs after {PATIENCE_SECONDS} s (process {warden}); end it by hand");
+    Ok(())
+}
+
+/// False when it still runs after [`PATIENCE_SECONDS`].
+fn ends(pidfd: &OwnedFd) -> Result<bool> {
+    let timeout = Timespec { tv_sec: PATIENCE_SECONDS, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)).context("poll(pidfd)")? == 1)
 }
 
 fn stop_daemon(layout: &Layout, uid: u32) -> Result<()> {
@@ -43,11 +64,9 @@ fn stop_daemon(layout: &Layout, uid: u32) -> Result<()> {
         return Ok(());
     }
     pidfd_send_signal(&pidfd, Signal::TERM).context("signal the daemon")?;
-    let timeout = rustix::event::Timespec { tv_sec: PATIENCE_SECONDS, tv_nsec: 0 };
-    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).context("wait for the daemon")?;
-    if ended == 0 {
+    if !ends(&pidfd)? {
         pidfd_send_signal(&pidfd, Signal::KILL).context("kill the daemon")?;
-        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).context("wait for the daemon")?;
+        ensure!(ends(&pidfd)?, "the daemon does not end (process {})", file.pid);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -42,6 +43,9 @@ pub(super) struct Entry {
     pub body: Body,
     pub note: Note,
     pub exit: Mutex<Option<Exit>>,
+    /// A read end of its log that is never read: a FIFO forgets what is in it with its last descriptor, and the last words
+    /// of a dyno that ended while no daemon ran wait here for the next one.
+    _log: Option<OwnedFd>,
 }
 
 /// All of them.
@@ -74,7 +78,7 @@ impl Dynos {
                 Found::Running(dyno) => (Body::Dyno(Box::new(dyno)), None),
                 Found::Ended(_, exit) => (Body::Ended, Some(Exit::from(exit))),
             };
-            table.insert(uuid, Arc::new(Entry { body, note, exit: Mutex::new(exit) }));
+            table.insert(uuid, Arc::new(Entry::new(body, note, exit)));
         }
         tracing::info!(dynos = table.len(), "took up what was running");
         let mounted = host.images().list()?.into_iter().map(|image| (image, Instant::now())).collect();
@@ -105,7 +109,7 @@ impl Dynos {
         let Some(entry) = lock(&self.table).remove(&id) else { return Ok(()) };
         let note = entry.note.clone();
         if let Err(e) = self.unmake(id, entry) {
-            lock(&self.table).entry(id).or_insert_with(|| Arc::new(Entry { body: Body::Ended, note, exit: Mutex::default() }));
+            lock(&self.table).entry(id).or_insert_with(|| Arc::new(Entry::new(Body::Ended, note, None)));
             return Err(e);
         }
         self.release_images(note.images);
@@ -142,6 +146,15 @@ impl Dynos {
 }
 
 impl Entry {
+    pub fn new(body: Body, note: Note, exit: Option<Exit>) -> Self {
+        let log = match &body {
+            Body::Dyno(dyno) if note.stdio == Stdio::Log => dyno.open_log(),
+            _ => return Self { body, note, exit: Mutex::new(exit), _log: None },
+        };
+        let log = log.inspect_err(|e| tracing::warn!(%e, "its last words may be lost if no daemon runs when it ends"));
+        Self { body, note, exit: Mutex::new(exit), _log: log.ok() }
+    }
+
     pub fn running(&self) -> bool {
         matches!(&self.body, Body::Dyno(dyno) if !dyno.has_ended())
     }

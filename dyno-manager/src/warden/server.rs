@@ -219,7 +219,7 @@ fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
     let (streams, listeners) = (dyno.take_streams(), dyno.take_listeners());
     let timing = dyno.timing();
     tracing::debug!(id = name, ?timing, "started");
-    let entry = dynos.insert(launch.id, Entry { body: Body::Dyno(Box::new(dyno)), note, exit: std::sync::Mutex::default() });
+    let entry = dynos.insert(launch.id, Entry::new(Body::Dyno(Box::new(dyno)), note, None));
     if launch.lease_of.is_some_and(|id| dynos.get(id).is_err()) {
         drop(entry);
         dynos.free(launch.id)?;
