@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod logs;
 pub mod model;
 pub mod platform;
+mod ready;
 pub mod router;
 pub mod schedule;
 pub mod store;

@@ -79,6 +79,9 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: a NUL-ended string.
     unsafe { sys::call3(sys::PRCTL, 15, c"dyno-init".as_ptr() as usize, 0) };
     let signals = block_and_watch_signals();
+    if signals < 0 {
+        sys::exit(125);
+    }
     let (out, err) = if mode == b'l' { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
     let mut go = [0u8; 1];
     if sys::read(READY, &mut go) != 1 {
@@ -113,10 +116,15 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
 /// Waits for signals and output until the main process has ended; its wait status.
 fn run(signals: i32, main: i32, relay: &mut Relay) -> i32 {
     loop {
-        let mut fds = [[signals, 1], [relay.pipes[0], 1], [relay.pipes[1], 1]];
-        // SAFETY: `fds` has the layout of three struct pollfd: fd, then events and revents as two halves.
-        unsafe { sys::call(sys::PPOLL, [fds.as_mut_ptr() as usize, 3, 0, 0, 0, 0]) };
-        for (i, fd) in fds.iter().enumerate().skip(1) {
+        // Once lines were lost, room in the log is an event too (POLLOUT), so that the loss is told without further output.
+        let room = if relay.dropped > 0 { LOG } else { -1 };
+        let mut fds = [[signals, 1], [relay.pipes[0], 1], [relay.pipes[1], 1], [room, 4]];
+        // SAFETY: `fds` has the layout of four struct pollfd: fd, then events and revents as two halves.
+        unsafe { sys::call(sys::PPOLL, [fds.as_mut_ptr() as usize, 4, 0, 0, 0, 0]) };
+        if fds[3][1] >> 16 != 0 {
+            relay.say_dropped();
+        }
+        for (i, fd) in fds[..3].iter().enumerate().skip(1) {
             if fd[1] >> 16 != 0 {
                 relay.pump(i - 1);
             }
@@ -159,18 +167,22 @@ fn reap(block: bool) -> Option<(i32, i32)> {
     }
 }
 
+/// The signalfd. Whoever started the platform may have ignored some signals (a shell's background jobs: SIGINT; Rust programs:
+/// SIGPIPE), and ignored they stay through clone3's CLEAR_SIGHAND and execve, for us and for the app: an ignored SIGCHLD would
+/// never tell of its end.
 fn block_and_watch_signals() -> i32 {
+    let default = [0usize; 4]; // struct sigaction: SIG_DFL, no flags, no restorer, empty mask
+    for signal in 1..=64 {
+        // SAFETY: `default` has the kernel's layout. SIGKILL and SIGSTOP answer EINVAL.
+        unsafe { sys::call(sys::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
+    }
     // SIGPIPE and faults stay ours to die of; everything else arrives through the signalfd.
     let mask: u64 = !(1 << (8 - 1) | 1 << (11 - 1) | 1 << (7 - 1) | 1 << (4 - 1));
     // SAFETY: `mask` is a 64-bit kernel sigset; SIG_SETMASK is 2; flags are SFD_NONBLOCK | SFD_CLOEXEC.
-    let fd = unsafe {
+    unsafe {
         sys::call(sys::RT_SIGPROCMASK, [2, &raw const mask as usize, 0, 8, 0, 0]);
-        sys::call(sys::SIGNALFD4, [usize::MAX, &raw const mask as usize, 8, 0o2004000, 0, 0])
-    };
-    if fd < 0 {
-        sys::exit(125);
+        sys::call(sys::SIGNALFD4, [usize::MAX, &raw const mask as usize, 8, 0o2004000, 0, 0]) as i32
     }
-    fd as i32
 }
 
 fn pipe() -> [i32; 2] {
@@ -190,13 +202,6 @@ unsafe extern "C" fn child(arg: usize) -> ! {
     // SAFETY: `arg` is the `Start` of the parent, which sleeps until we are gone.
     let start = unsafe { &mut *(arg as *mut Start) };
     let none: u64 = 0;
-    let default = [0usize; 4]; // struct sigaction: SIG_DFL, no flags, no restorer, empty mask
-    for signal in 1..=64 {
-        // Whoever started the platform may have ignored some (a shell's background jobs: SIGINT; Rust programs: SIGPIPE), and
-        // ignored they stay through clone3's CLEAR_SIGHAND and execve. SIGKILL and SIGSTOP answer EINVAL.
-        // SAFETY: `default` has the kernel's layout; the child has a table of its own (no CLONE_SIGHAND).
-        unsafe { sys::call(sys::RT_SIGACTION, [signal, default.as_ptr() as usize, 0, 8, 0, 0]) };
-    }
     // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
     unsafe {
         let session = sys::call3(sys::SETSID, 0, 0, 0).min(0);

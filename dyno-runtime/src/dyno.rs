@@ -46,10 +46,14 @@ impl Record {
         std::fs::rename(&new, &path).io(|| format!("rename {}", path.display()))
     }
 
-    pub(crate) fn read(dir: &Path) -> Result<Self> {
+    /// None when it was never written whole.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("record.json");
-        let text = std::fs::read(&path).io(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).map_err(|e| Error::refused(ErrorKind::Io, format!("{}: {e}", path.display())))
+        match std::fs::read(&path) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).io(|| format!("read {}", path.display())),
+        }
     }
 }
 
@@ -132,13 +136,24 @@ impl Dyno {
             return Ok(None);
         }
         let pid = i32::try_from(record.pid).ok().and_then(rustix::process::Pid::from_raw);
-        let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return Ok(None) };
+        let pidfd = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            None | Some(Err(Errno::SRCH)) => return Ok(None),
+            Some(other) => other.io(|| format!("pidfd_open({})", record.pid))?,
+        };
         // The pidfd pins the process, so the start time read now is that of the process it refers to.
         if start_time(record.pid).ok() != Some(record.start_time) {
             return Ok(None);
         }
-        let Some(group) = host.cgroups().reopen(&record.id) else { return Ok(None) };
-        let netns = std::fs::File::open(format!("/proc/{}/ns/net", record.pid)).ok().map(OwnedFd::from);
+        let Some(group) = host.cgroups().reopen(&record.id)? else { return Ok(None) };
+        let path = format!("/proc/{}/ns/net", record.pid);
+        let netns = match std::fs::File::open(&path) {
+            Ok(file) => Some(file.into()),
+            // It has ended, or is just about to.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => None,
+            Err(e) => return Err(e).io(|| format!("open({path})")),
+        };
+        // Once it has ended its number may be another's, and the namespace just opened with it.
+        let netns = netns.filter(|_| !ended(pidfd.as_fd()));
         let streams = crate::spawn::open_log(&host.dyno_dir(&record.id)).ok().map(Streams::Log);
         Ok(Some(Self {
             host: host.clone(),
@@ -299,8 +314,7 @@ impl Dyno {
         }
         self.wait()?;
         let group = self.group.remove();
-        let dir = self.host.dyno_dir(self.id());
-        let removed = std::fs::remove_dir_all(&dir).io(|| format!("remove {}", dir.display()));
+        let removed = self.host.remove_dyno_dir(self.id());
         if self.record.leased {
             self.host.leases().free(self.record.slot);
         }
@@ -352,6 +366,10 @@ fn ends_within(pidfd: BorrowedFd<'_>, time: Option<Duration>) -> Result<bool> {
             Err(e) => return Err(e).io(|| "poll(pidfd)".into()),
         }
     }
+}
+
+fn ended(pidfd: BorrowedFd<'_>) -> bool {
+    matches!(ends_within(pidfd, Some(Duration::ZERO)), Ok(true))
 }
 
 fn reap(pidfd: BorrowedFd<'_>) {

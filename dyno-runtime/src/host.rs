@@ -54,34 +54,53 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::Wall`] naming what this host lacks.
     pub fn open(dir: &Path, name: &str) -> Result<Self> {
+        Self::open_as(dir, name, false)
+    }
+
+    /// [`Self::open`] for who is going to [`Self::recover`], which ends whatever it finds in the cgroups and does not know: they are
+    /// this handle's alone as long as it lives.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`ErrorKind::Invalid`] when another process has the cgroups of that name.
+    pub fn open_alone(dir: &Path, name: &str) -> Result<Self> {
+        Self::open_as(dir, name, true)
+    }
+
+    fn open_as(dir: &Path, name: &str, alone: bool) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
         }
-        let (new, open) = (!dir.try_exists().unwrap_or(true), is_mount_point(dir)?);
         std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
-        Self::open_in(dir, name).inspect_err(|_| {
-            if !open {
-                undo_open(dir, new);
-            }
-        })
-    }
-
-    fn open_in(dir: &Path, name: &str) -> Result<Self> {
         rustix::fs::chmod(dir, rustix::fs::Mode::from_raw_mode(0o700)).io(|| format!("chmod({}, 0700)", dir.display()))?;
         let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
-        make_private(&dir)?;
+        let fresh = make_private(&dir)?;
+        let opened = Self::furnish(&dir, name, alone);
+        let unused = || match std::fs::read_dir(dir.join("dynos")) {
+            Ok(mut dynos) => dynos.next().is_none(),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        if opened.is_err() && fresh && unused() {
+            // What cannot be opened is not left half made; the error of interest is the first one.
+            if let Err(e) = take_down(&dir) {
+                tracing::warn!(%e, "a failed start left its directory");
+            }
+        }
+        opened
+    }
+
+    fn furnish(dir: &Path, name: &str, alone: bool) -> Result<Self> {
         for sub in ["dynos", "root"] {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
         attach_dev(&dir.join("dev"))?;
         Ok(Self(Arc::new(Inner {
             images: Images::open(dir.join("images"))?,
-            leases: Leases::open(dir.join("leases"))?,
+            leases: Leases::of(dir),
             init: sealed_init()?,
             filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
             // Last: it undoes itself when it fails.
-            cgroups: Cgroups::open(name)?,
-            dir,
+            cgroups: Cgroups::open(name, alone)?,
+            dir: dir.to_owned(),
         })))
     }
 
@@ -123,64 +142,72 @@ impl Host {
     }
 
     /// Finds every dyno that an earlier process of this instance left, and frees what belongs to none: half-made
-    /// starts, orphaned cgroups, leases without owner.
+    /// starts, orphaned cgroups, leases without owner. What cannot be freed keeps its lease, is logged, and stops nothing.
     ///
     /// # Errors
-    /// Of reading the state directory.
+    /// When the state cannot be read, wholly or in part: what cannot be seen is not taken for ended. Nothing is harmed then.
     pub fn recover(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
+        let mut debris: Vec<String> = Vec::new();
         let dynos = self.0.dir.join("dynos");
         let entries = std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?;
         for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
-            match Record::read(&self.dyno_dir(&id)) {
-                Ok(record) if record.pid != 0 => match Dyno::adopt(self, record)? {
-                    Some(dyno) => found.push(match dyno.try_wait()? {
+            match Record::read(&self.dyno_dir(&id))? {
+                Some(record) if record.pid != 0 => found.push(match Dyno::adopt(self, record)? {
+                    Some(dyno) => match dyno.try_wait()? {
                         // Waited for: should it be our own child, it is no zombie any more.
-                        Some(exit) => Found::Ended(id.clone(), exit),
+                        Some(exit) => Found::Ended(id, exit),
                         None => Found::Running(dyno),
-                    }),
-                    None => found.push(Found::Ended(id.clone(), self.ended(&id))),
-                },
+                    },
+                    None => Found::Ended(id.clone(), self.ended(&id)?),
+                }),
                 // Killed between the intent and clone3, or in the middle of the walls: not a dyno.
-                _ => self.sweep(&id)?,
+                _ => debris.push(id),
             }
         }
         let known: Vec<&str> = found.iter().map(Found::id).collect();
-        for orphan in self.cgroups().names()?.iter().filter(|n| !known.contains(&n.as_str())) {
-            self.sweep(orphan)?;
-        }
-        for (slot, owner) in self.leases().list()? {
-            if !known.contains(&owner.as_str()) {
-                self.leases().free(slot);
+        debris.extend(self.cgroups().names()?);
+        debris.extend(self.leases().list()?.into_iter().map(|(_, owner)| owner));
+        debris.retain(|id| !known.contains(&id.as_str()));
+        debris.sort_unstable();
+        debris.dedup();
+        self.leases().sweep_tickets();
+        for id in debris {
+            if let Err(e) = self.sweep(&id) {
+                tracing::warn!(id, %e, "what an earlier process left could not be freed");
             }
         }
         Ok(found)
     }
 
-    fn ended(&self, id: &str) -> crate::dyno::ExitRecord {
+    fn ended(&self, id: &str) -> Result<crate::dyno::ExitRecord> {
         let written = std::fs::read(self.dyno_dir(id).join("exit")).unwrap_or_default();
-        let usage = self.cgroups().reopen(id).map(|g| g.usage()).unwrap_or_default();
-        crate::dyno::ExitRecord::new(&written, usage, false)
+        let usage = self.cgroups().reopen(id)?.map(|g| g.usage()).unwrap_or_default();
+        Ok(crate::dyno::ExitRecord::new(&written, usage, false))
     }
 
     /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, lease and directory.
     ///
     /// # Errors
-    /// When its processes do not end, or of removing the directory.
+    /// When its processes do not end, or of removing the directory. The id range is kept as long as a process may use it.
     pub fn sweep(&self, id: &str) -> Result<()> {
         crate::plan::check_id(id)?;
-        if let Some(group) = self.cgroups().reopen(id) {
-            for pid in group.pids()? {
-                kill_member(&group, pid)?;
-            }
-            group.remove()?;
+        if let Some(group) = self.cgroups().reopen(id)? {
+            // A child on its way in may come after the first look.
+            group.remove_after(|| group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid)))?;
         }
         for (slot, owner) in self.leases().list()? {
             if owner == id {
                 self.leases().free(slot);
             }
         }
+        self.remove_dyno_dir(id)
+    }
+
+    /// Removes a state directory, and first what older kernels needed attached below it.
+    pub(crate) fn remove_dyno_dir(&self, id: &str) -> Result<()> {
         let dir = self.dyno_dir(id);
+        crate::mount::detach(&dir)?;
         match std::fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).io(|| format!("remove {}", dir.display())),
             _ => Ok(()),
@@ -201,14 +228,9 @@ impl Host {
         for image in inner.images.list()? {
             inner.images.release(&image)?;
         }
-        for point in [inner.dir.join("dev"), inner.dir.clone()] {
-            match unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-                Ok(()) | Err(Errno::INVAL) => {}
-                Err(e) => return Err(e).io(|| format!("umount2({})", point.display())),
-            }
-        }
         inner.cgroups.remove()?;
-        std::fs::remove_dir_all(&inner.dir).io(|| format!("remove {}", inner.dir.display()))
+        inner.leases.leave();
+        take_down(&inner.dir)
     }
 }
 
@@ -232,41 +254,38 @@ pub(crate) fn boot_id() -> Result<String> {
 fn kill_member(group: &crate::cgroup::Group, pid: u32) -> Result<()> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let Ok(pidfd) = pidfd_open(number, PidfdFlags::empty()) else { return Ok(()) };
+    let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other.io(|| format!("pidfd_open({pid})"))?,
+    };
     if group.pids()?.contains(&pid) {
         crate::dyno::kill_and_reap(pidfd.as_fd());
     }
     Ok(())
 }
 
-/// Makes `dir` a mount of its own with private propagation, so that images mounted below it show nowhere else.
-fn make_private(dir: &Path) -> Result<()> {
-    let shown = dir.display();
-    if !is_mount_point(dir)? {
-        mount_bind(dir, dir).wall(|| format!("mount({shown}, MS_BIND)"))?;
-    }
-    mount_change(dir, MountPropagationFlags::PRIVATE).wall(|| format!("mount({shown}, MS_PRIVATE)"))
-}
-
-fn is_mount_point(dir: &Path) -> Result<bool> {
-    let Ok(dir) = dir.canonicalize() else { return Ok(false) };
-    let table = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
-    let wanted = dir.to_string_lossy();
-    Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(&*wanted)))
-}
-
-/// An instance that could not be opened and was not open before: what it has put on the host goes again.
-fn undo_open(dir: &Path, new: bool) {
+/// Unmounts /dev and the instance's own mount and removes its directory.
+fn take_down(dir: &Path) -> Result<()> {
     for point in [dir.join("dev"), dir.to_owned()] {
         match unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
-            Err(e) => tracing::warn!(point = %point.display(), %e, "a failed start of the runtime left a mount"),
+            Err(e) => return Err(e).io(|| format!("umount2({})", point.display())),
         }
     }
-    // A directory that was there before may hold what is not ours.
-    if new && let Err(e) = std::fs::remove_dir_all(dir) {
-        tracing::warn!(dir = %dir.display(), %e, "a failed start of the runtime left its directory");
+    std::fs::remove_dir_all(dir).io(|| format!("remove {}", dir.display()))
+}
+
+/// Makes `dir` a mount of its own with private propagation, so that images mounted below it show nowhere else. True if it
+/// was none before.
+fn make_private(dir: &Path) -> Result<bool> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
+    let wanted = dir.to_string_lossy();
+    let fresh = !table.lines().any(|line| line.split(' ').nth(4) == Some(&*wanted));
+    if fresh {
+        mount_bind(dir, dir).wall(|| format!("mount({wanted}, MS_BIND)"))?;
     }
+    mount_change(dir, MountPropagationFlags::PRIVATE).wall(|| format!("mount({wanted}, MS_PRIVATE)"))?;
+    Ok(fresh)
 }
 
 /// The init in memory, sealed: nobody can change what every dyno runs first (CVE-2019-5736).

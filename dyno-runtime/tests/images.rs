@@ -19,7 +19,7 @@ const CASES: &[Case] = &[
     ("two_dynos_share_one_mount", two_dynos_share_one_mount),
     ("an_image_lives_as_long_as_its_last_dyno", an_image_lives_as_long_as_its_last_dyno),
     ("images_that_are_refused", images_that_are_refused),
-    ("an_image_of_another_user_becomes_roots", an_image_of_another_user_becomes_roots),
+    ("an_image_of_its_maker_becomes_roots_another_is_left_alone", an_image_of_its_maker_becomes_roots_another_is_left_alone),
     ("the_topmost_layer_hides_the_others", the_topmost_layer_hides_the_others),
     ("image_and_directory_stacked", image_and_directory_stacked),
     ("layers_are_never_written", layers_are_never_written),
@@ -131,13 +131,21 @@ fn images_that_are_refused(stage: &Stage) -> Result<()> {
     release(stage)
 }
 
-fn an_image_of_another_user_becomes_roots(stage: &Stage) -> Result<()> {
+fn an_image_of_its_maker_becomes_roots_another_is_left_alone(stage: &Stage) -> Result<()> {
     let image = stage.image("foreign.sqsh")?;
     chown(&image, Some(1234), Some(1234))?;
     fs::set_permissions(&image, Permissions::from_mode(0o666))?;
-    same("runs", stage.output(&on(vec![layer(&image)?], &["exit", "0"]))?.0.status, 0)?;
-    let meta = fs::metadata(&image)?;
-    same("owner and mode", (meta.uid(), meta.gid(), meta.mode() & 0o777), (0, 0, 0o444))?;
+    let sandbox = on(vec![layer(&image)?], &["exit", "0"]);
+    let state = || fs::metadata(&image).map(|meta| (meta.uid(), meta.gid(), meta.mode() & 0o777));
+    for image_maker in [None, Some(1235)] {
+        let error = stage.host.start(&stage.id(), &sandbox, StartOptions { image_maker, ..Default::default() }).err().context("it started")?;
+        same("kind", error.kind(), ErrorKind::Image)?;
+        same("owner and mode", state()?, (1234, 1234, 0o666))?;
+    }
+    let dyno = stage.host.start(&stage.id(), &sandbox, StartOptions { image_maker: Some(1234), ..Default::default() })?;
+    same("runs", dyno.wait()?.status, 0)?;
+    dyno.free()?;
+    same("owner and mode", state()?, (0, 0, 0o444))?;
     release(stage)
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{fs, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use dyno_runtime::{Cause, Dyno, Found, Host, Stdio, Streams};
@@ -108,10 +108,15 @@ fn half_made_starts_are_swept(stage: &Stage) -> Result<()> {
     let pid = dyno.pid();
     drop(dyno);
     fs::create_dir(stage.host.dyno_dir("empty"))?;
-    fs::write(stage.run.join("leases/31999"), "nobody")?;
+    let (ours, foreign) = (Path::new("/run/dyno-leases/31999"), Path::new("/run/dyno-leases/31998"));
+    fs::write(ours, format!("{}\nnobody", stage.run.display()))?;
+    fs::write(foreign, "/run/another-instance\nsomebody")?;
     same("found", reopened(stage)?.recover()?.len(), 0)?;
+    same("our lease is left", ours.exists(), false)?;
+    same("another instance's lease is left", foreign.exists(), true)?;
+    fs::remove_file(foreign)?;
     // Killed and reaped: its number is free.
-    ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left");
+    ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left");
     Ok(())
 }
 

@@ -69,6 +69,10 @@ fn processes() -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
         let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+        // Ended, and left to the host's pid 1, which reaps when it pleases: that is no longer ours.
+        if field("State:").starts_with('Z') && field("PPid:") == "1" {
+            continue;
+        }
         let uid: u32 = field("Uid:").split_whitespace().next().and_then(|u| u.parse().ok()).unwrap_or(0);
         let name = field("Name:");
         if uid >= 1 << 20 || name == "dynod" || name == "dyno-init" {

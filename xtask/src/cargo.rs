@@ -12,6 +12,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// The programs of the platform.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -21,11 +26,10 @@ pub struct Programs {
     pub dyno: PathBuf,
 }
 
-/// Builds the programs with optimisation; cargo shows its own progress.
+/// Builds the programs; cargo shows its own progress.
 pub fn build() -> Result<Programs> {
-    run(Command::new("cargo").args(["build", "--release", "-p", "dyno-manager"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let bin = target.join("release");
+    run(Command::new("cargo").args(["build", "-p", "dyno-manager"]))?;
+    let bin = target().join("debug");
     Ok(Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno") })
 }
 

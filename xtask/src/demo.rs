@@ -66,7 +66,7 @@ fn show(platform: &Platform, once: bool) -> Result<()> {
     println!("$ dyno deploy {}", sample.strip_prefix(cargo::root())?.display());
     stream(platform.dyno(&["deploy", "--app", APP]).arg(&sample))?;
     println!("$ dyno ps:scale web=3");
-    let scaled = platform.ask(&["ps:scale", "web=3", "--app", APP])?;
+    let scaled = platform.tell(&["ps:scale", "web=3", "--app", APP])?;
     print!("{scaled}");
     ensure!(scaled.contains("web at 3"), "ps:scale did not answer with the new formation");
     platform.ask(&["ps:wait", "--app", APP])?;
@@ -152,6 +152,10 @@ fn leftovers() -> Result<Leftovers> {
     for entry in std::fs::read_dir("/proc")?.filter_map(Result::ok) {
         let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap_or_default().to_owned();
+        // An ended orphan is for the host's own pid 1 to collect, when it likes.
+        if field("State:").starts_with('Z') && field("PPid:") == "1" {
+            continue;
+        }
         let uid: u32 = field("Uid:").split_whitespace().next().and_then(|u| u.parse().ok()).unwrap_or(0);
         // Ids of dynos begin at 2^20; the daemons are known by name.
         if uid >= 1 << 20 || field("Name:") == "dynod" {

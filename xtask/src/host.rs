@@ -8,10 +8,15 @@ use anyhow::{Context, Result, bail, ensure};
 const PACKAGES: [(&str, &str); 5] =
     [("mmdebstrap", "mmdebstrap"), ("squashfs-tools", "mksquashfs"), ("util-linux", "unshare"), ("ca-certificates", "update-ca-certificates"), ("gcc", "cc")];
 
-/// Installs what is missing.
+/// Installs what all tasks need.
 pub fn prepare() -> Result<()> {
     ensure!(is_root(), "this needs root: mounting images, namespaces and cgroups; run it with sudo");
-    let missing: Vec<&str> = PACKAGES.iter().filter(|(_, program)| !on_path(program)).map(|(package, _)| *package).collect();
+    install(&PACKAGES)
+}
+
+/// Installs those of `packages` whose program is missing.
+pub fn install(packages: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().filter(|(_, program)| !on_path(program)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

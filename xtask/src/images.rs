@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -76,7 +76,7 @@ fn hex(hasher: Sha256) -> String {
 }
 
 /// Names, modes and contents of a directory, in order.
-fn hash_tree(dir: &Path) -> Result<String> {
+pub fn hash_tree(dir: &Path) -> Result<String> {
     use std::os::unix::fs::PermissionsExt;
     let mut files = Vec::new();
     let mut left = vec![dir.to_owned()];
@@ -98,13 +98,20 @@ fn hash_tree(dir: &Path) -> Result<String> {
 /// Runs the recipe; its `stack: …` lines become the progress display.
 fn build_stack(recipe: &Path, output: &Path) -> Result<()> {
     println!("-----> Making the stack image (Debian bookworm with Python, Node.js, Ruby and a compiler; once, some 2 to 4 minutes)");
+    let status = follow(Command::new("bash").arg(recipe).arg(output), "stack: ")?;
+    ensure!(status.success(), "the stack recipe failed ({status}); its log is {}.log", output.display());
+    println!("       {} MB in {}", fs::metadata(output)?.len() >> 20, output.display());
+    Ok(())
+}
+
+/// Runs a recipe to its end; the lines of its output that begin with `prefix` are its steps.
+pub fn follow(recipe: &mut Command, prefix: &str) -> Result<ExitStatus> {
     let bar = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("       {spinner} [{elapsed}] {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(120));
-    let mut child = Command::new("bash").arg(recipe).arg(output).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("run the recipe")?;
+    let mut child = recipe.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("run the recipe")?;
     let stdout = child.stdout.take().context("its output")?;
     for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        let step = line.strip_prefix("stack: ").unwrap_or(&line).to_owned();
+        let Some(step) = line?.strip_prefix(prefix).map(str::to_owned) else { continue };
         // Without a terminal the bar is silent; CI wants the steps as lines.
         if bar.is_hidden() {
             println!("       {step}");
@@ -113,9 +120,7 @@ fn build_stack(recipe: &Path, output: &Path) -> Result<()> {
     }
     let status = child.wait()?;
     bar.finish_and_clear();
-    ensure!(status.success(), "the stack recipe failed ({status}); its log is {}.log", output.display());
-    println!("       {} MB in {}", fs::metadata(output)?.len() >> 20, output.display());
-    Ok(())
+    Ok(status)
 }
 
 /// The list that the stack's own package clients gave while it was made.

@@ -6,6 +6,8 @@ mod host;
 mod images;
 mod platform;
 mod test;
+mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,7 @@ Examples:
   cargo xtask demo          a running platform to play with
   cargo xtask demo --once   the same unattended: checks every step, leaves nothing behind
   cargo xtask test          all tests, with all their set-up
+  cargo xtask vm-test       the same programs on Debian's kernels, in a virtual machine
   cargo xtask test -- cgroup   only tests whose name holds `cgroup`")]
 struct Cli {
     #[command(subcommand)]
@@ -43,6 +46,10 @@ enum Task {
     },
     /// Make the stack and buildpacks images (cached by what they are made from).
     Stack,
+    /// Run the programs on other kernels, in a throw-away virtual machine with pure cgroup v2.
+    VmTest(vm::Options),
+    /// Check the house rules over every tracked file.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -50,6 +57,8 @@ fn main() -> ExitCode {
         Task::Demo { stop: true, .. } => demo::stop(),
         Task::Demo { once, .. } => demo::run(once),
         Task::Test { filter } => test::run(&filter),
+        Task::VmTest(options) => vm::run(&options),
+        Task::Tidy => tidy::run(),
         Task::Stack => host::prepare().and_then(|()| images::make()).map(|images| {
             println!("{}\n{}", images.stack.display(), images.buildpacks.display());
         }),

@@ -69,7 +69,15 @@ impl Platform {
         command
     }
 
-    /// Runs the command line and returns what it printed.
+    /// Runs a command that changes something and returns what it said: such commands print that on stderr.
+    pub fn tell(&self, args: &[&str]) -> Result<String> {
+        let Output { status, stdout, stderr } = self.dyno(args).stdin(Stdio::null()).output().context("run dyno")?;
+        let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+        ensure!(status.success(), "dyno {} failed ({status}):\n{text}", args.join(" "));
+        Ok(text)
+    }
+
+    /// Runs the command line and returns what it printed on stdout.
     pub fn ask(&self, args: &[&str]) -> Result<String> {
         let Output { status, stdout, stderr } = self.dyno(args).stdin(Stdio::null()).output().context("run dyno")?;
         let text = String::from_utf8_lossy(&stdout).into_owned();

@@ -35,6 +35,9 @@ pub(super) enum Failure {
     Procfile(#[from] ProcfileError),
     #[error("{0}")]
     Release(String),
+    /// Nothing of it could run, and what runs now would end.
+    #[error("the app has no process types; add a Procfile with a line like \"web: <command>\"")]
+    NoTypes,
     #[error("the packed app {0}")]
     Frames(#[from] FrameError),
     #[error("the packed app has no {0}")]

@@ -61,6 +61,9 @@ pub(super) fn receive(from: impl Read, limits: &Limits, slugs: &Path, caches: &P
     }
     let mut process_types = process_types.ok_or(Failure::Missing("release"))?;
     process_types.extend(declared);
+    if process_types.is_empty() {
+        return Err(Failure::NoTypes);
+    }
     let detected = detected.ok_or(Failure::Missing("detected language"))?;
     Ok(Packed { process_types, detected, slug: slug.ok_or(Failure::Missing("slug"))?, cache })
 }
@@ -124,7 +127,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (release, detected) = (frame("RELEASE", b""), frame("DETECTED", b"x"));
+        let release = frame("RELEASE", b"default_process_types:\n  web: w\n");
+        let detected = frame("DETECTED", b"x");
         let (slug, end) = (frame("SLUG", b"hsqs"), frame("END", b""));
         let refused = |frames: &[&Vec<u8>], want: &str| {
             let frames: Vec<_> = frames.iter().map(|frame| (*frame).clone()).collect();
@@ -134,6 +138,7 @@ mod tests {
         };
         refused(&[&frame("PROCFILE", b"web: a\nnonsense\n")], "Procfile line 2:");
         refused(&[&frame("RELEASE", b"default_process_types: [a]")], "line 1 of the buildpack's release");
+        refused(&[&frame("RELEASE", b"--- {}\n"), &detected, &slug, &end], "no process types");
         refused(&[&release, &detected, &end], "has no slug");
         refused(&[&release, &slug, &end], "has no detected language");
         refused(&[&detected, &slug, &end], "has no release");
@@ -148,7 +153,8 @@ mod tests {
     #[test]
     fn a_cache_over_its_bound_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let frames = [frame("RELEASE", b""), frame("DETECTED", b"x"), frame("SLUG", b"hsqs"), frame("CACHE", &[0; 11]), frame("END", b"")];
+        let release = frame("RELEASE", b"default_process_types:\n  web: w\n");
+        let frames = [release, frame("DETECTED", b"x"), frame("SLUG", b"hsqs"), frame("CACHE", &[0; 11]), frame("END", b"")];
         let packed = receive_all(&frames, dir.path()).unwrap();
         assert!(matches!(packed.cache, Cached::TooLarge { bytes: 11 }));
     }

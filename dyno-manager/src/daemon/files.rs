@@ -76,6 +76,11 @@ impl Layout {
         self.run.join("api/client.json")
     }
 
+    /// The run and the state directory, as far as they are not there: what a start that fails takes away again.
+    pub(super) fn missing(&self) -> Vec<PathBuf> {
+        [&self.run, &self.state].into_iter().filter(|path| path.symlink_metadata().is_err()).cloned().collect()
+    }
+
     /// The warden's directory, root's.
     pub(super) fn make_warden_dir(&self) -> Result<()> {
         make(&self.run, 0o755, 0)?;
@@ -87,6 +92,17 @@ impl Layout {
         make(&self.run, 0o755, 0)?;
         make(&self.run.join("api"), 0o700, self.uid)?;
         make(&self.state, 0o700, self.uid)
+    }
+}
+
+/// What [`Layout::missing`] named, which nobody else can have put anything into.
+pub(super) fn remove(made: &[PathBuf]) {
+    for path in made {
+        if let Err(e) = std::fs::remove_dir_all(path)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%e, "{} is left", path.display());
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub struct Options {
     #[arg(long, global = true, env = "DYNO_DOMAIN", default_value = "localhost", value_name = "NAME")]
     pub domain: String,
     /// User id of the unprivileged half.
-    #[arg(long, global = true, env = "DYNO_UID", default_value_t = 950, value_name = "UID")]
+    #[arg(long, global = true, env = "DYNO_UID", default_value_t = 950, value_name = "UID", value_parser = clap::value_parser!(u32).range(1..))]
     pub uid: u32,
     /// Name of the cgroups of this instance.
     #[arg(long, global = true, env = "DYNO_CGROUP", default_value = "dyno", value_name = "NAME")]
@@ -106,12 +106,13 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.options.log_json);
     let result = match cli.command {
         None => start::start(&cli.options),
-        Some(Command::Serve) => serve::serve(&cli.options),
+        Some(Command::Serve) => serve::Listeners::bind(&cli.options).and_then(|listeners| serve::serve(&cli.options, listeners)),
         Some(Command::Stop) => stop::stop(&cli.options),
         Some(Command::Warden) => run_warden(&cli.options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.is::<start::Told>() => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("dynod: {e:#}");
             ExitCode::FAILURE
@@ -126,7 +127,17 @@ fn log_to_stderr(json: bool) {
 }
 
 fn run_warden(options: &Options) -> anyhow::Result<()> {
+    anyhow::ensure!(rustix::process::getuid().is_root(), "the warden needs root: it mounts images and makes namespaces and cgroups");
     let layout = Layout::new(options);
+    let missing = layout.missing();
+    let served = serve_dynos(options, &layout);
+    if served.is_err() {
+        files::remove(&missing);
+    }
+    served
+}
+
+fn serve_dynos(options: &Options, layout: &Layout) -> anyhow::Result<()> {
     layout.make_warden_dir()?;
     warden::serve(warden::Settings {
         run_dir: layout.runtime(),

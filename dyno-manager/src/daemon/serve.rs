@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
@@ -22,14 +22,29 @@ use crate::{
     logs::{LogHub, Source},
     model::Egress,
     platform::{self, Platform},
+    ready,
     router,
     store::Store,
     supervise::{self, Supervisor},
     warden::Client,
 };
 
+/// The two TCP ports, taken before anything else: a port below 1024 needs the root that is given up later, and a
+/// taken one must be said before a warden is started.
+pub(super) struct Listeners {
+    api: std::net::TcpListener,
+    router: std::net::TcpListener,
+}
+
+impl Listeners {
+    /// Binds both.
+    pub(super) fn bind(options: &Options) -> Result<Self> {
+        Ok(Self { api: listen(options.api, "--api")?, router: listen(options.router, "--router")? })
+    }
+}
+
 /// Runs until SIGTERM or SIGINT; dynos go on without it, and its next start takes them up.
-pub(super) fn serve(options: &Options) -> Result<()> {
+pub(super) fn serve(options: &Options, listeners: Listeners) -> Result<()> {
     // Images may lie where only root reads.
     let stack = images::image(&options.stack)?;
     let buildpacks = images::image(&options.buildpacks)?;
@@ -39,6 +54,7 @@ pub(super) fn serve(options: &Options) -> Result<()> {
     if rustix::process::getuid().is_root() {
         layout.make_daemon_dirs()?;
     }
+    crate::warden::raise_open_files()?;
     privileges::become_user(options.uid)?;
     let build = build::Settings {
         state: options.state_dir.clone(),
@@ -51,14 +67,13 @@ pub(super) fn serve(options: &Options) -> Result<()> {
         limits: build::Limits { build_time: std::time::Duration::from_secs(options.build_timeout), ..build::Limits::default() },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start tokio")?;
-    runtime.block_on(run(options, &layout, build))
+    runtime.block_on(run(options, listeners, &layout, build))
 }
 
-async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Result<()> {
+async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: build::Settings) -> Result<()> {
     let store = Store::open(layout.state())?;
     let token = token(&layout.state().join("token"))?;
-    let api_listener = listen(options.api, "--api").await?;
-    let router_listener = listen(options.router, "--router").await?;
+    let (api_listener, router_listener) = (TcpListener::from_std(listeners.api)?, TcpListener::from_std(listeners.router)?);
     let (api_address, router_address) = (api_listener.local_addr()?, router_listener.local_addr()?);
 
     let (logs, table, warden) = (LogHub::default(), Arc::new(router::Table::new()), Client::new(layout.warden_socket()));
@@ -85,7 +100,7 @@ async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Resu
     let file = ClientFile { url: base_url, socket: layout.api_socket(), token, router: format!("http://{router_address}"), pid: std::process::id() };
     write_client_file(&layout.client_file(), &file)?;
     tracing::info!(api = %api_address, router = %router_address, "dynod is ready");
-    say_ready();
+    ready::say();
 
     let log = move |app, line: String| logs.publish(app, Source::Platform, "router", &line, jiff::Timestamp::now());
     let served = tokio::spawn(router::serve(router_listener, table, Arc::new(supervisor), log, router::Settings::default(), shutdown.clone()));
@@ -104,15 +119,12 @@ async fn run(options: &Options, layout: &Layout, build: build::Settings) -> Resu
     Ok(())
 }
 
-/// One word on stdout for whoever started us; a closed stdout is no reason to end.
-fn say_ready() {
-    if let Err(e) = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush()) {
-        tracing::debug!(%e, "nobody waits for the word");
-    }
-}
-
-async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listen on {address}; give {option} another address if it is taken"))
+/// SO_REUSEADDR is set by the standard library, so connections of a former daemon in TIME_WAIT are not in the way.
+fn listen(address: SocketAddr, option: &str) -> Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address);
+    let listener = listener.with_context(|| format!("listen on {address}; give {option} another address if it is taken"))?;
+    listener.set_nonblocking(true).with_context(|| format!("fcntl({address}, O_NONBLOCK)"))?;
+    Ok(listener)
 }
 
 fn bind_unix(path: &Path) -> Result<UnixListener> {
@@ -129,17 +141,26 @@ fn domain(name: &str, port: u16) -> String {
 
 /// The operator's token, made at the first start: 32 random bytes, readable by the daemon's user alone.
 fn token(path: &Path) -> Result<String> {
-    if let Ok(text) = std::fs::read_to_string(path) {
-        return Ok(text.trim().to_owned());
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().to_owned()),
+        // Never one that anybody could guess, such as none at all.
+        Ok(_) => bail!("{} does not hold a token of at least 32 characters; remove it to have one made", path.display()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e).with_context(|| format!("read {}", path.display())),
     }
     let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    write_private(path, token.as_bytes())?;
+    replace_private(path, token.as_bytes())?;
     Ok(token)
 }
 
 fn write_client_file(path: &Path, file: &ClientFile) -> Result<()> {
+    replace_private(path, &serde_json::to_vec_pretty(file)?)
+}
+
+/// The file is there whole or as it was before.
+fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
-    write_private(&new, &serde_json::to_vec_pretty(file)?)?;
+    write_private(&new, bytes)?;
     std::fs::rename(&new, path).with_context(|| format!("rename {}", path.display()))
 }
 
@@ -157,4 +178,22 @@ async fn wait_for_signal() -> Result<()> {
         _ = int.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_kept_and_never_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let first = token(&path).unwrap();
+        assert_eq!(first.len(), 64);
+        assert_eq!(token(&path).unwrap(), first);
+        // What a kill between the making of the file and the writing of it would have left.
+        std::fs::write(&path, "").unwrap();
+        let error = token(&path).unwrap_err().to_string();
+        assert!(error.contains("does not hold a token"), "{error}");
+    }
 }

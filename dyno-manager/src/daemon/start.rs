@@ -2,29 +2,51 @@
 
 use std::{
     io::{BufRead, BufReader},
-    os::unix::{net::UnixStream, process::CommandExt},
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Layout, Options, images, serve};
+use super::{Layout, Options, files, images, serve};
+use crate::{store, warden};
+
+/// The warden did not start and has said why, on the stderr that it shares with us.
+#[derive(Debug, thiserror::Error)]
+#[error("the warden did not start; its reason stands above")]
+pub(super) struct Told;
 
 pub(super) fn start(options: &Options) -> Result<()> {
     ensure!(rustix::process::getuid().is_root(), "dynod is started as root; it gives root up itself (see `dynod --help`)");
     images::image(&options.stack)?;
     images::image(&options.buildpacks)?;
     let layout = Layout::new(options);
+    let absent = !warden::answers(&layout.warden_socket());
+    // What refuses a start comes before the warden, which would be left behind.
+    if let Err(busy) = store::free(&options.state_dir) {
+        if absent && layout.runtime().is_dir() {
+            start_warden(options)?;
+            return Err(busy).context("the warden was gone and runs again, but the daemon does already");
+        }
+        return Err(busy.into());
+    }
+    let listeners = serve::Listeners::bind(options)?;
+    let missing = layout.missing();
+    if let Err(e) = prepare(options, &layout, absent) {
+        files::remove(&missing);
+        return Err(e);
+    }
+    serve::serve(options, listeners)
+}
+
+fn prepare(options: &Options, layout: &Layout, absent: bool) -> Result<()> {
     layout.make_warden_dir()?;
     layout.make_daemon_dirs()?;
-    if UnixStream::connect(layout.warden_socket()).is_err() {
-        start_warden(options)?;
-    }
-    serve::serve(options)
+    if absent { start_warden(options) } else { Ok(()) }
 }
 
 /// Starts the warden in a session of its own, so that nothing that ends us ends it, and waits until it says `ready`.
-fn start_warden(options: &Options) -> Result<()> {
+pub(super) fn start_warden(options: &Options) -> Result<()> {
     let me = std::env::current_exe().context("find our own program")?;
     let mut command = Command::new(me);
     command.arg("warden").arg("--run-dir").arg(&options.run_dir).arg("--state-dir").arg(&options.state_dir);
@@ -39,7 +61,10 @@ fn start_warden(options: &Options) -> Result<()> {
     BufReader::new(stdout).read_line(&mut line).context("wait for the warden")?;
     if line.trim() != "ready" {
         let status = child.wait().context("wait for the warden")?;
-        bail!("the warden did not start ({status}); its reason stands above");
+        if status.code() == Some(1) {
+            bail!(Told);
+        }
+        bail!("the warden did not start ({status})");
     }
     Ok(())
 }

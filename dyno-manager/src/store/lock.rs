@@ -25,6 +25,22 @@ pub(super) fn take(dir: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// That nobody holds `<dir>/lock` now; [`take`] alone decides. Changes nothing.
+pub(super) fn check(dir: &Path) -> Result<()> {
+    let path = dir.join("lock");
+    let io = |source| StoreError::Io { path: path.clone(), source };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io(e)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { dir: dir.to_owned(), pid: holder(&file) }),
+        Err(TryLockError::Error(e)) => Err(io(e)),
+    }
+}
+
 /// The pid in the file; None when the holder has not written it yet.
 fn holder(file: &File) -> Option<u32> {
     let mut text = String::new();

@@ -40,6 +40,14 @@ use writer::Writer;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+/// That no daemon holds the state directory at this moment, for whoever wants to know before it makes things of its own.
+///
+/// # Errors
+/// [`StoreError::Locked`], or the lock file cannot be read.
+pub fn free(state_dir: &Path) -> Result<()> {
+    lock::check(state_dir)
+}
+
 /// The store. Cheap to clone; the lock and the database are let go of when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Store {

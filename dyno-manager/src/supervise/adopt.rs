@@ -1,14 +1,15 @@
 //! The daemon's start: what runs is read from the warden, never from memory.
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{PORT, Phase, Supervisor};
+use super::{Phase, Supervisor};
 use crate::{
-    logs::Source,
+    logs::{self, Source},
     model::DynoState,
     platform::Engine,
     schedule::{Dyno, Event},
-    warden::{Held, StdioFds, WardenError},
+    warden::{Held, Started, StdioFds, WardenError},
 };
 
 impl Supervisor {
@@ -37,7 +38,8 @@ impl Supervisor {
         if !held.running {
             // It ended while nobody watched; its status is not lost.
             dyno.state = DynoState::Up;
-            self.take(Event::Adopted { dyno });
+            self.take(Event::Adopted { dyno: dyno.clone() });
+            self.last_words(&dyno).await;
             let exit = self.exit_record(id).await;
             self.take(Event::Exited { dyno_id: id, exit: exit.clone() });
             live.phase.send_replace(Phase::Ended(exit));
@@ -50,7 +52,7 @@ impl Supervisor {
                 return self.free(id).await;
             }
         };
-        if !dyno.binds_port() || self.0.warden.connect(id, PORT).await.is_ok() {
+        if !dyno.binds_port() || self.binds(id).await {
             dyno.state = DynoState::Up;
         }
         let lost_client = dyno.attached && matches!(started.stdio, StdioFds::Gone);
@@ -61,5 +63,15 @@ impl Supervisor {
             self.signal(id, 1).await;
         }
         tokio::spawn(self.clone().follow(dyno, started, live));
+    }
+
+    /// What an ended dyno wrote and nobody read. Gone if the warden was away, too, when it ended.
+    async fn last_words(&self, dyno: &Dyno) {
+        let Ok(Started { stdio: StdioFds::Log(fifo), .. }) = self.0.warden.open(dyno.id).await else { return };
+        let ended = CancellationToken::new();
+        ended.cancel();
+        if let Err(e) = logs::follow(fifo, self.0.logs.clone(), dyno.app_id, dyno.name.to_string(), ended).await {
+            tracing::warn!(dyno = %dyno.id, %e, "its log");
+        }
     }
 }

@@ -15,6 +15,9 @@ use crate::{
 /// While the warden is being replaced its answers are waited for this long.
 const WARDEN_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A connect on a loopback that takes longer than this has met a listener.
+const BUSY: Duration = Duration::from_secs(1);
+
 impl Supervisor {
     pub(super) async fn start(self, dyno: Dyno) {
         let launch = {
@@ -35,6 +38,8 @@ impl Supervisor {
         match started {
             Ok(started) => self.follow(dyno, started, live).await,
             Err((reason, code)) => {
+                // The warden may have started it all the same: it was replaced before it could answer, or we ran out of descriptors.
+                self.free(dyno.id).await;
                 live.phase.send_replace(Phase::Failed);
                 self.take(Event::StartFailed { dyno_id: dyno.id, reason, code });
             }
@@ -91,10 +96,31 @@ impl Supervisor {
         }
     }
 
+    /// Frees a dyno; when that fails now, later: a warden may just be coming back, and until then nobody else would.
     pub(super) async fn free(&self, id: DynoId) {
         if let Err(e) = self.0.warden.free(id).await {
-            tracing::warn!(dyno = %id, %e, "could not be freed; the warden's next start does it");
+            tracing::warn!(dyno = %id, %e, "could not be freed; it is tried again");
+            tokio::spawn(self.clone().free_later(id));
         }
+    }
+
+    async fn free_later(self, id: DynoId) {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+            match self.0.warden.free(id).await {
+                Ok(()) => return tracing::info!(dyno = %id, "freed"),
+                Err(e) => tracing::debug!(dyno = %id, %e, "could not be freed"),
+            }
+        }
+    }
+
+    /// Whether the dyno listens on its port. Where nobody does, connect(2) is refused at once; a listener that is too busy to take
+    /// the connection leaves it waiting for two minutes, which is an answer as well.
+    pub(super) async fn binds(&self, id: DynoId) -> bool {
+        let connect = self.0.warden.connect(id, PORT);
+        tokio::time::timeout(BUSY, connect).await.map_or(true, |connected| connected.is_ok())
     }
 
     /// Resolves when the dyno listens on its port. The kernel has no event for that, so it is asked: a refused connect on a
@@ -102,8 +128,9 @@ impl Supervisor {
     pub(super) async fn wait_bound(self, id: DynoId, done: CancellationToken) {
         let mut pause = Duration::from_millis(2);
         loop {
-            if self.0.warden.connect(id, PORT).await.is_ok() {
-                return self.take(Event::Bound { dyno_id: id });
+            tokio::select! {
+                () = done.cancelled() => return,
+                bound = self.binds(id) => if bound { return self.take(Event::Bound { dyno_id: id }) },
             }
             tokio::select! {
                 () = done.cancelled() => return,

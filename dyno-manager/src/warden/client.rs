@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream as StdTcpStream},
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -154,6 +154,16 @@ impl Inner {
         }
         answer
     }
+}
+
+/// Whether a warden answers on `socket`. That a connection is taken says little: a child that was on its way to its exec when its
+/// warden was killed keeps the socket for some milliseconds more.
+pub fn answers(socket: &Path) -> bool {
+    let ask = |stream: UnixStream| {
+        wire::send(&stream, &Request::List, &[])?;
+        wire::receive::<Reply>(&stream)
+    };
+    matches!(UnixStream::connect(socket).and_then(ask), Ok(Some(_)))
 }
 
 fn started((reply, fds): (Reply, Vec<OwnedFd>)) -> Result<Started, WardenError> {

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
+    os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use dyno_runtime::{Cause, Dyno, ExitRecord, Found, Host, Layer};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -23,6 +25,9 @@ pub(super) struct Note {
     pub meta: serde_json::Value,
     pub stdio: Stdio,
     pub images: Vec<String>,
+    /// The dyno whose id range it shares.
+    #[serde(default)]
+    pub lease_of: Option<Uuid>,
 }
 
 #[derive(Debug)]
@@ -38,6 +43,9 @@ pub(super) struct Entry {
     pub body: Body,
     pub note: Note,
     pub exit: Mutex<Option<Exit>>,
+    /// A read end of its log that is never read: a FIFO forgets what is in it with its last descriptor, and the last words
+    /// of a dyno that ended while no daemon ran wait here for the next one.
+    _log: Option<OwnedFd>,
 }
 
 /// All of them.
@@ -55,23 +63,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Dynos {
     /// Takes up what an earlier warden left.
-    pub fn recover(host: Host) -> dyno_runtime::Result<Self> {
+    pub fn recover(host: Host) -> anyhow::Result<Self> {
         let mut table = HashMap::new();
         for found in host.recover()? {
-            let known = found.id().parse::<Uuid>().ok().zip(Note::read(&host.dyno_dir(found.id())));
             let id = found.id().to_owned();
-            let Some((uuid, note)) = known else {
-                host.sweep(&id)?;
+            let note = Note::read(&host.dyno_dir(&id)).with_context(|| format!("read what was launched as {id}"))?;
+            let Some((uuid, note)) = id.parse::<Uuid>().ok().zip(note) else {
+                if let Err(e) = host.sweep(&id) {
+                    tracing::warn!(id, %e, "a start that was not finished could not be undone");
+                }
                 continue;
             };
             let (body, exit) = match found {
                 Found::Running(dyno) => (Body::Dyno(Box::new(dyno)), None),
                 Found::Ended(_, exit) => (Body::Ended, Some(Exit::from(exit))),
             };
-            table.insert(uuid, Arc::new(Entry { body, note, exit: Mutex::new(exit) }));
+            table.insert(uuid, Arc::new(Entry::new(body, note, exit)));
         }
         tracing::info!(dynos = table.len(), "took up what was running");
-        Ok(Self { host, table: Mutex::new(table), images: Mutex::default() })
+        let mounted = host.images().list()?.into_iter().map(|image| (image, Instant::now())).collect();
+        Ok(Self { host, table: Mutex::new(table), images: Mutex::new(mounted) })
     }
 
     pub fn get(&self, id: Uuid) -> Result<Arc<Entry>, WardenError> {
@@ -88,10 +99,24 @@ impl Dynos {
         lock(&self.table).iter().map(|(id, entry)| (*id, entry.clone())).collect()
     }
 
-    /// Frees a dyno; an unknown one is free already.
+    /// Frees a dyno, and first those that share its id range; an unknown one is free already. What could not be freed stays in
+    /// the table, so that it can be tried again.
     pub fn free(&self, id: Uuid) -> Result<(), WardenError> {
+        let sharing: Vec<Uuid> = self.all().iter().filter(|(_, e)| e.note.lease_of == Some(id)).map(|(other, _)| *other).collect();
+        for other in sharing {
+            self.free(other)?;
+        }
         let Some(entry) = lock(&self.table).remove(&id) else { return Ok(()) };
-        let images = entry.note.images.clone();
+        let note = entry.note.clone();
+        if let Err(e) = self.unmake(id, entry) {
+            lock(&self.table).entry(id).or_insert_with(|| Arc::new(Entry::new(Body::Ended, note, None)));
+            return Err(e);
+        }
+        self.release_images(note.images);
+        Ok(())
+    }
+
+    fn unmake(&self, id: Uuid, entry: Arc<Entry>) -> Result<(), WardenError> {
         if let Body::Dyno(dyno) = &entry.body {
             dyno.kill()?;
             dyno.wait()?;
@@ -101,7 +126,6 @@ impl Dynos {
             // Ended before us, or somebody still looks at it: everything it has goes by its name.
             _ => self.host.sweep(&id.to_string())?,
         }
-        self.release_images(images);
         Ok(())
     }
 
@@ -122,6 +146,15 @@ impl Dynos {
 }
 
 impl Entry {
+    pub fn new(body: Body, note: Note, exit: Option<Exit>) -> Self {
+        let log = match &body {
+            Body::Dyno(dyno) if note.stdio == Stdio::Log => dyno.open_log(),
+            _ => return Self { body, note, exit: Mutex::new(exit), _log: None },
+        };
+        let log = log.inspect_err(|e| tracing::warn!(%e, "its last words may be lost if no daemon runs when it ends"));
+        Self { body, note, exit: Mutex::new(exit), _log: log.ok() }
+    }
+
     pub fn running(&self) -> bool {
         matches!(&self.body, Body::Dyno(dyno) if !dyno.has_ended())
     }
@@ -140,7 +173,7 @@ impl Note {
     pub fn new(launch: &super::Launch) -> Self {
         let image = |layer: &Layer| if let Layer::Image { sha256, .. } = layer { Some(sha256.clone()) } else { None };
         let images = launch.sandbox.root.layers.iter().filter_map(image).collect();
-        Self { meta: launch.meta.clone(), stdio: launch.stdio, images }
+        Self { meta: launch.meta.clone(), stdio: launch.stdio, images, lease_of: launch.lease_of }
     }
 
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
@@ -149,8 +182,13 @@ impl Note {
         std::fs::rename(new, dir.join("launch.json"))
     }
 
-    fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(dir.join("launch.json")).ok()?).ok()
+    /// None when it was never written whole.
+    fn read(dir: &Path) -> std::io::Result<Option<Self>> {
+        match std::fs::read(dir.join("launch.json")) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 }
 

@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use crate::model::Exit;
 
-pub use client::Client;
+pub use client::{Client, answers};
 pub use ended::ended;
+pub(crate) use server::raise_open_files;
 pub use server::{Settings, serve};
 
 /// What to start.

@@ -42,28 +42,20 @@ pub struct Settings {
 pub fn serve(settings: Settings) -> anyhow::Result<()> {
     std::fs::create_dir_all(&settings.run_dir).with_context(|| format!("mkdir {}", settings.run_dir.display()))?;
     let lock_path = settings.run_dir.with_extension("lock");
+    raise_open_files()?;
     let lock = std::fs::File::create(&lock_path).with_context(|| format!("open {}", lock_path.display()))?;
-    if lock.try_lock().is_err() {
+    let Some(_lock) = take(lock) else {
         bail!("another warden runs on {}; stop it first, or give this one a --run-dir of its own", settings.run_dir.display());
-    }
-    let host = Host::open(&settings.run_dir, &settings.name).context("this host cannot hold dynos")?;
+    };
+    let host = Host::open_alone(&settings.run_dir, &settings.name).context("this host cannot hold dynos")?;
     let dynos = Arc::new(Dynos::recover(host)?);
     let listener = bind(&settings)?;
     tracing::info!(socket = %settings.socket.display(), "the warden is ready");
-    say_ready();
+    crate::ready::say();
     let (stop, stopped) = std::sync::mpsc::channel();
     let (accepting, socket) = (dynos.clone(), settings.socket.clone());
     let shared = Arc::new(settings);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().filter_map(Result::ok) {
-            let (dynos, settings, stop) = (accepting.clone(), shared.clone(), stop.clone());
-            std::thread::spawn(move || {
-                if let Err(e) = converse(&stream, &dynos, &settings, &stop) {
-                    tracing::warn!(%e, "a connection was closed");
-                }
-            });
-        }
-    });
+    std::thread::spawn(move || accept(&listener, &accepting, &shared, &stop));
     stopped.recv().context("the warden's listener is gone")?;
     drop(std::fs::remove_file(&socket));
     drop(std::fs::remove_file(&lock_path));
@@ -71,11 +63,53 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells whoever started us; a closed stdout (systemd, a terminal that went) is no reason to end.
-fn say_ready() {
-    use std::io::Write;
-    if let Err(e) = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush()) {
-        tracing::debug!(%e, "nobody waits for the word");
+/// The lock, once it is ours. A warden that was killed may have left a child on its way to its exec that has it for some
+/// milliseconds more; a living warden keeps it.
+fn take(lock: std::fs::File) -> Option<std::fs::File> {
+    if lock.try_lock().is_ok() {
+        return Some(lock);
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lock.lock().map(|()| tell.send(lock)));
+    told.recv_timeout(std::time::Duration::from_secs(2)).ok()
+}
+
+/// Five descriptors stay open for each dyno, and the usual soft limit is 1024.
+pub(crate) fn raise_open_files() -> anyhow::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).context("setrlimit(RLIMIT_NOFILE)")
+}
+
+/// Most connections at a time; dynod has as many as it has calls under way, on at most 512 threads.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// A thread for each connection of those who may connect. Nothing that a client does ends the loop.
+fn accept(listener: &UnixListener, dynos: &Arc<Dynos>, settings: &Arc<Settings>, stop: &std::sync::mpsc::Sender<()>) {
+    let open = Arc::new(());
+    for stream in listener.incoming() {
+        let refused = stream.map_err(anyhow::Error::from).and_then(|stream| {
+            permit_peer(&stream, settings)?;
+            if Arc::strong_count(&open) > MAX_CONNECTIONS {
+                bail!("{MAX_CONNECTIONS} connections are open");
+            }
+            let (dynos, settings, stop, open) = (dynos.clone(), settings.clone(), stop.clone(), open.clone());
+            let talk = move || {
+                if let Err(e) = converse(&stream, &dynos, &settings, &stop) {
+                    tracing::warn!(%e, "a connection was closed");
+                }
+                drop(open);
+            };
+            std::thread::Builder::new().spawn(talk).context("start a thread")?;
+            Ok(())
+        });
+        if let Err(e) = refused {
+            tracing::warn!(%e, "a connection was refused");
+            if e.downcast_ref::<std::io::Error>().is_some() {
+                // Out of descriptors or threads: the kernel tells of none that comes free, and asking at once would be all we do.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        }
     }
 }
 
@@ -92,20 +126,25 @@ fn bind(settings: &Settings) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn converse(stream: &UnixStream, dynos: &Dynos, settings: &Settings, stop: &std::sync::mpsc::Sender<()>) -> anyhow::Result<()> {
-    let peer = rustix::net::sockopt::socket_peercred(stream)?;
-    let uid = peer.uid.as_raw();
+fn permit_peer(stream: &UnixStream, settings: &Settings) -> anyhow::Result<()> {
+    let uid = rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw();
     if uid != 0 && uid != settings.client_uid {
         bail!("user {uid} is not dynod's");
     }
+    Ok(())
+}
+
+fn converse(stream: &UnixStream, dynos: &Dynos, settings: &Settings, stop: &std::sync::mpsc::Sender<()>) -> anyhow::Result<()> {
     while let Some((request, _)) = wire::receive::<Request>(stream)? {
         let shutdown = matches!(request, Request::Shutdown);
         let (reply, fds) = answer(request, dynos, settings).unwrap_or_else(|e| (Reply::Failed(e), Vec::new()));
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        wire::send(stream, &reply, &borrowed)?;
+        let sent = wire::send(stream, &reply, &borrowed);
         if shutdown && matches!(reply, Reply::Done) {
+            // Nothing is left to serve, whether the one who asked still listens or not.
             stop.send(())?;
         }
+        sent?;
     }
     Ok(())
 }
@@ -144,6 +183,9 @@ fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
     if launch.sandbox.root.layers.iter().any(|l| matches!(l, Layer::Directory(_))) {
         return Err(WardenError::new("invalid", "directories of the host are not layers here; only images are"));
     }
+    if launch.listen.len() > 8 {
+        return Err(WardenError::new("invalid", "at most 8 ports can be listened on"));
+    }
     for volume in &launch.sandbox.volumes {
         if volume.writable || !settings.volumes.contains(&volume.source) {
             let text = format!("volume {}: not among the warden's --volume paths, or asked for writable", volume.source.display());
@@ -166,7 +208,7 @@ fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
         Stdio::Pipes => dyno_runtime::Stdio::Pipes,
         Stdio::Tty { rows, cols } => dyno_runtime::Stdio::Tty { rows, cols },
     };
-    let options = StartOptions { stdio, after, keep_upper: launch.keep_upper, listen: launch.listen.clone() };
+    let options = StartOptions { stdio, after, keep_upper: launch.keep_upper, image_maker: Some(settings.client_uid), listen: launch.listen.clone() };
     let name = launch.id.to_string();
     let mut dyno = dynos.host.start(&name, &launch.sandbox, options)?;
     let note = Note::new(&launch);
@@ -177,7 +219,12 @@ fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
     let (streams, listeners) = (dyno.take_streams(), dyno.take_listeners());
     let timing = dyno.timing();
     tracing::debug!(id = name, ?timing, "started");
-    let entry = dynos.insert(launch.id, Entry { body: Body::Dyno(Box::new(dyno)), note, exit: std::sync::Mutex::default() });
+    let entry = dynos.insert(launch.id, Entry::new(Body::Dyno(Box::new(dyno)), note, None));
+    if launch.lease_of.is_some_and(|id| dynos.get(id).is_err()) {
+        drop(entry);
+        dynos.free(launch.id)?;
+        return Err(WardenError::new("unknown", "the dyno whose id range is asked for was freed meanwhile"));
+    }
     let Body::Dyno(dyno) = &entry.body else { return Err(WardenError::new("io", "lost")) };
     started(dyno, streams, listeners)
 }

@@ -14,8 +14,9 @@ use rustix::net::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Longest frame: a launch with 64 KiB of config vars has room to spare.
-const MAX_FRAME: usize = 4 << 20;
+/// Longest frame. A launch with 64 KiB of config vars is short; the list of all dynos of a large host is not. Memory is taken only
+/// as bytes arrive.
+const MAX_FRAME: usize = 64 << 20;
 /// Most descriptors beside one frame: pidfd, three pipes, listeners.
 const MAX_FDS: usize = 16;
 
@@ -53,8 +54,10 @@ pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> Result<Option<(T, Ve
     if length > MAX_FRAME {
         return Err(Error::new(ErrorKind::InvalidData, format!("frame of {length} bytes; at most {MAX_FRAME} are taken")));
     }
-    let mut body = vec![0; length];
-    (&*stream).read_exact(&mut body)?;
+    let mut body = Vec::new();
+    if (&*stream).take(length as u64).read_to_end(&mut body)? != length {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
     Ok(Some((serde_json::from_slice(&body)?, fds)))
 }
 

@@ -1,23 +1,27 @@
 //! Where this host has its controllers.
 
-use std::{os::fd::OwnedFd, time::Instant};
+use std::{
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, unlinkat},
+    fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, unlinkat},
     io::Errno,
 };
 
-use super::{
-    Controller, Group,
-    group::{PATIENCE, read_file, remove_empty},
-};
+use super::{Controller, Group, group::read_file};
 use crate::error::{Context, Error, ErrorKind, Result};
+
+/// How long a group may stay locked by what is about to end.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One hierarchy and the controllers that we use there.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
-    /// Our parent group.
-    pub dir: OwnedFd,
+    /// Our parent group; every dyno's group holds it too.
+    pub dir: Arc<OwnedFd>,
     /// Path of our parent group, for messages.
     pub path: String,
     /// What it limits.
@@ -36,58 +40,67 @@ impl Cgroups {
     /// Finds memory, pids and cpu in the mount table and makes (or reopens) the group `name` in each.
     ///
     /// # Errors
-    /// [`ErrorKind::Wall`] naming the controller that this host lacks. Groups that were not there before are gone again then.
-    pub fn open(name: &str) -> Result<Self> {
-        let mut made = Vec::new();
-        Self::open_each(name, &mut made).inspect_err(|_| {
-            for path in &made {
-                if let Err(e) = std::fs::remove_dir(path) {
-                    tracing::warn!(path, %e, "a failed start of the runtime left its cgroup");
-                }
-            }
-        })
-    }
-
-    fn open_each(name: &str, made: &mut Vec<String>) -> Result<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
-        let mut hierarchies: Vec<Hierarchy> = Vec::new();
-        for controller in Controller::ALL {
-            let (mount, unified) = locate(&mounts, controller)?;
-            let path = format!("{mount}/{name}");
-            if let Some(known) = hierarchies.iter_mut().find(|h| h.path == path) {
-                known.controllers.push(controller);
-                continue;
-            }
-            let root = open(&mount, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({mount})"))?;
-            if make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))? {
-                made.push(path.clone());
-            }
-            let dir = open_dir(&root, name).wall(|| format!("cgroup: open({path})"))?;
-            hierarchies.push(Hierarchy { dir, path, controllers: vec![controller], unified });
-            if unified {
-                delegate(&root, &mount)?;
+    /// [`ErrorKind::Wall`] naming the controller that this host lacks; groups that were not there before are gone again then.
+    /// With `alone`, [`ErrorKind::Invalid`] when another process has claimed them.
+    pub fn open(name: &str, alone: bool) -> Result<Self> {
+        let mut this = Self { hierarchies: Vec::new() };
+        let opened = this.find(name);
+        if opened.is_err() {
+            // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
+            if let Err(e) = this.remove() {
+                tracing::debug!(%e, "cgroups of an earlier start stay");
             }
         }
-        let this = Self { hierarchies };
-        for unified in this.hierarchies.iter().filter(|h| h.unified) {
-            delegate(&unified.dir, &unified.path)?;
+        opened?;
+        if alone {
+            this.claim()?;
         }
         Ok(this)
     }
 
-    /// Opens the group of a dyno that an earlier process made; None when it is gone.
-    pub fn reopen(&self, id: &str) -> Option<Group> {
-        Group::open(self, id).ok()
+    fn find(&mut self, name: &str) -> Result<()> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
+        for controller in Controller::ALL {
+            let (mount, unified) = locate(&mounts, controller)?;
+            let path = format!("{mount}/{name}");
+            if let Some(known) = self.hierarchies.iter_mut().find(|h| h.path == path) {
+                known.controllers.push(controller);
+                continue;
+            }
+            let root = open(&mount, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({mount})"))?;
+            make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))?;
+            let dir = open_dir(&root, name).wall(|| format!("cgroup: open({path})"))?;
+            self.hierarchies.push(Hierarchy { dir: Arc::new(dir), path, controllers: vec![controller], unified });
+            if unified {
+                delegate(&root, &mount)?;
+            }
+        }
+        self.hierarchies.iter().filter(|h| h.unified).try_for_each(|h| delegate(&h.dir, &h.path))
     }
 
-    /// Removes the group of a dyno wherever it exists, waiting for the kernel to empty it as [`Group::remove`] does.
+    /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
+    fn claim(&self) -> Result<()> {
+        let end = Instant::now() + CLAIM_PATIENCE;
+        for h in &self.hierarchies {
+            loop {
+                match flock(&h.dir, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break,
+                    // A start that outlived its killed warden by some milliseconds has copies of its descriptors.
+                    Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", h.path)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the group of a dyno that an earlier process made, in whatever hierarchies it is there: that process may have been
+    /// killed while it made or removed it. None when it is gone.
     ///
     /// # Errors
-    /// EBUSY when processes are left.
-    pub fn remove_group(&self, id: &str) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        let removed = self.hierarchies.iter().map(|h| remove_empty(&h.dir, id, &format!("{}/{id}", h.path), end));
-        removed.fold(Ok(()), Result::and)
+    /// Of opening it. That is not "gone": a dyno may be running in it.
+    pub fn reopen(&self, id: &str) -> Result<Option<Group>> {
+        Group::open(self, id)
     }
 
     /// Names of the groups below ours: those of live dynos and those left over.
@@ -97,7 +110,7 @@ impl Cgroups {
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for h in &self.hierarchies {
-            let dir = rustix::fs::Dir::read_from(&h.dir).io(|| format!("list {}", h.path))?;
+            let dir = rustix::fs::Dir::read_from(&*h.dir).io(|| format!("list {}", h.path))?;
             for entry in dir {
                 let entry = entry.io(|| format!("list {}", h.path))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -162,11 +175,11 @@ fn delegate(dir: &OwnedFd, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// mkdir that accepts an existing directory; whether there was none.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<bool, Errno> {
+/// mkdir that accepts an existing directory.
+pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(false),
-        other => other.map(|()| true),
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{Mode, OFlags, openat},
+    fs::{Mode, OFlags, mkdirat, openat},
     io::Errno,
 };
 
 use super::{
     Cgroups, Controller,
-    detect::{make_dir, open_dir, remove_dir},
+    detect::{Hierarchy, open_dir, remove_dir},
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
@@ -35,7 +36,7 @@ pub struct Usage {
 #[derive(Debug)]
 struct Part {
     dir: OwnedFd,
-    parent: OwnedFd,
+    parent: Arc<OwnedFd>,
     path: String,
     controllers: Vec<Controller>,
     unified: bool,
@@ -52,32 +53,33 @@ impl Group {
     /// Makes the group and writes its limits, each read back from the kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Wall`] with the file and value that the kernel refused; nothing is left behind then.
+    /// [`ErrorKind::Wall`] with the file and value that the kernel refused, or when a group of that name is left from before;
+    /// nothing is left behind then.
     pub fn create(cgroups: &Cgroups, name: &str, limits: &Limits) -> Result<Self> {
-        let create = || {
-            for h in &cgroups.hierarchies {
-                make_dir(&h.dir, name).wall(|| format!("cgroup: mkdir({}/{name})", h.path))?;
-            }
-            let group = Self::open(cgroups, name)?;
-            group.limit(limits)?;
-            Ok(group)
-        };
-        create().inspect_err(|_| {
-            if let Err(e) = cgroups.remove_group(name) {
-                tracing::warn!(name, %e, "a failed start left its cgroup");
-            }
-        })
+        let mut group = Self { name: name.to_owned(), parts: Vec::with_capacity(cgroups.hierarchies.len()) };
+        let made = cgroups.hierarchies.iter().try_for_each(|h| {
+            mkdirat(&h.dir, name, Mode::from_raw_mode(0o755)).wall(|| format!("cgroup: mkdir({}/{name})", h.path))?;
+            let part = Part::open(h, name).wall(|| format!("cgroup: open({}/{name})", h.path));
+            group.parts.push(part.inspect_err(|_| remove_dir(&h.dir, name).unwrap_or_default())?);
+            Ok(())
+        });
+        if let Err(e) = made.and_then(|()| group.limit(limits)) {
+            group.remove()?;
+            return Err(e);
+        }
+        Ok(group)
     }
 
-    pub(super) fn open(cgroups: &Cgroups, name: &str) -> Result<Self> {
-        let open = |h: &super::detect::Hierarchy| {
-            let path = format!("{}/{name}", h.path);
-            let dir = open_dir(&h.dir, name).wall(|| format!("cgroup: open({path})"))?;
-            let parent = h.dir.try_clone().wall(|| "dup".into())?;
-            Ok(Part { dir, parent, path, controllers: h.controllers.clone(), unified: h.unified })
-        };
-        let parts = cgroups.hierarchies.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { name: name.to_owned(), parts })
+    pub(super) fn open(cgroups: &Cgroups, name: &str) -> Result<Option<Self>> {
+        let mut parts = Vec::with_capacity(cgroups.hierarchies.len());
+        for h in &cgroups.hierarchies {
+            match Part::open(h, name) {
+                Ok(part) => parts.push(part),
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(e).wall(|| format!("cgroup: open({}/{name})", h.path)),
+            }
+        }
+        Ok((!parts.is_empty()).then(|| Self { name: name.to_owned(), parts }))
     }
 
     /// The v2 directory in which the dyno is born, if the host has one for us.
@@ -132,43 +134,60 @@ impl Group {
         usage
     }
 
-    /// Host pids in the group (threads of v1 `tasks` are left out).
+    /// Host pids in the group (threads of v1 `tasks` are left out). One that was killed on its way in may be in some
+    /// hierarchies only.
     ///
     /// # Errors
     /// Of reading `cgroup.procs`.
     pub fn pids(&self) -> Result<Vec<u32>> {
-        let Some(part) = self.parts.first() else { return Ok(Vec::new()) };
-        let text = read_file(&part.dir, "cgroup.procs").io(|| format!("cgroup: read {}/cgroup.procs", part.path))?;
-        Ok(text.lines().filter_map(|l| l.parse().ok()).collect())
+        let mut pids = Vec::new();
+        for part in &self.parts {
+            let text = read_file(&part.dir, "cgroup.procs").io(|| format!("cgroup: read {}/cgroup.procs", part.path))?;
+            pids.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 
     /// Removes the group. The kernel empties it some moments after the last process has been seen to end, and tells
     /// of it only on v2, so EBUSY is tried again for two seconds.
     ///
     /// # Errors
-    /// EBUSY when processes are left. The group is gone then where it could be removed.
+    /// EBUSY when processes are left. What can be removed is removed all the same.
     pub fn remove(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        let removed = self.parts.iter().map(|part| remove_empty(&part.parent, &self.name, &part.path, end));
-        // All of them, then the first failure.
-        removed.fold(Ok(()), Result::and)
+        self.remove_after(|| Ok(()))
     }
-}
 
-/// How long a group may take to become empty.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-
-pub(super) fn remove_empty(parent: &OwnedFd, name: &str, path: &str, end: Instant) -> Result<()> {
-    loop {
-        match remove_dir(parent, name) {
-            Ok(()) => return Ok(()),
-            Err(Errno::BUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
-            Err(e) => return Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({path})"), e)),
+    /// [`Self::remove`] that calls `empty` before each try.
+    pub(crate) fn remove_after(&self, empty: impl Fn() -> Result<()>) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(2);
+        let mut result = empty();
+        for part in &self.parts {
+            loop {
+                match remove_dir(&part.parent, &self.name) {
+                    Ok(()) => break,
+                    Err(Errno::BUSY) if Instant::now() < end => {
+                        std::thread::sleep(Duration::from_millis(1));
+                        result = result.and(empty());
+                    }
+                    Err(e) => {
+                        result = result.and(Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({})", part.path), e)));
+                        break;
+                    }
+                }
+            }
         }
+        result
     }
 }
 
 impl Part {
+    fn open(h: &Hierarchy, name: &str) -> std::result::Result<Self, Errno> {
+        let dir = open_dir(&h.dir, name)?;
+        Ok(Self { dir, parent: h.dir.clone(), path: format!("{}/{name}", h.path), controllers: h.controllers.clone(), unified: h.unified })
+    }
+
     fn limit(&self, controller: Controller, limits: &Limits) -> Result<()> {
         match controller {
             Controller::Memory => {

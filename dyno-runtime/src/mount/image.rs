@@ -41,11 +41,12 @@ impl Images {
         Ok(Self { dir })
     }
 
-    /// The root of the mounted image, mounting it first if this is its first use.
+    /// The root of the mounted image, mounting it first if this is its first use. The file must be root's, or that of the
+    /// user `maker`, from whom it is taken then.
     ///
     /// # Errors
-    /// [`ErrorKind::Image`] when the file is missing, has another hash, or is still open for writing.
-    pub fn get(&self, path: &Path, sha256: &str) -> Result<OwnedFd> {
+    /// [`ErrorKind::Image`] when the file is missing, another's, has another hash, or is still open for writing.
+    pub fn get(&self, path: &Path, sha256: &str, maker: Option<u32>) -> Result<OwnedFd> {
         let point = self.dir.join(sha256);
         if let Some(fd) = mounted(&point)? {
             return Ok(fd);
@@ -55,7 +56,7 @@ impl Images {
         if let Some(fd) = mounted(&point)? {
             return Ok(fd); // somebody else was faster
         }
-        let file = open_verified(path, sha256)?;
+        let file = open_verified(path, sha256, maker)?;
         std::fs::create_dir_all(&point).io(|| format!("mkdir({})", point.display()))?;
         mount_at(&file, path, &point).inspect_err(|_| {
             if let Err(e) = std::fs::remove_dir(&point) {
@@ -105,8 +106,9 @@ fn mounted(point: &Path) -> Result<Option<OwnedFd>> {
 /// Opens the file so that what is hashed is what is mounted: only root can write it from here on, and a read lease
 /// (fcntl(2), F_SETLEASE) proves that nobody has it open for writing. A rename later changes nothing.
 ///
-/// A file that is root's already is only looked at, never changed: the caller may be asked for any path of the host.
-fn open_verified(path: &Path, sha256: &str) -> Result<File> {
+/// The caller may be asked for any path of the host: a file that is root's already is only looked at, only one of `maker` is
+/// ever changed, and nothing is told of what stands in it.
+fn open_verified(path: &Path, sha256: &str, maker: Option<u32>) -> Result<File> {
     let image = |what: String| format!("image {}: {what}", path.display());
     let mut options = std::fs::OpenOptions::new();
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK);
@@ -116,6 +118,9 @@ fn open_verified(path: &Path, sha256: &str) -> Result<File> {
         return Err(Error::refused(ErrorKind::Image, image("is not a regular file".into())));
     }
     if meta.uid() != 0 {
+        if Some(meta.uid()) != maker {
+            return Err(Error::refused(ErrorKind::Image, image(format!("belongs to user {}, not to root or the maker of images", meta.uid()))));
+        }
         rustix::fs::fchown(&file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT)).context(ErrorKind::Image, || image("fchown(0, 0)".into()))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444)).context(ErrorKind::Image, || image("fchmod(0444)".into()))?;
     } else if meta.mode() & 0o022 != 0 {
@@ -134,7 +139,7 @@ fn open_verified(path: &Path, sha256: &str) -> Result<File> {
     }
     let is: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
     if is != sha256 {
-        return Err(Error::refused(ErrorKind::Image, image(format!("checksum mismatch: its sha256 is {is}, expected {sha256}"))));
+        return Err(Error::refused(ErrorKind::Image, image(format!("checksum mismatch: its sha256 is not {sha256}"))));
     }
     Ok(file)
 }

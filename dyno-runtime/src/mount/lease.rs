@@ -1,8 +1,6 @@
 //! Id ranges: every sandbox gets 65536 host ids that no other sandbox shares, and a user namespace that maps them.
 
 use std::{
-    fs::OpenOptions,
-    io::Write,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -20,10 +18,15 @@ const SIZE: u32 = 65536;
 /// Slots; the last range ends below 2^31.
 const SLOTS: u32 = 32_000;
 
-/// The ranges in use, as files of a directory: exclusive creation is the lock, across processes and restarts.
+/// Where the leases of all instances of this host are: ranges must be disjoint across them.
+const DIR: &str = "/run/dyno-leases";
+
+/// The ranges in use, as files of one directory of the host: exclusive creation is the lock, across instances, processes and
+/// restarts. Each file names its owner, an instance and a dyno, from the moment that it exists.
 #[derive(Debug)]
 pub struct Leases {
     dir: PathBuf,
+    instance: String,
     next: AtomicU32,
 }
 
@@ -35,13 +38,11 @@ pub struct Lease {
 }
 
 impl Leases {
-    /// Leases are files `dir/<slot>` that hold their owner's id.
-    ///
-    /// # Errors
-    /// Of making the directory.
-    pub fn open(dir: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&dir).io(|| format!("mkdir({})", dir.display()))?;
-        Ok(Self { dir, next: AtomicU32::new(0) })
+    /// The leases of the instance named `instance`.
+    pub fn of(instance: &Path) -> Self {
+        // Instances begin at different places, so that a range that one frees is not the next that another takes.
+        let first = std::process::id().wrapping_mul(7919) % SLOTS;
+        Self { dir: PathBuf::from(DIR), instance: instance.display().to_string(), next: AtomicU32::new(first) }
     }
 
     /// Takes a free range for `owner`. Ranges are taken in turn, so that a freed one rests before it is used again.
@@ -49,18 +50,39 @@ impl Leases {
     /// # Errors
     /// When all are taken, or the kernel refuses a user namespace.
     pub fn take(&self, owner: &str) -> Result<Lease> {
+        std::fs::create_dir_all(&self.dir).io(|| format!("mkdir({})", self.dir.display()))?;
+        let ticket = self.dir.join(format!(".{}-{owner}", std::process::id()));
+        let written = std::fs::write(&ticket, format!("{}\n{owner}", self.instance)).io(|| format!("write {}", ticket.display()));
+        let slot = written.and_then(|()| self.claim(&ticket));
+        match std::fs::remove_file(&ticket) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => tracing::warn!(ticket = %ticket.display(), %e, "could not be removed"),
+            _ => {}
+        }
+        let slot = slot?;
+        Lease::map(slot).inspect_err(|_| self.free(slot))
+    }
+
+    /// Gives the ticket the name of a free slot: link(2) never replaces, and the file is whole when it appears.
+    fn claim(&self, ticket: &Path) -> Result<u32> {
         for _ in 0..SLOTS {
             let slot = self.next.fetch_add(1, Ordering::Relaxed) % SLOTS;
-            match OpenOptions::new().write(true).create_new(true).open(self.path(slot)) {
-                Ok(mut file) => {
-                    let written = file.write_all(owner.as_bytes()).io(|| format!("write lease {slot}"));
-                    return written.and_then(|()| Lease::map(slot)).inspect_err(|_| self.free(slot));
-                }
+            match std::fs::hard_link(ticket, self.path(slot)) {
+                Ok(()) => return Ok(slot),
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e).io(|| format!("open({})", self.path(slot).display())),
+                Err(e) => return Err(e).io(|| format!("link({})", self.path(slot).display())),
             }
         }
         Err(Error::refused(ErrorKind::Wall, format!("all {SLOTS} id ranges are in use ({})", self.dir.display())))
+    }
+
+    /// Removes the directory if no instance has a lease any more.
+    pub fn leave(&self) {
+        match std::fs::remove_dir(&self.dir) {
+            Err(e) if !matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty) => {
+                tracing::warn!(dir = %self.dir.display(), %e, "could not be removed");
+            }
+            _ => {}
+        }
     }
 
     /// Gives a range back.
@@ -70,13 +92,33 @@ impl Leases {
         }
     }
 
-    /// Slots and owners of the leases that exist.
+    /// Removes the tickets that a process of this instance left when it was killed in [`Self::take`].
+    pub fn sweep_tickets(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
+        for path in entries.filter_map(|e| Some(e.ok()?.path())) {
+            let ticket = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            let ours = || std::fs::read_to_string(&path).is_ok_and(|text| text.split('\n').next() == Some(&self.instance));
+            if ticket && ours() && let Err(e) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %e, "could not be removed");
+            }
+        }
+    }
+
+    /// Slots and owners of this instance's leases.
     ///
     /// # Errors
     /// Of reading the directory.
     pub fn list(&self) -> Result<Vec<(u32, String)>> {
-        let entries = std::fs::read_dir(&self.dir).io(|| format!("list {}", self.dir.display()))?;
-        let read = |path: &Path| Some((path.file_name()?.to_str()?.parse().ok()?, std::fs::read_to_string(path).ok()?));
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.io(|| format!("list {}", self.dir.display()))?,
+        };
+        let read = |path: &Path| {
+            let slot = path.file_name()?.to_str()?.parse().ok()?;
+            let text = std::fs::read_to_string(path).ok()?;
+            let (instance, owner) = text.split_once('\n')?;
+            (instance == self.instance).then(|| (slot, owner.to_owned()))
+        };
         Ok(entries.filter_map(|e| read(&e.ok()?.path())).collect())
     }
 

@@ -3,12 +3,15 @@
 //! Everything is assembled as detached mounts and handed on as file descriptors; nothing of a dyno ever
 //! shows in the host's mount table. Only images (one mount per image and host) and one /dev are attached there.
 
+mod by_path;
 mod dev;
 mod image;
 mod lease;
+mod ownership;
 mod root;
 
 pub use dev::{attach_dev, new_pts, new_shm, open_terminal};
 pub use image::Images;
 pub use lease::{Lease, Leases};
-pub use root::{WritableLayer, assemble, clone_tree, volume};
+pub use by_path::detach;
+pub use root::{LayerTree, WritableLayer, assemble, clone_tree, volume};

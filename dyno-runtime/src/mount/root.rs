@@ -2,11 +2,11 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Mode, OFlags, Uid, chownat, mkdirat, open, openat},
+    fs::{AtFlags, Mode, OFlags, Uid, chmodat, chownat, mkdirat, open, openat},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsmount, fsopen,
@@ -14,9 +14,9 @@ use rustix::{
     },
 };
 
-use super::{Lease, dev::new_tmpfs};
+use super::{Lease, by_path, dev::new_tmpfs};
 use crate::{
-    error::{Context, ErrorKind, Result},
+    error::{Context, Error, ErrorKind, Result},
     spec::{Upper, Volume},
     sys::{self, MountAttr},
 };
@@ -25,6 +25,8 @@ use crate::{
 #[derive(Debug)]
 pub struct WritableLayer {
     tree: OwnedFd,
+    /// Where it is attached, on kernels whose overlayfs wants paths.
+    attached: Option<PathBuf>,
 }
 
 impl WritableLayer {
@@ -37,11 +39,13 @@ impl WritableLayer {
         let tree = new_tmpfs(&[("size", &bytes.to_string()), ("nr_inodes", &inodes.to_string()), ("mode", "700")], attributes)?;
         for name in ["upper", "work"] {
             mkdirat(&tree, name, Mode::from_raw_mode(0o755)).wall(|| format!("mkdir({name})"))?;
+            // Whatever the umask: the mode of `upper` is that of the sandbox's root.
+            chmodat(&tree, name, Mode::from_raw_mode(0o755), AtFlags::empty()).wall(|| format!("chmod({name})"))?;
         }
         let owner = lease.host_id(0);
-        chownat(&tree, "upper", Some(Uid::from_raw(owner)), Some(rustix::fs::Gid::from_raw(owner)), rustix::fs::AtFlags::empty())
+        chownat(&tree, "upper", Some(Uid::from_raw(owner)), Some(rustix::fs::Gid::from_raw(owner)), AtFlags::empty())
             .wall(|| "chown(upper)".into())?;
-        Ok(Self { tree })
+        Ok(Self { tree, attached: None })
     }
 
     /// What was written, as a read-only layer for another sandbox with the same id range.
@@ -49,7 +53,23 @@ impl WritableLayer {
     /// # Errors
     /// Of opening it.
     pub fn as_layer(&self) -> Result<OwnedFd> {
-        self.open("upper")
+        match &self.attached {
+            None => self.open("upper"),
+            Some(point) => by_path::clone_at(&point.join("upper")),
+        }
+    }
+
+    pub(super) fn tree(&self) -> BorrowedFd<'_> {
+        self.tree.as_fd()
+    }
+
+    /// Whether it is attached somewhere, which only older kernels need.
+    pub fn is_attached(&self) -> bool {
+        self.attached.is_some()
+    }
+
+    pub(super) fn attach_at(&mut self, point: PathBuf) {
+        self.attached = Some(point);
     }
 
     fn open(&self, name: &str) -> Result<OwnedFd> {
@@ -57,19 +77,32 @@ impl WritableLayer {
     }
 }
 
-/// A detached, read-only, nosuid, nodev clone of `layer` whose ids are those of `lease`.
+/// One read-only layer, detached.
+#[derive(Debug)]
+pub struct LayerTree {
+    /// The mount, or (by descriptor only) a directory of another sandbox's writable layer.
+    pub tree: OwnedFd,
+    /// Whether its files show with the ids of the lease.
+    pub shifted: bool,
+}
+
+/// A detached, read-only, nosuid, nodev clone of `layer` whose ids are those of `lease`, where its file system can be
+/// idmapped: squashfs since Linux 6.2, tmpfs since 6.3, ext4 and erofs since 5.19.
 ///
 /// # Errors
-/// EINVAL where the file system cannot be idmapped: squashfs can since Linux 6.2, ext4 and erofs since 5.19.
-pub fn clone_tree(layer: BorrowedFd<'_>, lease: &Lease) -> Result<OwnedFd> {
+/// Of open_tree(2) and mount_setattr(2).
+pub fn clone_tree(layer: BorrowedFd<'_>, lease: &Lease) -> Result<LayerTree> {
     let tree = open_clone(layer)?;
-    let attr = MountAttr {
-        set: sys::RDONLY | sys::NOSUID | sys::NODEV | sys::IDMAP,
-        userns_fd: lease.userns().as_raw_fd() as u64,
-        ..MountAttr::default()
-    };
-    sys::mount_setattr(tree.as_fd(), c"", false, &attr).wall(|| "mount_setattr(layer, IDMAP): squashfs needs Linux 6.2".into())?;
-    Ok(tree)
+    let plain = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NODEV, ..MountAttr::default() };
+    let mapped = MountAttr { set: plain.set | sys::IDMAP, userns_fd: lease.userns().as_raw_fd() as u64, ..plain };
+    match sys::mount_setattr(tree.as_fd(), c"", false, &mapped) {
+        Ok(()) => Ok(LayerTree { tree, shifted: true }),
+        Err(Errno::INVAL) => {
+            sys::mount_setattr(tree.as_fd(), c"", false, &plain).wall(|| "mount_setattr(layer)".into())?;
+            Ok(LayerTree { tree, shifted: false })
+        }
+        Err(e) => Err(e).wall(|| "mount_setattr(layer, IDMAP)".into()),
+    }
 }
 
 fn open_clone(tree: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -77,39 +110,54 @@ fn open_clone(tree: BorrowedFd<'_>) -> Result<OwnedFd> {
     open_tree(tree, "", flags).wall(|| "open_tree(layer, OPEN_TREE_CLONE)".into())
 }
 
-/// The root as one detached mount, and its writable layer. `layers`: the topmost first.
+/// The root as one detached mount, and its writable layer. `layers`: the topmost first. `scratch` is a directory of this
+/// sandbox alone; kernels before 6.15 need places to attach layers while the overlay is made.
 ///
 /// # Errors
 /// Of mounting.
-pub fn assemble(layers: &[OwnedFd], upper: &Upper, lease: &Lease) -> Result<(OwnedFd, Option<WritableLayer>)> {
+pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, lease: &Lease, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
+    let mut writable = match upper {
+        Upper::ReadOnly => None,
+        Upper::Tmpfs { bytes, inodes } => Some(WritableLayer::new(*bytes, *inodes, lease)?),
+    };
+    if writable.is_none() && layers.len() == 1 {
+        return Ok((layers.into_iter().next().map(|l| l.tree).ok_or_else(|| Error::refused(ErrorKind::Invalid, "no layer"))?, None));
+    }
+    let root = match by_descriptor(&layers, writable.as_ref()) {
+        Err(e) if matches!(e.errno(), Some(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP)) => by_path::overlay(&layers, writable.as_mut(), scratch)?,
+        other => other?,
+    };
+    if writable.is_some() {
+        super::ownership::shift(root.as_fd(), &layers, lease)?;
+    }
+    Ok((root, writable))
+}
+
+/// Layers go in by descriptor (Linux 6.13), and need not be attached anywhere (6.15). Kernels that cannot say so in three ways:
+/// EINVAL (6.13 and 6.14: not attached), EBADF (6.5 to 6.12: fsconfig takes no `O_PATH` descriptor), EOPNOTSUPP (before: overlayfs
+/// is not yet part of the new mount API, and takes strings only).
+fn by_descriptor(layers: &[LayerTree], writable: Option<&WritableLayer>) -> Result<OwnedFd> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).wall(|| "fsopen(overlay)".into())?;
     let what = |key: &str| format!("fsconfig(overlay, {key})");
     fsconfig_set_string(&fs, "source", "dyno").wall(|| what("source"))?;
     for layer in layers {
-        set_layer(&fs, "lowerdir+", layer.as_fd()).wall(|| what("lowerdir+"))?;
+        fsconfig_set_fd(&fs, "lowerdir+", &layer.tree).wall(|| what("lowerdir+"))?;
     }
-    let writable = match upper {
-        Upper::ReadOnly if layers.len() == 1 => return Ok((open_clone(layers[0].as_fd())?, None)),
-        Upper::ReadOnly => None,
-        Upper::Tmpfs { bytes, inodes } => {
-            let layer = WritableLayer::new(*bytes, *inodes, lease)?;
-            set_layer(&fs, "upperdir", layer.open("upper")?.as_fd()).wall(|| what("upperdir"))?;
-            set_layer(&fs, "workdir", layer.open("work")?.as_fd()).wall(|| what("workdir"))?;
-            Some(layer)
-        }
-    };
-    fsconfig_create(&fs).wall(|| "fsconfig(overlay, create)".into())?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if writable.is_none() {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    if let Some(layer) = writable {
+        fsconfig_set_fd(&fs, "upperdir", &layer.open("upper")?).wall(|| what("upperdir"))?;
+        fsconfig_set_fd(&fs, "workdir", &layer.open("work")?).wall(|| what("workdir"))?;
     }
-    let root = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).wall(|| "fsmount(overlay)".into())?;
-    Ok((root, writable))
+    mount(&fs, writable.is_some())
 }
 
-/// Layers go in by descriptor (Linux 6.13).
-fn set_layer(fs: &OwnedFd, key: &str, layer: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
-    fsconfig_set_fd(fs, key, layer)
+/// Creates the overlay that `fs` describes, detached.
+pub(super) fn mount(fs: &OwnedFd, writable: bool) -> Result<OwnedFd> {
+    fsconfig_create(fs).wall(|| "fsconfig(overlay, create)".into())?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if !writable {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).wall(|| "fsmount(overlay)".into())
 }
 
 /// A detached clone of a volume's source, with shifted ids where its file system can.

@@ -27,6 +27,7 @@ use crate::sys::{self, Filter, MountAttr, SharedChild};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Begun,
+    Scheduling,
     EnterCgroup,
     CgroupNamespace,
     LoopbackUp,
@@ -102,8 +103,12 @@ impl SharedChild for Child<'_> {
 /// Where `place_descriptors` puts the init.
 const INIT_FD: RawFd = 6;
 
+/// Soft limit of an app's stack, as everywhere on Linux.
+const STACK: u64 = 8 << 20;
+
 impl Child<'_> {
     fn raise_walls(&mut self) -> Result<(), Errno> {
+        self.scheduling()?;
         self.enter_cgroups()?;
         self.network()?;
         self.root()?;
@@ -117,6 +122,19 @@ impl Child<'_> {
         self.step = Step::SystemCallFilter;
         sys::install_filter(self.filter)?;
         self.check()
+    }
+
+    /// Nothing of the standing that the platform may have given itself. An oom_score_adj below 0 would make the kernel end others
+    /// in an app's stead; one above 0 was the operator's choice and could not be taken back without CAP_SYS_RESOURCE.
+    fn scheduling(&mut self) -> Result<(), Errno> {
+        self.step = Step::Scheduling;
+        sys::reset_scheduling()?;
+        let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let mut first = [0u8; 1];
+        if rustix::io::read(&file, &mut first)? == 1 && first == *b"-" {
+            rustix::io::write(&file, b"0")?;
+        }
+        Ok(())
     }
 
     /// v1: one write per hierarchy moves this one thread, without a grace period. (v2: born there.) The
@@ -173,6 +191,11 @@ impl Child<'_> {
         self.step = Step::Rlimits;
         // 1 and not 0: core(5), a piped core handler ignores 0; the kernel refuses to run it at 1.
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
+        for limit in [Resource::Rtprio, Resource::Nice] {
+            rustix::process::setrlimit(limit, Rlimit { current: Some(0), maximum: Some(0) })?;
+        }
+        // An unlimited stack lays memory out the old way, with less chance in it.
+        sys::limit_stack(STACK)?;
         self.step = Step::Keyring;
         sys::join_new_session_keyring()?;
         self.step = Step::Session;
@@ -198,7 +221,7 @@ impl Child<'_> {
         self.step = Step::Descriptors;
         let [a, b, c, d, e, f] = self.fds;
         sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])?;
-        // Not before: while they are moved they stand above whatever the parent has open.
+        // Only now: up to here there were copies of all that the parent has open, maybe more than an app may.
         self.step = Step::OpenFiles;
         sys::limit_open_files(self.open_files)
     }

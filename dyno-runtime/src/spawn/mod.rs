@@ -41,6 +41,9 @@ pub struct StartOptions<'a> {
     pub after: Option<&'a Dyno>,
     /// Keep the writable layer readable after the end, until the dyno is freed.
     pub keep_upper: bool,
+    /// The user whose image files are accepted beside root's. At its first use such a file is chowned to root and made read-only,
+    /// so that what was verified stays what is mounted. A file of anybody else is refused and left as it is.
+    pub image_maker: Option<u32>,
     /// TCP ports on the sandbox's loopback on which listening sockets are made before the program starts.
     pub listen: Vec<u16>,
 }
@@ -72,18 +75,27 @@ impl Host {
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
         let lease = match options.after {
+            // Two at work in one range could reach each other, and what is read as a layer would still be written.
+            Some(former) if !former.has_ended() => {
+                return Err(Error::refused(ErrorKind::Invalid, format!("dyno {}, whose id range is asked for, still runs", former.id())));
+            }
             Some(former) => Lease::map(former.record().slot)?,
             None => debris.lease(self.leases().take(id)?),
         };
-        let (root, upper) = self.root(&plan, &lease, options.after)?;
+        let (root, upper) = self.root(&plan, &lease, &options, &debris.dir())?;
+        if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
+            mount::detach(&debris.dir())?;
+        }
         let mut streams = stdio::prepare(&options.stdio, &debris.dir(), &lease, plan.identity.uid)?;
         let mounts = self.mounts(&plan, &lease, streams.pts.take())?;
-        let group = debris.group(Group::create(self.cgroups(), id, &plan.limits)?);
         let record = Record { id: id.to_owned(), pid: 0, start_time: 0, boot_id: crate::host::boot_id()?, slot: lease.slot(), leased: options.after.is_none() };
         record.write(&debris.dir())?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
+        let group = Group::create(self.cgroups(), id, &plan.limits)?;
+        let group = &*debris.group.insert(group);
         let (ready, ready_child) = ready_pair()?;
         let tasks = group.task_files()?;
+        let birthplace = group.birthplace();
         let (argv, envp) = (init_argv(&options.stdio, &plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let (attach_point, cwd) = (c_string(&self.attach_point().to_string_lossy()), c_string(&plan.process.cwd));
@@ -107,8 +119,7 @@ impl Host {
             failed: None,
         };
         let prepared = Instant::now();
-        let (pidfd, pid) = sys::vfork(NAMESPACES, group.birthplace(), &mut child).wall(|| "clone3(namespaces)".into())?;
-        sys::make_dumpable();
+        let (pidfd, pid) = sys::vfork(NAMESPACES, birthplace, &mut child).wall(|| "clone3(namespaces)".into())?;
         let (step, failed) = (child.step, child.failed);
         debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
@@ -123,23 +134,24 @@ impl Host {
         run_program(&ready, &plan)?;
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: micros(walled.elapsed()) };
         let kept = upper.filter(|_| options.keep_upper);
-        Ok(Dyno::started(self.clone(), record, debris.disarm()?, netns, group, kept, streams.parent, listeners, timing))
+        let (host, group, pidfd) = debris.disarm()?;
+        Ok(Dyno::started(host, record, pidfd, netns, group, kept, streams.parent, listeners, timing))
     }
 
-    fn root(&self, plan: &Plan, lease: &Lease, after: Option<&Dyno>) -> Result<(OwnedFd, Option<WritableLayer>)> {
+    fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
         let mut layers = Vec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
             layers.push(match layer {
-                Layer::Image { path, sha256 } => mount::clone_tree(self.images().get(path, sha256)?.as_fd(), lease)?,
+                Layer::Image { path, sha256 } => mount::clone_tree(self.images().get(path, sha256, options.image_maker)?.as_fd(), lease)?,
                 Layer::Directory(path) => mount::clone_tree(open_dir(path)?.as_fd(), lease)?,
                 Layer::UpperOf(id) => {
-                    let kept = after.filter(|d| d.id() == id).and_then(Dyno::upper);
+                    let kept = options.after.filter(|d| d.id() == id).and_then(Dyno::upper);
                     let missing = || Error::refused(ErrorKind::Invalid, format!("layer upper_of {id:?}: no such ended dyno, or its layer was not kept"));
-                    kept.ok_or_else(missing)?.as_layer()?
+                    mount::LayerTree { tree: kept.ok_or_else(missing)?.as_layer()?, shifted: true }
                 }
             });
         }
-        mount::assemble(&layers, &plan.upper, lease)
+        mount::assemble(layers, &plan.upper, lease, scratch)
     }
 
     fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>) -> Result<Vec<ChildMount>> {
@@ -251,7 +263,7 @@ fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
             None => "mount".to_owned(),
         },
         Step::Hostname => "sethostname".to_owned(),
-        Step::Rlimits => "setrlimit(CORE)".to_owned(),
+        Step::Rlimits => "setrlimit(CORE, RTPRIO, NICE, STACK)".to_owned(),
         Step::Keyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".to_owned(),
         Step::Session => "setsid".to_owned(),
         Step::JoinUserNamespace => "setns(CLONE_NEWUSER)".to_owned(),
@@ -260,6 +272,7 @@ fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
         Step::NoNewPrivs => "prctl(PR_SET_NO_NEW_PRIVS)".to_owned(),
         Step::Descriptors => "dup3, close_range".to_owned(),
         Step::OpenFiles => "setrlimit(NOFILE)".to_owned(),
+        Step::Scheduling => "setpriority, sched_setscheduler, oom_score_adj".to_owned(),
         Step::WorkingDirectory => "chdir to the working directory".to_owned(),
         Step::SystemCallFilter => "seccomp(SECCOMP_SET_MODE_FILTER)".to_owned(),
         Step::SelfCheck => "self-check: the kernel reports ids, capabilities, no_new_privs or seccomp other than asked".to_owned(),
@@ -276,7 +289,7 @@ struct Debris<'h> {
     host: &'h Host,
     id: String,
     slot: Option<u32>,
-    group: bool,
+    group: Option<Group>,
     process: Option<OwnedFd>,
     armed: bool,
 }
@@ -285,7 +298,7 @@ impl<'h> Debris<'h> {
     fn new(host: &'h Host, id: &str) -> Result<Self> {
         let dir = host.dyno_dir(id);
         std::fs::create_dir(&dir).context(ErrorKind::Invalid, || format!("dyno {id}: mkdir({}) (does it run already?)", dir.display()))?;
-        Ok(Self { host, id: id.to_owned(), slot: None, group: false, process: None, armed: true })
+        Ok(Self { host, id: id.to_owned(), slot: None, group: None, process: None, armed: true })
     }
 
     fn dir(&self) -> std::path::PathBuf {
@@ -297,17 +310,13 @@ impl<'h> Debris<'h> {
         lease
     }
 
-    fn group(&mut self, group: Group) -> Group {
-        self.group = true;
-        group
-    }
-
-    /// The start is complete: nothing of it is debris.
-    fn disarm(mut self) -> Result<OwnedFd> {
-        let gone = || Error::refused(ErrorKind::Io, "no process was started");
-        let pidfd = self.process.take().ok_or_else(gone)?;
+    /// Nothing of it is debris: it runs.
+    fn disarm(mut self) -> Result<(Host, Group, OwnedFd)> {
+        let (Some(group), Some(process)) = (self.group.take(), self.process.take()) else {
+            return Err(Error::refused(ErrorKind::Io, format!("dyno {}: not started", self.id)));
+        };
         self.armed = false;
-        Ok(pidfd)
+        Ok((self.host.clone(), group, process))
     }
 }
 
@@ -319,15 +328,15 @@ impl Drop for Debris<'_> {
         if let Some(pidfd) = &self.process {
             crate::dyno::kill_and_reap(pidfd.as_fd());
         }
-        if self.group
-            && let Err(e) = self.host.cgroups().remove_group(&self.id)
+        if let Some(group) = &self.group
+            && let Err(e) = group.remove()
         {
             tracing::warn!(id = self.id, %e, "a failed start left its cgroup");
         }
         if let Some(slot) = self.slot {
             self.host.leases().free(slot);
         }
-        if let Err(e) = std::fs::remove_dir_all(self.dir()) {
+        if let Err(e) = self.host.remove_dyno_dir(&self.id) {
             tracing::warn!(id = self.id, %e, "a failed start left its state directory");
         }
     }

@@ -135,27 +135,38 @@ impl Drop for Paused {
         use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
         if pidfd_send_signal(&self.pidfd, Signal::KILL).is_ok() {
             let id = WaitId::PidFd(rustix::fd::AsFd::as_fd(&self.pidfd));
-            if let Err(e) = waitid(id, WaitIdOptions::EXITED) {
-                tracing::warn!(%e, "waitid(holder of a user namespace)");
+            match waitid(id, WaitIdOptions::EXITED) {
+                // ECHILD: whoever started us ignores SIGCHLD, and so do we: the kernel has reaped it.
+                Ok(_) | Err(Errno::CHILD) => {}
+                Err(e) => tracing::warn!(%e, "waitid(holder of a user namespace)"),
             }
         }
     }
 }
 
-extern "C" fn pause_forever(_: *mut c_void) -> ! {
-    loop {
-        // SAFETY: takes no pointers (ppoll with nothing to wait for, on targets without pause).
-        unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0) };
+/// Our death must be its own: it shares our memory, nobody else knows of it, and with a copy of our descriptors it would
+/// hold our locks. `parent` is our pid, as it sees it.
+extern "C" fn pause_forever(parent: *mut c_void) -> ! {
+    // SAFETY: numbers only; the descriptors are the child's own copies (no CLONE_FILES) and it uses none.
+    unsafe {
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+        // We may have died before the prctl; then it has another parent by now.
+        while libc::syscall(libc::SYS_getppid) == parent as libc::c_long {
+            libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0);
+        }
     }
+    super::exit_now(0)
 }
 
-/// Clones a sleeping holder of the namespaces in `flags`.
+/// Clones a sleeping holder of the namespaces in `flags`. It ends with the calling thread at the latest.
 ///
 /// # Errors
 /// As [`vfork`].
 pub fn clone_paused(flags: Flags) -> Result<Paused, Errno> {
     let stack = ChildStack::new()?;
-    let (pidfd, pid) = clone(flags.0 | Flags::CLEAR_SIGHAND, None, &stack, pause_forever, std::ptr::null_mut())?;
+    let parent = std::process::id() as usize as *mut c_void;
+    let (pidfd, pid) = clone(flags.0 | Flags::CLEAR_SIGHAND, None, &stack, pause_forever, parent)?;
     Ok(Paused { pidfd, pid, _stack: stack })
 }
 
@@ -241,6 +252,39 @@ mod tests {
         assert!(pid > 0);
         let status = waitid(WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)), WaitIdOptions::EXITED).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(7));
+    }
+
+    #[test]
+    fn a_paused_child_dies_with_its_parent_and_holds_none_of_its_locks() {
+        use rustix::{event::{PollFd, PollFlags, Timespec, poll}, io::Errno, process::{Pid, PidfdFlags, pidfd_open}};
+        let locked = tempfile::NamedTempFile::new().unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        // SAFETY: the child of fork uses no lock that another thread may hold: it clones, writes and dies.
+        let parent = unsafe { libc::fork() };
+        if parent == 0 {
+            let lock = std::fs::File::open(locked.path()).and_then(|f| f.lock().map(|()| f));
+            if let (Ok(_lock), Ok(paused)) = (lock, clone_paused(Flags(0))) {
+                rustix::io::write(&write, &paused.pid.to_ne_bytes()).ok();
+                // SAFETY: no destructor runs: as when the warden is killed.
+                unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            }
+            super::super::exit_now(1)
+        }
+        drop(write);
+        let mut pid = [0u8; 4];
+        assert_eq!(rustix::io::read(&read, &mut pid).unwrap(), 4);
+        let mut status = 0;
+        // SAFETY: `status` is valid for writing.
+        assert_eq!(unsafe { libc::waitpid(parent, &raw mut status, 0) }, parent);
+        assert_eq!(status & 0x7f, libc::SIGKILL);
+        match pidfd_open(Pid::from_raw(i32::from_ne_bytes(pid)).unwrap(), PidfdFlags::empty()) {
+            Err(Errno::SRCH) => {}
+            pidfd => {
+                let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+                assert_eq!(poll(&mut [PollFd::new(&pidfd.unwrap(), PollFlags::IN)], Some(&patience)), Ok(1), "it lives on");
+            }
+        }
+        std::fs::File::open(locked.path()).unwrap().try_lock().expect("nobody holds the lock of the dead");
     }
 
     #[test]

@@ -185,21 +185,33 @@ pub fn place_descriptors(sources: [RawFd; 7]) -> Result<(), Errno> {
     close_from(TARGETS as RawFd)
 }
 
-/// Lowers the soft and hard limit of open files to `files`, or to the hard limit if that is lower. Child-safe: rustix's getrlimit
-/// panics on failure, with a lock of the parent's in hand.
+/// Sets the soft and hard limit of open files to `files`, or to the hard limit if that is lower. Child-safe.
 ///
 /// # Errors
 /// Of prlimit(2).
 pub fn limit_open_files(files: u64) -> Result<(), Errno> {
-    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    let set = |new: *const libc::rlimit64, old: *mut libc::rlimit64| {
-        // SAFETY: each pointer is null or a valid struct rlimit64; pid 0 is the caller.
-        check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, new, old) })
-    };
-    set(std::ptr::null(), &raw mut limit)?;
-    let files = files.min(limit.rlim_max);
-    limit = libc::rlimit64 { rlim_cur: files, rlim_max: files };
-    set(&raw const limit, std::ptr::null_mut()).map(drop)
+    let most = prlimit(libc::RLIMIT_NOFILE, None)?.rlim_max;
+    let files = files.min(most);
+    prlimit(libc::RLIMIT_NOFILE, Some(libc::rlimit64 { rlim_cur: files, rlim_max: files })).map(drop)
+}
+
+/// Sets the soft limit of the stack to `bytes`, or to the hard limit if that is lower. Child-safe.
+///
+/// # Errors
+/// Of prlimit(2).
+pub fn limit_stack(bytes: u64) -> Result<(), Errno> {
+    let most = prlimit(libc::RLIMIT_STACK, None)?.rlim_max;
+    prlimit(libc::RLIMIT_STACK, Some(libc::rlimit64 { rlim_cur: bytes.min(most), rlim_max: most })).map(drop)
+}
+
+/// Sets a limit of ours and returns what it was. By hand, because rustix's getrlimit panics on failure: in the child, with a lock
+/// of the parent's in hand.
+fn prlimit(resource: libc::__rlimit_resource_t, new: Option<libc::rlimit64>) -> Result<libc::rlimit64, Errno> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `new` is null or, like `old`, a valid struct rlimit64; pid 0 is the caller.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, &raw mut old) })?;
+    Ok(old)
 }
 
 /// Becomes the program open at descriptor `fd`. Child-safe. Returns only on failure.
@@ -246,9 +258,30 @@ pub fn exit_now(code: i32) -> ! {
     }
 }
 
-/// Undoes what a child's change of ids did to the memory that it shared with us: the kernel marks it
-/// undumpable (commit_creds), which would turn our /proc files over to root.
-pub fn make_dumpable() {
-    // SAFETY: takes no pointers. Failure leaves us undumpable, which is harmless.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+/// Takes back what puts the caller above others and is inherited: a nice value below 0, a real-time policy, an I/O priority; and
+/// the execution domain, by which addresses may be laid out without chance. Child-safe.
+///
+/// # Errors
+/// Of sched_setscheduler(2), setpriority(2), ioprio_set(2), personality(2).
+pub fn reset_scheduling() -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    const REALTIME: [libc::c_long; 3] = [1, 2, 6]; // SCHED_FIFO, SCHED_RR, SCHED_DEADLINE
+    const RESET_ON_FORK: libc::c_long = 0x4000_0000;
+    let priority: libc::c_int = 0; // struct sched_param of SCHED_OTHER
+    // SAFETY: numbers, and one int that outlives its call.
+    unsafe {
+        let policy = check(libc::syscall(libc::SYS_sched_getscheduler, 0))?;
+        if REALTIME.contains(&(policy & !RESET_ON_FORK)) {
+            check(libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, &raw const priority))?;
+        }
+        // The raw call answers 20 less the nice value.
+        if check(libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0))? > 20 {
+            check(libc::syscall(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0))?;
+        }
+        match check(libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0)) {
+            Ok(_) | Err(Errno::NOSYS) => {}
+            Err(e) => return Err(e),
+        }
+        check(libc::syscall(libc::SYS_personality, 0)).map(drop)
+    }
 }

@@ -1,7 +1,7 @@
 //! The proxy over real loopback connections. `localhost` stands for a host of the list: it has a
 //! private address, as a mirror inside the house does.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -21,8 +21,10 @@ async fn a_second_daemon_is_told_who_holds_the_directory_until_the_first_is_gone
         "{dir_name} is in use by another dynod (pid {pid}); stop that one or give this one a state directory of its own"
     );
     assert_eq!(error.to_string(), want);
+    assert_eq!(crate::store::free(dir.path()).unwrap_err().to_string(), want);
     clone.apps().await.unwrap();
     drop(clone);
+    crate::store::free(dir.path()).unwrap();
     Store::open(dir.path()).unwrap();
 }
 

@@ -1,0 +1,209 @@
+//! `cargo xtask tidy`: the house rules that a machine can check, over every tracked file.
+//!
+//! One function per rule, from a file's name and text to the complaints about it; a test of this crate
+//! runs them over the repository, so a broken rule fails `cargo xtask test` as well.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cargo;
+
+/// Lines that a Rust file may have without its inline tests.
+const MAX_LINES: usize = 600;
+
+/// The rooms with the key to `unsafe`.
+const UNSAFE_ROOMS: [&str; 2] = ["dyno-runtime/src/sys/", "dyno-runtime/init/"];
+
+/// File names that say nothing about what is inside.
+const EMPTY_NAMES: [&str; 6] = ["util", "utils", "helper", "helpers", "common", "misc"];
+
+/// Macros that mark unfinished work.
+const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
+
+/// What no tracked text holds, in lower case: makers of text, places of one machine, words that praise. In two halves each,
+/// so that this list does not name itself.
+const FORBIDDEN: [&str; 14] = [
+    concat!("clau", "de"),
+    concat!("anthro", "pic"),
+    concat!("open", "ai"),
+    concat!("chat", "gpt"),
+    concat!("copi", "lot"),
+    concat!("language ", "model"),
+    concat!("/wo", "rk/"),
+    concat!("/ho", "me/"),
+    concat!("/ro", "ot/.cargo"),
+    concat!("blazing", "ly"),
+    concat!("blazing", " fast"),
+    concat!("seam", "less"),
+    concat!("cutting", "-edge"),
+    concat!("effort", "less"),
+];
+
+/// Checks the repository; the complaints are the error.
+pub fn run() -> Result<()> {
+    let files = tracked()?;
+    let mut complaints = Vec::new();
+    for name in &files {
+        let path = cargo::root().join(name);
+        // A link is checked as the file that it leads to; what was removed but not yet committed is not there.
+        if path.is_symlink() || !path.exists() {
+            continue;
+        }
+        let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        // Images and archives are no text.
+        if let Ok(text) = std::str::from_utf8(&bytes) {
+            complaints.extend(complaints_about(name, text));
+        }
+    }
+    ensure!(complaints.is_empty(), "{} broken rules\n{}", complaints.len(), complaints.join("\n"));
+    println!("tidy: {} files keep the house rules", files.len());
+    Ok(())
+}
+
+/// Files that git knows, and new ones that it does not ignore.
+fn tracked() -> Result<Vec<String>> {
+    let mut command = Command::new("git");
+    command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(cargo::root());
+    let output = command.output().context("run git ls-files")?;
+    if !output.status.success() {
+        bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let names: Vec<String> = String::from_utf8(output.stdout)?.split_terminator('\0').map(str::to_owned).collect();
+    ensure!(!names.is_empty(), "git names no file; is this a clone of the repository?");
+    Ok(names)
+}
+
+fn complaints_about(name: &str, text: &str) -> Vec<String> {
+    let mut found = name_says_nothing(name);
+    found.extend(forbidden_words(text));
+    if name.ends_with(".rs") {
+        found.extend(too_long(text));
+        found.extend(no_intent(text));
+        found.extend(code_rules(name, text));
+    }
+    if name.ends_with(".md") {
+        found.extend(dead_links(name, text));
+    }
+    found.into_iter().map(|complaint| format!("{name}{complaint}")).collect()
+}
+
+fn name_says_nothing(name: &str) -> Vec<String> {
+    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let bad = EMPTY_NAMES.contains(&stem.as_str());
+    bad.then(|| format!(": {stem} says nothing about what is inside")).into_iter().collect()
+}
+
+fn forbidden_words(text: &str) -> Vec<String> {
+    let numbered = text.lines().enumerate();
+    let in_line = |(i, line): (usize, &str)| {
+        let line = line.to_lowercase();
+        let word = FORBIDDEN.into_iter().find(|word| line.contains(word))?;
+        Some(format!(":{}: {word:?} does not belong here", i + 1))
+    };
+    numbered.filter_map(in_line).collect()
+}
+
+/// The inline tests are the last item of a file.
+fn too_long(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = lines.windows(2).position(|two| two[0] == "#[cfg(test)]" && two[1].starts_with("mod ") && two[1].ends_with('{'));
+    let length = tests.unwrap_or(lines.len());
+    (length > MAX_LINES).then(|| format!(": {length} lines without tests; at most {MAX_LINES}")).into_iter().collect()
+}
+
+/// Attributes of the crate may stand before the paragraph, nothing else.
+fn no_intent(text: &str) -> Vec<String> {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("#!["));
+    let opens = first.is_some_and(|line| line.starts_with("//!"));
+    (!opens).then(|| ": begins without a `//!` paragraph of intent".to_owned()).into_iter().collect()
+}
+
+fn code_rules(name: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let may_be_unsafe = UNSAFE_ROOMS.iter().any(|room| name.starts_with(room));
+    for (i, line) in text.lines().enumerate() {
+        let code = without_strings_and_comments(line);
+        if !may_be_unsafe && has_word(&code, "unsafe") {
+            found.push(format!(":{}: unsafe code outside {}", i + 1, UNSAFE_ROOMS.join(" and ")));
+        }
+        if let Some(mark) = UNFINISHED.iter().find(|mark| has_word(&code, mark)) {
+            found.push(format!(":{}: {mark} marks unfinished work", i + 1));
+        }
+    }
+    found
+}
+
+/// One line of Rust, as far as one line can tell: what stands in quotes and after `//` is taken out.
+fn without_strings_and_comments(line: &str) -> String {
+    let (mut code, mut quoted) = (String::new(), false);
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        match (quoted, c) {
+            // `'"'` is a quote that opens nothing.
+            (false, '\'') if rest.peek() == Some(&'"') => drop((rest.next(), rest.next())),
+            (_, '"') => quoted = !quoted,
+            (true, '\\') => drop(rest.next()),
+            (true, _) => {}
+            (false, '/') if rest.peek() == Some(&'/') => break,
+            (false, c) => code.push(c),
+        }
+    }
+    code
+}
+
+fn has_word(code: &str, word: &str) -> bool {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    code.match_indices(word).any(|(at, _)| !part(code[..at].chars().next_back()) && !part(code[at + word.len()..].chars().next()))
+}
+
+/// Links to files of this repository lead somewhere.
+fn dead_links(name: &str, text: &str) -> Vec<String> {
+    let folder = cargo::root().join(Path::new(name).parent().unwrap_or(Path::new("")));
+    let mut found = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") && !folder.join(file).exists() {
+                found.push(format!(":{}: the link to {file} leads nowhere", i + 1));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_repository_keeps_the_house_rules() {
+        run().unwrap();
+    }
+
+    #[test]
+    fn every_rule_bites() {
+        let check = |name: &str, text: &str, want: &str| {
+            let found = complaints_about(name, text).join("\n");
+            assert!(found.contains(want), "{name}: {found:?} does not say {want:?}");
+        };
+        check("src/utils.rs", "//! x\n", "says nothing");
+        check("src/a.rs", "fn main() {}\n", "paragraph of intent");
+        check("src/a.rs", "#![no_std]\n// not a paragraph\n", "paragraph of intent");
+        check("src/a.rs", &format!("//! x\n{}", "\n".repeat(MAX_LINES)), "601 lines");
+        check("src/a.rs", "//! x\nlet x = unsafe { f() };\n", ":2: unsafe code outside");
+        check("src/a.rs", "//! x\nfn f() { \"a\\\"b\"; '\"'; todo!(\"x\") }\n", "todo! marks");
+        check("src/a.rs", "//! x\n    dbg!(1);\n", ":2: dbg!");
+        check("notes.txt", &format!("a\nsee {}x\n", concat!("/wo", "rk/")), ":2:");
+        check("README.md", "[a](docs/never-written.md#there)\n", "leads nowhere");
+    }
+
+    #[test]
+    fn what_is_allowed_passes() {
+        let check = |name: &str, text: &str| assert_eq!(complaints_about(name, text), Vec::<String>::new(), "{name}: {text}");
+        check("dyno-runtime/src/sys/a.rs", "//! x\nunsafe { f() }\n");
+        check("src/a.rs", "#![forbid(unsafe_code)]\n//! x\n// unsafe todo!()\nlet x = \"unsafe todo!()\";\n");
+        check("src/a.rs", &format!("//! x\n#[cfg(test)]\nmod tests {{\n{}}}\n", "\n".repeat(MAX_LINES)));
+        check("README.md", "[a](Cargo.toml) [b](https://example.com/x) [c](#part)\n");
+    }
+}

@@ -1,0 +1,145 @@
+//! What is run inside a machine: scripts of `rootfs/vm/run` and the test programs of dyno-runtime.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::cargo;
+
+/// A group of items; a line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// What the machine is, and whether the programs start on it.
+    Host,
+    /// The runtime's examples.
+    Examples,
+    /// A platform from start to stop.
+    Platform,
+    /// The runtime's own tests.
+    Runtime,
+}
+
+/// One thing to run.
+#[derive(Debug)]
+pub struct Item {
+    /// The line of the table that its results count for.
+    pub suite: Suite,
+    /// Its name, without spaces.
+    pub name: String,
+    /// Seconds that it may take, emulated: some ten times what it takes on real hardware.
+    pub seconds: u64,
+    /// For bash.
+    pub command: String,
+    /// Programs that it needs, below the target directory.
+    pub programs: Vec<PathBuf>,
+}
+
+impl Suite {
+    /// Its name on the command line and in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Examples => "examples",
+            Self::Platform => "platform",
+            Self::Runtime => "runtime",
+        }
+    }
+}
+
+/// Everything to run, in order; builds the runtime's test programs when they are wanted.
+pub fn gather(suites: &[Suite]) -> Result<Vec<Item>> {
+    let wanted = |suite: Suite| suites.is_empty() || suites.contains(&suite);
+    let mut items = Vec::new();
+    if wanted(Suite::Host) {
+        items.push(script(Suite::Host, "host.sh", 120, Vec::new()));
+    }
+    if wanted(Suite::Examples) || wanted(Suite::Runtime) {
+        let built = build()?;
+        let hello = built.iter().find(|b| b.kind == "example" && b.name == "hello").context("cargo built no example `hello`")?;
+        if wanted(Suite::Examples) {
+            items.push(script(Suite::Examples, "hello.sh", 180, vec![hello.program.clone()]));
+        }
+        if wanted(Suite::Runtime) {
+            items.extend(tests(&built));
+        }
+    }
+    if wanted(Suite::Platform) {
+        items.push(script(Suite::Platform, "platform.sh", 900, Vec::new()));
+    }
+    Ok(items)
+}
+
+fn script(suite: Suite, file: &str, seconds: u64, programs: Vec<PathBuf>) -> Item {
+    let name = file.trim_end_matches(".sh").to_owned();
+    Item { suite, name, seconds, command: format!("bash /payload/run/{file}"), programs }
+}
+
+/// One item per test program. Programs that a test starts by its path go along with each.
+fn tests(built: &[Built]) -> Vec<Item> {
+    let helpers: Vec<PathBuf> = built.iter().filter(|b| !b.is_test).map(|b| b.program.clone()).collect();
+    let item = |test: &Built| {
+        let path = test.program.display();
+        // `--show-output`, because only the text of a test says that it was skipped.
+        let command = format!("cd \"$VM_SOURCE/dyno-runtime\" && CARGO_MANIFEST_DIR=$PWD \"$VM_TARGET/{path}\" --show-output");
+        let programs = helpers.iter().chain([&test.program]).cloned().collect();
+        Item { suite: Suite::Runtime, name: test.name.clone(), seconds: 1200, command, programs }
+    };
+    built.iter().filter(|b| b.is_test).map(item).collect()
+}
+
+/// A program that cargo made.
+#[derive(Debug, PartialEq, Eq)]
+struct Built {
+    name: String,
+    kind: String,
+    is_test: bool,
+    /// Below the target directory.
+    program: PathBuf,
+}
+
+fn build() -> Result<Vec<Built>> {
+    println!("-----> Building the runtime's test programs");
+    let mut command = Command::new("cargo");
+    command.args(["test", "-p", "dyno-runtime", "--no-run", "--message-format=json-render-diagnostics"]).current_dir(cargo::root());
+    let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
+    ensure!(output.status.success(), "{command:?} failed ({})", output.status);
+    let built = artifacts(&String::from_utf8(output.stdout)?, &cargo::target())?;
+    ensure!(built.iter().any(|b| b.is_test), "cargo built no test program of dyno-runtime");
+    Ok(built)
+}
+
+/// The programs among cargo's messages (one JSON object per line).
+fn artifacts(messages: &str, target: &std::path::Path) -> Result<Vec<Built>> {
+    let mut found = Vec::new();
+    for line in messages.lines().filter(|l| l.starts_with('{')) {
+        let message: Value = serde_json::from_str(line).with_context(|| format!("cargo's message {line}"))?;
+        let Some(program) = message["executable"].as_str() else { continue };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        found.push(Built {
+            name: text(&message["target"]["name"]),
+            kind: text(&message["target"]["kind"][0]),
+            is_test: message["profile"]["test"] == true,
+            program: PathBuf::from(program).strip_prefix(target).with_context(|| format!("{program} is outside {}", target.display()))?.to_owned(),
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_among_cargos_messages() {
+        let line = |kind: &str, test: bool, executable: &str| {
+            format!(r#"{{"reason":"compiler-artifact","target":{{"name":"n","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#)
+        };
+        let messages = [line("lib", false, "null"), line("example", false, "\"/t/debug/examples/n\""), line("lib", true, "\"/t/debug/deps/n-1\"")];
+        let found = artifacts(&messages.join("\n"), "/t".as_ref()).unwrap();
+        let short: Vec<_> = found.iter().map(|b| (b.kind.as_str(), b.is_test, b.program.to_str().unwrap())).collect();
+        assert_eq!(short, [("example", false, "debug/examples/n"), ("lib", true, "debug/deps/n-1")]);
+        assert!(artifacts(&line("lib", true, "\"/elsewhere/n\""), "/t".as_ref()).is_err());
+    }
+}

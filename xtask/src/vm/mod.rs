@@ -1,0 +1,83 @@
+//! `cargo xtask vm-test`: the programs on other kernels, in a throw-away machine with pure cgroup v2 under systemd.
+//!
+//! qemu emulates the processor in software, so this needs no virtualisation of the host. Per kernel: what is to be run is
+//! gathered (`items`), packed as a read-only disk (`payload`), the machine is booted and its report read (`machine`) and
+//! counted (`report`). The userland and the kernels are made once (`recipes`).
+
+mod items;
+mod machine;
+mod payload;
+mod recipes;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    cargo::{self, Programs},
+    host, images,
+};
+
+/// What only this task needs, beside what all tasks need.
+const PACKAGES: [(&str, &str); 5] =
+    [("qemu-system-x86", "qemu-system-x86_64"), ("e2fsprogs", "mkfs.ext4"), ("kmod", "depmod"), ("cpio", "cpio"), ("xz-utils", "xz")];
+
+/// Which machines, which programs, which suites.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Kernel to boot; repeatable [default: bookworm and unstable]
+    #[arg(long = "kernel", value_name = "SUITE")]
+    kernels: Vec<Kernel>,
+    /// Take `dynod` and `dyno` from here instead of building them.
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+    /// Run only this suite; repeatable [default: all]
+    #[arg(long = "suite", value_name = "NAME")]
+    suites: Vec<items::Suite>,
+}
+
+/// A kernel, by the suite of the Debian archive that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kernel {
+    /// Debian 12's own, 6.1.
+    Bookworm,
+    /// The one between, 6.12.
+    BookwormBackports,
+    /// The newest that Debian has.
+    Unstable,
+}
+
+impl Kernel {
+    /// Name of its suite.
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::BookwormBackports => "bookworm-backports",
+            Self::Unstable => "unstable",
+        }
+    }
+}
+
+/// Boots each kernel, runs everything in it, prints the table; an error unless all of it passed.
+pub fn run(options: &Options) -> Result<()> {
+    host::prepare()?;
+    host::install(&PACKAGES)?;
+    let images = images::make()?;
+    let programs = match &options.bin_dir {
+        Some(dir) => Programs { dynod: dir.join("dynod"), dyno: dir.join("dyno") },
+        None => cargo::build()?,
+    };
+    let items = items::gather(&options.suites)?;
+    let kernels = if options.kernels.is_empty() { &[Kernel::Bookworm, Kernel::Unstable][..] } else { &options.kernels };
+    let machines = recipes::make(kernels)?;
+    let payload = payload::pack(&programs, &images, &items)?;
+    let mut rows = Vec::new();
+    for machine in &machines {
+        rows.extend(machine::run(machine, &payload, &items)?);
+    }
+    println!("\n{}", report::table(&rows));
+    ensure!(!rows.is_empty() && rows.iter().all(|row| row.counts.failed == 0), "not everything passed; all output is in {}", payload.logs.display());
+    Ok(())
+}
