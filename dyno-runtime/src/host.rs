@@ -44,7 +44,7 @@ pub enum Found {
     /// It runs.
     Running(Dyno),
     /// It ended while nobody watched; its exit record, and the id under which [`Host::sweep`] frees it.
-    Ended(String, crate::dyno::ExitRecord),
+    Ended(String, crate::exit::ExitRecord),
 }
 
 impl Host {
@@ -180,10 +180,10 @@ impl Host {
         Ok(found)
     }
 
-    fn ended(&self, id: &str) -> Result<crate::dyno::ExitRecord> {
+    fn ended(&self, id: &str) -> Result<crate::exit::ExitRecord> {
         let written = std::fs::read(self.dyno_dir(id).join("exit")).unwrap_or_default();
         let usage = self.cgroups().reopen(id)?.map(|g| g.usage()).unwrap_or_default();
-        Ok(crate::dyno::ExitRecord::new(&written, usage, false))
+        Ok(crate::exit::ExitRecord::new(&written, usage, false))
     }
 
     /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, lease and directory.

@@ -22,6 +22,7 @@
 pub mod cgroup;
 mod dyno;
 mod error;
+mod exit;
 #[cfg(test)]
 mod failures;
 mod host;
@@ -41,8 +42,9 @@ extern crate self as dyno_runtime;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-pub use dyno::{Cause, Dyno, ExitRecord, Record};
+pub use dyno::{Dyno, Record};
 pub use error::{Error, ErrorKind, Result};
+pub use exit::{Cause, ExitRecord};
 pub use host::{Found, Host};
 pub use mount::Images;
 pub use plan::Plan;
