@@ -236,7 +236,7 @@ impl Dyno {
         Ok(ends_within(self.pidfd.as_fd(), Some(time))?.then(|| self.exit()))
     }
 
-    /// SIGTERM to every process; what runs after `grace` gets SIGKILL ([`Cause::Killed`]). Waits for the end.
+    /// SIGTERM to every process; what runs after `grace` gets SIGKILL ([`crate::Cause::Killed`]). Waits for the end.
     ///
     /// # Errors
     /// As [`Dyno::signal`] and [`Dyno::wait`].

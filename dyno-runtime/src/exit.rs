@@ -12,7 +12,7 @@ pub enum Cause {
     Exited,
     /// The kernel killed it at the memory limit.
     Memory,
-    /// [`Dyno::kill`].
+    /// [`crate::Dyno::kill`].
     Killed,
     /// Its init vanished without a record: killed from outside, or the host failed.
     Lost,
