@@ -11,10 +11,15 @@ fn main() -> dyno_runtime::Result<()> {
     let host = Host::open("/run/dyno-hello".as_ref(), "dyno-hello")?;
     let mut sandbox = Sandbox::new(vec![Layer::Directory(rootfs.into())], command);
     sandbox.env.insert("PATH".into(), "/usr/bin:/bin".into());
-    let dyno = host.start("hello.1", &sandbox, StartOptions { stdio: Stdio::Inherit, ..Default::default() })?;
+    let result = run(&host, &sandbox);
+    host.dismantle()?;
+    std::process::exit(result?)
+}
+
+fn run(host: &Host, sandbox: &Sandbox) -> dyno_runtime::Result<i32> {
+    let dyno = host.start("hello.1", sandbox, StartOptions { stdio: Stdio::Inherit, ..Default::default() })?;
     let exit = dyno.wait()?;
     eprintln!("{exit:?}\n{:?}", dyno.timing());
     dyno.free()?;
-    host.dismantle()?;
-    std::process::exit(exit.status)
+    Ok(exit.status)
 }

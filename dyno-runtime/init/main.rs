@@ -72,7 +72,9 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         sys::set_cloexec(fd);
     }
     // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
-    unsafe { sys::call3(sys::PRCTL, 4, 0, 0) };
+    if unsafe { sys::call3(sys::PRCTL, 4, 0, 0) } != 0 {
+        sys::exit(125);
+    }
     // PR_SET_NAME (15): else it goes by the name of the memory file that it came from, or by a descriptor's number.
     // SAFETY: a NUL-ended string.
     unsafe { sys::call3(sys::PRCTL, 15, c"dyno-init".as_ptr() as usize, 0) };
@@ -190,7 +192,9 @@ fn pipe() -> [i32; 2] {
         sys::exit(125);
     }
     // SAFETY: F_SETFL (4) takes a number; only our end must not block.
-    unsafe { sys::call3(sys::FCNTL, fds[0] as usize, 4, 0o4000) };
+    if unsafe { sys::call3(sys::FCNTL, fds[0] as usize, 4, 0o4000) } < 0 {
+        sys::exit(125);
+    }
     fds
 }
 
@@ -200,20 +204,14 @@ unsafe extern "C" fn child(arg: usize) -> ! {
     let none: u64 = 0;
     // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
     unsafe {
-        sys::call3(sys::SETSID, 0, 0, 0);
-        match start.mode {
-            b'l' => {
-                sys::call3(sys::DUP3, start.out as usize, 1, 0);
-                sys::call3(sys::DUP3, start.err as usize, 2, 0);
-            }
-            // TIOCSCTTY
-            b't' => {
-                sys::call3(sys::IOCTL, 0, 0x540e, 0);
-            }
-            _ => {}
-        }
+        let session = sys::call3(sys::SETSID, 0, 0, 0).min(0);
+        let streams = match start.mode {
+            b'l' => sys::call3(sys::DUP3, start.out as usize, 1, 0).min(sys::call3(sys::DUP3, start.err as usize, 2, 0)),
+            b't' => sys::call3(sys::IOCTL, 0, 0x540e, 0), // TIOCSCTTY
+            _ => 0,
+        };
         sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
-        start.failed = -exec(start) as i32;
+        start.failed = -(if session.min(streams) < 0 { session.min(streams) } else { exec(start) }) as i32;
     }
     sys::exit(127)
 }

@@ -96,10 +96,12 @@ pub fn close(fd: i32) {
     unsafe { call3(CLOSE, fd as usize, 0, 0) };
 }
 
-/// Makes `fd` vanish at execve.
+/// Makes `fd` vanish at execve; nothing starts if it would not.
 pub fn set_cloexec(fd: i32) {
     // SAFETY: F_SETFD (2) takes a number.
-    unsafe { call3(FCNTL, fd as usize, 2, 1) };
+    if unsafe { call3(FCNTL, fd as usize, 2, 1) } < 0 {
+        exit(125);
+    }
 }
 
 /// Writes all of `bytes` with one call; the kernel's answer.

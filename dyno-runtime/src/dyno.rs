@@ -246,22 +246,7 @@ impl Dyno {
 
     /// True once it has ended.
     pub fn has_ended(&self) -> bool {
-        matches!(self.ends_within(Some(Duration::ZERO)), Ok(true))
-    }
-
-    /// True as soon as it has ended, false when that takes longer than `time`.
-    fn ends_within(&self, time: Option<Duration>) -> Result<bool> {
-        // A time beyond the clock's end is no limit.
-        let deadline = time.and_then(|time| Instant::now().checked_add(time));
-        loop {
-            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], left.as_ref()) {
-                Ok(n) => return Ok(n == 1),
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e).io(|| "poll(pidfd)".into()),
-            }
-        }
+        matches!(ends_within(self.pidfd.as_fd(), Some(Duration::ZERO)), Ok(true))
     }
 
     /// Waits for the end. Works from any process that holds the handle, its parent or not.
@@ -269,7 +254,7 @@ impl Dyno {
     /// # Errors
     /// Of poll(2).
     pub fn wait(&self) -> Result<ExitRecord> {
-        self.ends_within(None)?;
+        ends_within(self.pidfd.as_fd(), None)?;
         Ok(self.exit())
     }
 
@@ -286,7 +271,7 @@ impl Dyno {
     /// # Errors
     /// Of poll(2).
     pub fn wait_timeout(&self, time: Duration) -> Result<Option<ExitRecord>> {
-        Ok(self.ends_within(Some(time))?.then(|| self.exit()))
+        Ok(ends_within(self.pidfd.as_fd(), Some(time))?.then(|| self.exit()))
     }
 
     /// SIGTERM to every process; what runs after `grace` gets SIGKILL ([`Cause::Killed`]). Waits for the end.
@@ -368,9 +353,23 @@ impl ExitRecord {
     }
 }
 
+/// True as soon as the process has ended, false when that takes longer than `time`.
+fn ends_within(pidfd: BorrowedFd<'_>, time: Option<Duration>) -> Result<bool> {
+    // A time beyond the clock's end is no limit.
+    let deadline = time.and_then(|time| Instant::now().checked_add(time));
+    loop {
+        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], left.as_ref()) {
+            Ok(n) => return Ok(n == 1),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e).io(|| "poll(pidfd)".into()),
+        }
+    }
+}
+
 fn ended(pidfd: BorrowedFd<'_>) -> bool {
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)), Ok(1))
+    matches!(ends_within(pidfd, Some(Duration::ZERO)), Ok(true))
 }
 
 fn reap(pidfd: BorrowedFd<'_>) {

@@ -75,8 +75,11 @@ impl Host {
         let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
         let fresh = make_private(&dir)?;
         let opened = Self::furnish(&dir, name, alone);
-        let unused = std::fs::read_dir(dir.join("dynos")).map_or(true, |mut dynos| dynos.next().is_none());
-        if opened.is_err() && fresh && unused {
+        let unused = || match std::fs::read_dir(dir.join("dynos")) {
+            Ok(mut dynos) => dynos.next().is_none(),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        if opened.is_err() && fresh && unused() {
             // What cannot be opened is not left half made; the error of interest is the first one.
             if let Err(e) = take_down(&dir) {
                 tracing::warn!(%e, "a failed start left its directory");

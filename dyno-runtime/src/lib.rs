@@ -22,6 +22,8 @@
 pub mod cgroup;
 mod dyno;
 mod error;
+#[cfg(test)]
+mod failures;
 mod host;
 pub mod log;
 mod mount;
@@ -31,6 +33,13 @@ pub mod seccomp;
 mod spawn;
 pub mod spec;
 mod sys;
+
+// The tests' stage names this crate from outside, and is used from inside as well.
+#[cfg(test)]
+extern crate self as dyno_runtime;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 pub use dyno::{Cause, Dyno, ExitRecord, Record};
 pub use error::{Error, ErrorKind, Result};

@@ -48,12 +48,12 @@ impl Images {
     /// [`ErrorKind::Image`] when the file is missing, another's, has another hash, or is still open for writing.
     pub fn get(&self, path: &Path, sha256: &str, maker: Option<u32>) -> Result<OwnedFd> {
         let point = self.dir.join(sha256);
-        if let Some(fd) = mounted(&point) {
+        if let Some(fd) = mounted(&point)? {
             return Ok(fd);
         }
         let lock = File::create(self.dir.join(".lock")).io(|| format!("open({}/.lock)", self.dir.display()))?;
         lock.lock().io(|| format!("flock({}/.lock)", self.dir.display()))?;
-        if let Some(fd) = mounted(&point) {
+        if let Some(fd) = mounted(&point)? {
             return Ok(fd); // somebody else was faster
         }
         let file = open_verified(path, sha256, maker)?;
@@ -63,7 +63,7 @@ impl Images {
                 tracing::warn!(point = %point.display(), %e, "the mount point of a bad image is left");
             }
         })?;
-        mounted(&point).ok_or_else(|| Error::refused(ErrorKind::Image, format!("image {}: not a squashfs after mounting", path.display())))
+        mounted(&point)?.ok_or_else(|| Error::refused(ErrorKind::Image, format!("image {}: not a squashfs after mounting", path.display())))
     }
 
     /// Hashes of the mounted images.
@@ -93,10 +93,14 @@ impl Images {
     }
 }
 
-fn mounted(point: &Path) -> Option<OwnedFd> {
-    let fd = open(point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let stat = rustix::fs::fstatfs(&fd).ok()?;
-    (stat.f_type.cast_unsigned() == SQUASHFS_MAGIC).then_some(fd)
+/// The image at `point`, None when there is none. Any doubt is an error: a second mount on top of the first would stay for ever.
+fn mounted(point: &Path) -> Result<Option<OwnedFd>> {
+    let fd = match open(point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other.io(|| format!("open({})", point.display()))?,
+    };
+    let stat = rustix::fs::fstatfs(&fd).io(|| format!("fstatfs({})", point.display()))?;
+    Ok((stat.f_type.cast_unsigned() == SQUASHFS_MAGIC).then_some(fd))
 }
 
 /// Opens the file so that what is hashed is what is mounted: only root can write it from here on, and a read lease

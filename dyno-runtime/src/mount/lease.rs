@@ -52,9 +52,12 @@ impl Leases {
     pub fn take(&self, owner: &str) -> Result<Lease> {
         std::fs::create_dir_all(&self.dir).io(|| format!("mkdir({})", self.dir.display()))?;
         let ticket = self.dir.join(format!(".{}-{owner}", std::process::id()));
-        std::fs::write(&ticket, format!("{}\n{owner}", self.instance)).io(|| format!("write {}", ticket.display()))?;
-        let slot = self.claim(&ticket);
-        std::fs::remove_file(&ticket).io(|| format!("remove {}", ticket.display()))?;
+        let written = std::fs::write(&ticket, format!("{}\n{owner}", self.instance)).io(|| format!("write {}", ticket.display()));
+        let slot = written.and_then(|()| self.claim(&ticket));
+        match std::fs::remove_file(&ticket) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => tracing::warn!(ticket = %ticket.display(), %e, "could not be removed"),
+            _ => {}
+        }
         let slot = slot?;
         Lease::map(slot).inspect_err(|_| self.free(slot))
     }

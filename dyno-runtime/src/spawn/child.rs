@@ -195,9 +195,7 @@ impl Child<'_> {
             rustix::process::setrlimit(limit, Rlimit { current: Some(0), maximum: Some(0) })?;
         }
         // An unlimited stack lays memory out the old way, with less chance in it.
-        let stack = rustix::process::getrlimit(Resource::Stack).maximum;
-        let current = Some(stack.map_or(STACK, |most| most.min(STACK)));
-        rustix::process::setrlimit(Resource::Stack, Rlimit { current, maximum: stack })?;
+        sys::limit_stack(STACK)?;
         self.step = Step::Keyring;
         sys::join_new_session_keyring()?;
         self.step = Step::Session;
@@ -225,9 +223,7 @@ impl Child<'_> {
         sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])?;
         // Only now: up to here there were copies of all that the parent has open, maybe more than an app may.
         self.step = Step::OpenFiles;
-        let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        let files = Some(self.open_files.min(hard));
-        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
+        sys::limit_open_files(self.open_files)
     }
 
     /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.

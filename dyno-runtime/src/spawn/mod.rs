@@ -130,13 +130,12 @@ impl Host {
         streams.close_child_ends();
         let record = Record { pid, start_time: crate::dyno::start_time(pid)?, ..record };
         record.write(&debris.dir())?;
-        let netns = std::fs::File::open(format!("/proc/{pid}/ns/net")).io(|| format!("open(/proc/{pid}/ns/net)"))?;
-        let listeners = options.listen.iter().map(|port| crate::net::listen_in(netns.as_fd(), *port)).collect::<Result<_>>()?;
+        let (netns, listeners) = reach_in(pid, &options.listen)?;
         run_program(&ready, &plan)?;
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: micros(walled.elapsed()) };
         let kept = upper.filter(|_| options.keep_upper);
         let (host, group, pidfd) = debris.disarm()?;
-        Ok(Dyno::started(host, record, pidfd, netns.into(), group, kept, streams.parent, listeners, timing))
+        Ok(Dyno::started(host, record, pidfd, netns, group, kept, streams.parent, listeners, timing))
     }
 
     fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
@@ -204,6 +203,16 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Opens the network of the init, which waits for us, and makes listening sockets there.
+fn reach_in(pid: u32, ports: &[u16]) -> Result<(OwnedFd, Vec<OwnedFd>)> {
+    let path = format!("/proc/{pid}/ns/net");
+    // ENOENT: an ending process has left its namespaces, some time before its pidfd says so.
+    let netns = std::fs::File::open(&path).io(|| format!("open({path})"));
+    let netns = netns.map_err(|e| if e.errno() == Some(Errno::NOENT) { killed_early() } else { e })?;
+    let listeners = ports.iter().map(|port| crate::net::listen_in(netns.as_fd(), *port)).collect::<Result<_>>()?;
+    Ok((netns.into(), listeners))
+}
+
 /// The line to the init: one byte to it lets the program start, its answer is what execve said.
 fn ready_pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).io(|| "socketpair(ready)".into())
@@ -212,15 +221,10 @@ fn ready_pair() -> Result<(OwnedFd, OwnedFd)> {
 /// Until now the init has waited, so that whatever the program meets is there, and so that however soon it ends we have seen its
 /// process. (Should we die here, it sees the end of file and goes.)
 fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {
-    let early = |errno| {
-        let what = "the sandbox was killed at its start, in: init (is the memory limit too small?)";
-        errno_or_not(what, errno)
-    };
     match rustix::net::send(ready, b"g", SendFlags::NOSIGNAL) {
-        Ok(_) => {}
-        Err(Errno::PIPE | Errno::CONNRESET) => return Err(early(None)),
-        Err(e) => return Err(early(Some(e))),
-    }
+        Err(Errno::PIPE | Errno::CONNRESET) => return Err(killed_early()),
+        other => other.io(|| "send(ready)".into())?,
+    };
     let mut answer = [0u8; 4];
     let n = loop {
         match rustix::io::read(ready, &mut answer) {
@@ -232,15 +236,12 @@ fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {
     match (n, i32::from_le_bytes(answer)) {
         (4, 0) => Ok(()),
         (4, errno) => Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), Errno::from_raw_os_error(errno))),
-        _ => Err(early(None)),
+        _ => Err(killed_early()),
     }
 }
 
-fn errno_or_not(what: &str, errno: Option<Errno>) -> Error {
-    match errno {
-        Some(errno) => Error::call(ErrorKind::Wall, what, errno),
-        None => Error::refused(ErrorKind::Wall, what),
-    }
+fn killed_early() -> Error {
+    Error::refused(ErrorKind::Wall, "the sandbox was killed at its start, in: init (is the memory limit too small?)")
 }
 
 /// Words for a step that failed in the child.

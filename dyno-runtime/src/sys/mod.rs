@@ -7,6 +7,8 @@
 #![allow(unsafe_code)]
 
 mod clone;
+#[cfg(test)]
+pub mod inject;
 mod loopdev;
 mod mount;
 mod process;
@@ -16,7 +18,8 @@ pub use loopdev::attach_loop;
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, RDONLY, mount_setattr};
 pub use process::{
     Filter, capabilities_are_empty, drop_all_capabilities, exec_fd, exit_now, has_seccomp_filter, install_filter,
-    interface_up, is_open_for_writing, join_new_session_keyring, place_descriptors, reset_scheduling, set_ids, unshare_cgroup,
+    interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, reset_scheduling, set_ids,
+    unshare_cgroup,
 };
 
 use rustix::io::Errno;

@@ -24,9 +24,9 @@ pub struct Filter {
 }
 
 #[repr(C)]
-struct SockFprog {
-    len: u16,
-    filter: *const Filter,
+pub(super) struct SockFprog {
+    pub len: u16,
+    pub filter: *const Filter,
 }
 
 /// Installs a seccomp filter on the calling thread (no_new_privs must be set). Child-safe.
@@ -183,6 +183,35 @@ pub fn place_descriptors(sources: [RawFd; 7]) -> Result<(), Errno> {
         check(unsafe { libc::syscall(libc::SYS_dup3, from, target, flags) })?;
     }
     close_from(TARGETS as RawFd)
+}
+
+/// Sets the soft and hard limit of open files to `files`, or to the hard limit if that is lower. Child-safe.
+///
+/// # Errors
+/// Of prlimit(2).
+pub fn limit_open_files(files: u64) -> Result<(), Errno> {
+    let most = prlimit(libc::RLIMIT_NOFILE, None)?.rlim_max;
+    let files = files.min(most);
+    prlimit(libc::RLIMIT_NOFILE, Some(libc::rlimit64 { rlim_cur: files, rlim_max: files })).map(drop)
+}
+
+/// Sets the soft limit of the stack to `bytes`, or to the hard limit if that is lower. Child-safe.
+///
+/// # Errors
+/// Of prlimit(2).
+pub fn limit_stack(bytes: u64) -> Result<(), Errno> {
+    let most = prlimit(libc::RLIMIT_STACK, None)?.rlim_max;
+    prlimit(libc::RLIMIT_STACK, Some(libc::rlimit64 { rlim_cur: bytes.min(most), rlim_max: most })).map(drop)
+}
+
+/// Sets a limit of ours and returns what it was. By hand, because rustix's getrlimit panics on failure: in the child, with a lock
+/// of the parent's in hand.
+fn prlimit(resource: libc::__rlimit_resource_t, new: Option<libc::rlimit64>) -> Result<libc::rlimit64, Errno> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `new` is null or, like `old`, a valid struct rlimit64; pid 0 is the caller.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, &raw mut old) })?;
+    Ok(old)
 }
 
 /// Becomes the program open at descriptor `fd`. Child-safe. Returns only on failure.

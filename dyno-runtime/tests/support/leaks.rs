@@ -32,6 +32,7 @@ pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
     let points = table.lines().filter_map(|l| l.split(' ').nth(4));
     let mut files = BTreeSet::new();
     collect(run, &mut files);
+    files.extend(leases(run));
     Ok(Snapshot {
         mounts: points.filter(|p| Path::new(p).starts_with(run)).map(str::to_owned).collect(),
         loops: loops(work)?,
@@ -91,6 +92,17 @@ fn collect(dir: &Path, files: &mut BTreeSet<String>) {
             collect(&entry.path(), files);
         }
     }
+}
+
+/// Id ranges of the instance, and of this process while they are being taken. All instances of a host have theirs in one directory.
+fn leases(run: &Path) -> Vec<String> {
+    let ticket = format!(".{}-", std::process::id());
+    let entries = fs::read_dir("/run/dyno-leases").into_iter().flatten().filter_map(Result::ok);
+    let ours = |entry: &fs::DirEntry| {
+        let owner = fs::read_to_string(entry.path()).unwrap_or_default();
+        owner.lines().next().is_some_and(|instance| Path::new(instance) == run) || entry.file_name().to_string_lossy().starts_with(&ticket)
+    };
+    entries.filter(ours).map(|entry| entry.path().display().to_string()).collect()
 }
 
 fn cgroups(name: &str) -> BTreeSet<String> {

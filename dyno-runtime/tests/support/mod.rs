@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dyno_runtime::{Dyno, ExitRecord, Host, Layer, Sandbox, StartOptions, Stdio, Streams};
 use tempfile::TempDir;
 
+#[allow(unused_imports, reason = "the library's own tests run under another harness")]
 pub use self::suite::{Case, suite};
 
 /// Where the program is inside.
