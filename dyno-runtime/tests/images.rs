@@ -169,8 +169,9 @@ fn the_topmost_layer_hides_the_others(stage: &Stage) -> Result<()> {
 fn image_and_directory_stacked(stage: &Stage) -> Result<()> {
     let slug = stage.work().join("slug.sqsh");
     squash(&tree(stage, "slug", "app", "the app")?, &slug)?;
+    let stack = stage.image("stack.sqsh")?;
     for upper in [Upper::default(), Upper::ReadOnly] {
-        let mut sandbox = on(vec![layer(&slug)?, layer(&stage.image("stack.sqsh")?)?, Layer::Directory(stage.rootfs())], &["read", "/app"]);
+        let mut sandbox = on(vec![layer(&slug)?, layer(&stack)?, Layer::Directory(stage.rootfs())], &["read", "/app"]);
         sandbox.root.upper = upper;
         same("app", stage.output(&sandbox)?.1, "the app".into())?;
     }
