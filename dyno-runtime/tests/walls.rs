@@ -15,6 +15,7 @@ const CASES: &[Case] = &[
     ("seven_namespaces_of_its_own", seven_namespaces_of_its_own),
     ("mount_table", mount_table),
     ("nothing_of_it_shows_in_the_hosts_mount_table", nothing_of_it_shows_in_the_hosts_mount_table),
+    ("on_shared_mounts_of_the_host", on_shared_mounts_of_the_host),
     ("procfs_is_masked", procfs_is_masked),
     ("dev_has_its_nodes_and_no_more", dev_has_its_nodes_and_no_more),
     ("only_the_asked_environment", only_the_asked_environment),
@@ -142,6 +143,34 @@ fn nothing_of_it_shows_in_the_hosts_mount_table(stage: &Stage) -> Result<()> {
         let of = |text: &str| mounts(text).into_iter().filter(|m| m.0.contains(&stage.name)).collect::<Vec<_>>();
         same("mounts", of(&fs::read_to_string("/proc/self/mountinfo")?), of(&before))
     })
+}
+
+/// As every mount is under systemd: what one side mounts, the other must not see.
+fn on_shared_mounts_of_the_host(stage: &Stage) -> Result<()> {
+    use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
+    fs::create_dir_all(stage.rootfs().join("data/inner"))?;
+    let point = stage.work().join("shared");
+    fs::create_dir(&point)?;
+    mount_bind(stage.rootfs(), &point)?;
+    let run = || -> Result<()> {
+        mount_change(&point, MountPropagationFlags::SHARED)?;
+        let volume = |target: &str| Volume { source: point.join("data"), target: target.into(), writable: false };
+        // The second lies on the first, which is of the host.
+        let volumes = vec![volume("/data"), volume("/data/inner")];
+        let args = [PROGRAM, "read", "/proc/self/mountinfo"];
+        for upper in [Upper::default(), Upper::ReadOnly] {
+            let mut sandbox = Sandbox { volumes: volumes.clone(), ..Sandbox::new(vec![Layer::Directory(point.clone())], args) };
+            sandbox.root.upper = upper;
+            let table = stage.output(&sandbox)?.1;
+            ensure!(table.contains(" /data/inner "), "the volume is missing: {table}");
+            ensure!(!table.contains(" shared:") && !table.contains(" master:"), "not private: {table}");
+        }
+        Ok(())
+    };
+    let result = run();
+    unmount(&point, UnmountFlags::DETACH)?;
+    fs::remove_dir(&point)?;
+    result
 }
 
 fn procfs_is_masked(stage: &Stage) -> Result<()> {

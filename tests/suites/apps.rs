@@ -22,7 +22,7 @@ const HELLO: Sample = Sample {
     says_then: "Hej from web.",
     booted: "listening on 5000",
     formation: &["web=3"],
-    downloads: None,
+    downloads: false,
     own: |_, _| Ok(()),
 };
 
@@ -32,7 +32,7 @@ fn flask(platform: &Platform) -> Result<()> {
         command: "gunicorn -b 0.0.0.0:$PORT app:app",
         edit: ("app.py", "Hello from", "Hej from"),
         booted: "Listening at: http://0.0.0.0:5000",
-        downloads: Some("index.registry.example"),
+        downloads: true,
         own: own::flask,
         ..HELLO
     };
@@ -42,7 +42,7 @@ fn flask(platform: &Platform) -> Result<()> {
 fn express(platform: &Platform) -> Result<()> {
     let edit = ("server.js", "Hello from", "Hej from");
     let sample =
-        Sample { name: "express", command: "npm start", edit, downloads: Some("npm.registry.example"), own: own::express, ..HELLO };
+        Sample { name: "express", command: "npm start", edit, downloads: true, own: own::express, ..HELLO };
     sample.live(platform)
 }
 

@@ -93,7 +93,9 @@ pub struct LayerTree {
 /// Of open_tree(2) and mount_setattr(2).
 pub fn clone_tree(layer: BorrowedFd<'_>, lease: &Lease) -> Result<LayerTree> {
     let tree = open_clone(layer)?;
-    let plain = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NODEV, ..MountAttr::default() };
+    // Under systemd every mount of the host is shared. A clone of it would be too: pivot_root(2) refuses such a root, and what
+    // the sandbox mounts below would appear on the host.
+    let plain = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NODEV, propagation: sys::PRIVATE, ..MountAttr::default() };
     let mapped = MountAttr { set: plain.set | sys::IDMAP, userns_fd: lease.userns().as_raw_fd() as u64, ..plain };
     match sys::mount_setattr(tree.as_fd(), c"", false, &mapped) {
         Ok(()) => Ok(LayerTree { tree, shifted: true }),
@@ -171,13 +173,14 @@ pub fn volume(volume: &Volume, lease: &Lease) -> Result<OwnedFd> {
     let read_only = if volume.writable { 0 } else { sys::RDONLY };
     let mut attr = MountAttr {
         set: sys::NOSUID | sys::NODEV | sys::IDMAP | read_only,
+        propagation: sys::PRIVATE,
         userns_fd: lease.userns().as_raw_fd() as u64,
         ..MountAttr::default()
     };
     match sys::mount_setattr(tree.as_fd(), c"", false, &attr) {
         Err(Errno::INVAL) if !volume.writable => {
             // A file system without idmapped mounts: its files show as nobody's, which does for reading.
-            attr = MountAttr { set: sys::NOSUID | sys::NODEV | sys::RDONLY, ..MountAttr::default() };
+            attr = MountAttr { set: sys::NOSUID | sys::NODEV | sys::RDONLY, userns_fd: 0, ..attr };
             sys::mount_setattr(tree.as_fd(), c"", false, &attr).wall(|| what("mount_setattr"))?;
         }
         other => other.wall(|| what("mount_setattr(IDMAP)"))?,

@@ -15,7 +15,7 @@ mod process;
 
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
 pub use loopdev::attach_loop;
-pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, RDONLY, mount_setattr};
+pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
 pub use process::{
     Filter, capabilities_are_empty, drop_all_capabilities, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, reset_scheduling, set_ids,

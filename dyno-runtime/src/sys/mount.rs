@@ -18,6 +18,9 @@ pub const NOEXEC: u64 = 0x8;
 /// MOUNT_ATTR_IDMAP: ids are translated by the user namespace `userns_fd`.
 pub const IDMAP: u64 = 0x0010_0000;
 
+/// MS_PRIVATE, as propagation: what is mounted below stays there, and nothing mounted elsewhere appears.
+pub const PRIVATE: u64 = libc::MS_PRIVATE;
+
 /// `struct mount_attr` (mount_setattr(2), Linux 5.12).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]

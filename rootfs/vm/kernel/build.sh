@@ -22,7 +22,8 @@ say "fetching the kernel of $suite"
 fetch() {
     mmdebstrap --mode=root --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' "$@"
 }
-mirror=http://mirror.example/debian
+# Where this machine gets its own packages: its backports are beside them.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
 case $suite in
 bookworm-backports)
     fetch --include=linux-image-amd64/bookworm-backports,busybox-static \

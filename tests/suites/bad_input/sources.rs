@@ -41,8 +41,11 @@ fn device(kind: EntryType) -> Header {
     header
 }
 
-/// What is wrong, the archive, and what its refusal must hold. `up` and `absolute` are names outside the source.
-fn rows<'a>(up: &'a str, absolute: &'a str) -> Result<Vec<(&'a str, Vec<u8>, Vec<&'a str>)>> {
+/// What is wrong, the archive, and what its refusal must hold.
+type Row<'a> = (&'a str, Vec<u8>, Vec<&'a str>);
+
+/// `up` and `absolute` are names outside the source.
+fn rows<'a>(up: &'a str, absolute: &'a str) -> Result<Vec<Row<'a>>> {
     let file = |name: &str| member(EntryType::Regular, name, "", 2);
     let link = |kind, target: &str| member(kind, "link", target, 0);
     let whole = archive(&[])?;

@@ -1,6 +1,10 @@
 //! What is run inside a machine: scripts of `rootfs/vm/run` and the test programs of dyno-runtime.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -62,7 +66,7 @@ pub fn gather(suites: &[Suite]) -> Result<Vec<Item>> {
             items.push(script(Suite::Examples, "hello.sh", 180, vec![hello.program.clone()]));
         }
         if wanted(Suite::Runtime) {
-            items.extend(tests(&built));
+            items.extend(tests(&built, &test_program()?));
         }
     }
     if wanted(Suite::Platform) {
@@ -77,16 +81,30 @@ fn script(suite: Suite, file: &str, seconds: u64, programs: Vec<PathBuf>) -> Ite
 }
 
 /// One item per test program. Programs that a test starts by its path go along with each.
-fn tests(built: &[Built]) -> Vec<Item> {
-    let helpers: Vec<PathBuf> = built.iter().filter(|b| !b.is_test).map(|b| b.program.clone()).collect();
+fn tests(built: &[Built], inner: &Path) -> Vec<Item> {
+    let helpers: Vec<PathBuf> = built.iter().filter(|b| !b.is_test).map(|b| b.program.clone()).chain([inner.to_owned()]).collect();
     let item = |test: &Built| {
         let path = test.program.display();
         // `--show-output`, because only the text of a test says that it was skipped.
-        let command = format!("cd \"$VM_SOURCE/dyno-runtime\" && CARGO_MANIFEST_DIR=$PWD \"$VM_TARGET/{path}\" --show-output");
+        let command = format!(
+            "cd \"$VM_SOURCE/dyno-runtime\" && CARGO_MANIFEST_DIR=$PWD DYNO_TEST_PROGRAM=$VM_TARGET/{} \"$VM_TARGET/{path}\" --show-output",
+            inner.display()
+        );
         let programs = helpers.iter().chain([&test.program]).cloned().collect();
         Item { suite: Suite::Runtime, name: test.name.clone(), seconds: 1200, command, programs }
     };
     built.iter().filter(|b| b.is_test).map(item).collect()
+}
+
+/// Compiles the program that the tests run inside sandboxes, because the machine has no compiler; its path below the target directory.
+fn test_program() -> Result<PathBuf> {
+    let program = PathBuf::from("vm/test-program");
+    let output = cargo::target().join(&program);
+    fs::create_dir_all(cargo::target().join("vm")).context("mkdir vm")?;
+    let mut command = Command::new("rustc");
+    command.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "opt-level=1", "-C", "strip=symbols", "-o"]).arg(output);
+    cargo::run(command.arg("dyno-runtime/tests/support/program.rs"))?;
+    Ok(program)
 }
 
 /// A program that cargo made.
@@ -111,7 +129,7 @@ fn build() -> Result<Vec<Built>> {
 }
 
 /// The programs among cargo's messages (one JSON object per line).
-fn artifacts(messages: &str, target: &std::path::Path) -> Result<Vec<Built>> {
+fn artifacts(messages: &str, target: &Path) -> Result<Vec<Built>> {
     let mut found = Vec::new();
     for line in messages.lines().filter(|l| l.starts_with('{')) {
         let message: Value = serde_json::from_str(line).with_context(|| format!("cargo's message {line}"))?;

@@ -127,9 +127,8 @@ impl Reader {
             let limit = Duration::from_secs(item.seconds) + GRACE;
             let (counts, seconds, output) = self.item(&name, limit)?;
             println!("       {name}: {} passed, {} failed, {} skipped ({seconds} s)", counts.passed, counts.failed, counts.skipped);
-            if counts.failed > 0 {
-                output.iter().for_each(|line| println!("         | {line}"));
-            }
+            let shown = output.iter().filter(|line| counts.failed > 0 || line.starts_with("skipped: "));
+            shown.for_each(|line| println!("         | {line}"));
             results.push((name, counts));
         }
         while self.next(GRACE, "end its report")? != Line::Done {}

@@ -77,11 +77,10 @@ impl Counts {
             counts.failed += usize::from(line.starts_with("fail: "));
         }
         let said = output.iter().filter(|l| l.starts_with("skipped: ")).count();
-        counts.skipped += said;
-        // A test program counts a test that returned early as passed.
-        if summed {
-            counts.passed = counts.passed.saturating_sub(said);
-        }
+        // A test program counts a test that returned early as passed; one that says why it ignores all has counted them already.
+        let early = if summed { said.min(counts.passed) } else { 0 };
+        counts.passed -= early;
+        counts.skipped += if summed { early } else { said };
         let silent = !summed && counts == Self::default();
         if counts.failed == 0 && (status != 0 || silent) {
             counts.failed = 1;
@@ -165,6 +164,7 @@ mod tests {
         check("pass: a\nnoise\nfail: b: status 1\nskipped: c\n", 0, (1, 1, 1));
         check("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out", 0, (12, 0, 1));
         check("---- a stdout ----\nskipped: no user namespaces\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured", 0, (1, 0, 1));
+        check("skipped: needs root\ntest result: ok. 0 passed; 0 failed; 3 ignored; 0 measured", 0, (0, 0, 3));
         check("test result: FAILED. 3 passed; 2 failed; 0 ignored", 101, (3, 2, 0));
         check("test result: ok. 0 passed; 0 failed; 0 ignored", 0, (0, 0, 0));
         check("pass: a", 124, (1, 1, 0));
