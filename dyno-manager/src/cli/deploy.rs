@@ -26,6 +26,7 @@ use super::{
     target::{self, AppRef},
     wire::{Build, Source},
 };
+use crate::model::Egress;
 
 /// Uploads a directory, builds it and releases the result
 #[derive(Debug, Args)]
@@ -33,6 +34,7 @@ use super::{
   $ dyno deploy
   $ dyno deploy ./shop -a my-app
   $ dyno deploy --source-version v1.2.0
+  $ dyno deploy --egress none
 
 Everything in the directory is sent but .git and .dyno; the build applies .slugignore.
 The exit status is 1 if the build failed; what ran before keeps running.")]
@@ -43,6 +45,9 @@ pub(super) struct Deploy {
     /// What this source is called in releases and logs; the commit checked out, if any, when left out
     #[arg(long, value_name = "VERSION")]
     source_version: Option<String>,
+    /// What the build reaches: none, registries (the package registries; the default), or open (any public host)
+    #[arg(long, value_name = "POLICY")]
+    egress: Option<Egress>,
 }
 
 impl Deploy {
@@ -57,7 +62,11 @@ impl Deploy {
         let version = self.source_version.or_else(|| checked_out(&root));
         let blob = json!({ "url": source_url, "version": version, "checksum": format!("SHA256:{sha256}") });
         let path = format!("/apps/{app}/builds");
-        let build: Build = context.send(Method::POST, &path, &json!({ "source_blob": blob })).await?;
+        let mut wanted = json!({ "source_blob": blob });
+        if let Some(egress) = self.egress {
+            wanted["egress"] = json!(egress);
+        }
+        let build: Build = context.send(Method::POST, &path, &wanted).await?;
         if let Some(note) = target::remember(&root, app.as_str())? {
             context.screen.note(note).await;
         }
@@ -182,6 +191,14 @@ mod tests {
         let want = json!({"source_blob": {"url": "http://127.0.0.1:5080/sources/1", "version": "v7", "checksum": format!("SHA256:{hex}")}});
         assert_eq!(platform.sent("POST /apps/my-app/builds"), want);
         assert_eq!(platform.file("shop/.dyno"), "app = my-app\n");
+    }
+
+    #[tokio::test]
+    async fn the_network_of_a_build_is_asked_for() {
+        let mut platform = platform("succeeded").await;
+        assert_eq!(platform.run("deploy shop -a my-app --egress none").await.status, 0);
+        assert_eq!(platform.sent("POST /apps/my-app/builds")["egress"], "none");
+        assert!("some".parse::<Egress>().is_err(), "clap takes what the model takes, and refuses the rest with status 2");
     }
 
     #[tokio::test]
