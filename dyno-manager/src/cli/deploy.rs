@@ -198,7 +198,7 @@ mod tests {
         let mut platform = platform("succeeded").await;
         assert_eq!(platform.run("deploy shop -a my-app --egress none").await.status, 0);
         assert_eq!(platform.sent("POST /apps/my-app/builds")["egress"], "none");
-        assert!("some".parse::<Egress>().is_err(), "clap takes what the model takes, and refuses the rest with status 2");
+        assert!("some".parse::<crate::model::Egress>().is_err(), "clap takes what the model takes, and refuses the rest with status 2");
     }
 
     #[tokio::test]
