@@ -123,8 +123,10 @@ fn build() -> Result<Vec<Built>> {
     command.args(["test", "-p", "dyno-runtime", "--no-run", "--message-format=json-render-diagnostics"]).current_dir(cargo::root());
     let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
     ensure!(output.status.success(), "{command:?} failed ({})", output.status);
-    let built = artifacts(&String::from_utf8(output.stdout)?, &cargo::target())?;
+    let mut built = artifacts(&String::from_utf8(output.stdout)?, &cargo::target())?;
     ensure!(built.iter().any(|b| b.is_test), "cargo built no test program of dyno-runtime");
+    // Cargo names them as they get ready.
+    built.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(built)
 }
 
