@@ -66,8 +66,10 @@ fn listed(clean: &[u8]) -> Vec<String> {
         let kind = char::from(entry.header().entry_type().as_byte());
         let mode = entry.header().mode().unwrap();
         let link = entry.link_name_bytes().map(|link| format!(" -> {}", String::from_utf8_lossy(&link)));
-        let mut contents = String::new();
-        entry.read_to_string(&mut contents).unwrap();
+        // A file may hold anything; only names and kinds are the reader's business.
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        let contents = String::from_utf8_lossy(&bytes).into_owned();
         let contents = if contents.is_empty() { contents } else { format!(" = {contents}") };
         format!("{kind} {mode:o} {name}{}{contents}", link.unwrap_or_default())
     });
