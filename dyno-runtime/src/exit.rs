@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Usage;
+use crate::{cgroup::Usage, spawn::Timing};
 
 /// What ended a dyno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +12,19 @@ pub enum Cause {
     Exited,
     /// The kernel killed it at the memory limit.
     Memory,
-    /// [`crate::Dyno::kill`].
+    /// Its main process failed, and a process or thread could not be made at `limits.pids`.
+    Pids,
+    /// `limits.wall_ms` was over.
+    Time,
+    /// `limits.cpu_ms` was used up.
+    CpuTime,
+    /// It wrote more than `limits.output`.
+    Output,
+    /// Its main process failed, and its writable layer was full.
+    Disk,
+    /// It ended after [`crate::Dyno::stop`] had asked it to.
+    Stopped,
+    /// [`crate::Dyno::kill`], or [`crate::Dyno::stop`] when its grace was over.
     Killed,
     /// Its init vanished without a record: killed from outside, or the host failed.
     Lost,
@@ -32,6 +44,12 @@ pub struct ExitRecord {
     pub memory_peak: Option<u64>,
     /// Processes killed at the memory limit.
     pub oom_kills: u64,
+    /// Bytes read from disks, where the kernel counts them for the group.
+    #[serde(default)]
+    pub io_read: Option<u64>,
+    /// Bytes written to disks.
+    #[serde(default)]
+    pub io_written: Option<u64>,
     /// User and system time of all its processes, microseconds.
     pub cpu_us: u64,
     /// From its start to its end, microseconds.
@@ -41,6 +59,9 @@ pub struct ExitRecord {
     /// [`crate::Stdio::Log`]: lines that were lost at the end, of which no record of the log tells because it was full.
     #[serde(default)]
     pub log_dropped: u64,
+    /// Where the time of its start went.
+    #[serde(default)]
+    pub timing: Timing,
 }
 
 impl ExitRecord {
@@ -70,6 +91,9 @@ impl ExitRecord {
             wall_us: positive(word(16)),
             max_rss: positive(word(24)) * 1024,
             log_dropped: positive(word(32)),
+            io_read: None,
+            io_written: None,
+            timing: Timing::default(),
         }
     }
 }

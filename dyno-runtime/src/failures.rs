@@ -109,7 +109,7 @@ fn large(stage: &Stage) -> Result<Sandbox> {
         None => sandbox.root.layers = vec![layer(&stage.image("image.sqsh")?)?, Layer::Directory(stage.rootfs())],
         Some(reason) => println!("skipped: the image layer: {reason}"),
     }
-    sandbox.volumes = vec![Volume { source: stage.rootfs(), target: "/data".into(), writable: true }];
+    sandbox.volumes = vec![Volume::Bind { source: stage.rootfs(), target: "/data".into(), writable: true }];
     Ok(sandbox)
 }
 

@@ -1,6 +1,7 @@
 //! One instance of the runtime on one host: what all its sandboxes share.
 
 use std::{
+    borrow::Cow,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -97,7 +98,7 @@ impl Host {
             images: Images::open(dir.join("images"))?,
             leases: Leases::of(dir),
             init: sealed_init()?,
-            filters: [seccomp::program(Profile::Dyno)?, seccomp::program(Profile::Build)?],
+            filters: [seccomp::program(&Profile::Dyno)?, seccomp::program(&Profile::Build)?],
             // Last: it undoes itself when it fails.
             cgroups: Cgroups::open(name, alone)?,
             dir: dir.to_owned(),
@@ -121,11 +122,12 @@ impl Host {
         self.0.init.as_fd()
     }
 
-    pub(crate) fn filter(&self, profile: Profile) -> &[Filter] {
-        match profile {
-            Profile::Dyno => &self.0.filters[0],
-            Profile::Build => &self.0.filters[1],
-        }
+    pub(crate) fn filter(&self, profile: &Profile) -> Result<Cow<'_, [Filter]>> {
+        Ok(match profile {
+            Profile::Dyno => Cow::Borrowed(&self.0.filters[0]),
+            Profile::Build => Cow::Borrowed(&self.0.filters[1]),
+            other => Cow::Owned(seccomp::program(other)?),
+        })
     }
 
     pub(crate) fn attach_point(&self) -> PathBuf {

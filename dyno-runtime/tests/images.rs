@@ -228,7 +228,7 @@ fn volumes(stage: &Stage) -> Result<()> {
     fs::set_permissions(&source, Permissions::from_mode(0o777))?;
     fs::set_permissions(source.join("word"), Permissions::from_mode(0o666))?;
     let with = |args: &[&str], writable| {
-        let volume = Volume { source: source.clone(), target: "/data".into(), writable };
+        let volume = Volume::Bind { source: source.clone(), target: "/data".into(), writable };
         Sandbox { volumes: vec![volume], ..stage.sandbox(args) }
     };
     same("read", stage.output(&with(&["read", "/data/word"], false))?.1, "shared".into())?;
@@ -239,7 +239,7 @@ fn volumes(stage: &Stage) -> Result<()> {
     same("seen by the host", fs::read_to_string(source.join("new"))?, "written".into())?;
     let meta = fs::metadata(source.join("new"))?;
     same("its owner is the id inside, not one of a range", (meta.uid(), meta.gid()), (1000, 1000))?;
-    let file = Volume { source: source.join("word"), target: "/bin/program2".into(), writable: false };
+    let file = Volume::Bind { source: source.join("word"), target: "/bin/program2".into(), writable: false };
     fs::write(stage.rootfs().join("bin/program2"), "")?;
     let one_file = Sandbox { volumes: vec![file], ..stage.sandbox(&["read", "/bin/program2"]) };
     same("a single file", stage.output(&one_file)?.1, "shared".into())
@@ -248,7 +248,7 @@ fn volumes(stage: &Stage) -> Result<()> {
 fn a_link_in_the_image_leads_no_volume_astray(stage: &Stage) -> Result<()> {
     let top = tree(stage, "traps", "word", "")?;
     symlink("/proc", top.join("trap"))?;
-    let volume = Volume { source: stage.rootfs(), target: "/trap".into(), writable: false };
+    let volume = Volume::Bind { source: stage.rootfs(), target: "/trap".into(), writable: false };
     let mut sandbox = Sandbox { volumes: vec![volume], ..stage.sandbox(&["exit", "0"]) };
     sandbox.root.layers.insert(0, Layer::Directory(top));
     let error = stage.start(&sandbox, Stdio::Null).err().context("it started")?;

@@ -110,7 +110,7 @@ fn usage_of_a_live_one(stage: &Stage) -> Result<()> {
 }
 
 fn no_limits(stage: &Stage) -> Result<()> {
-    let limits = Limits { memory: None, pids: None, cpu_weight: None, cpu_millis: None, open_files: 1024 };
+    let limits = Limits { memory: None, pids: None, cpu_weight: None, cpu_millis: None, open_files: 1024, ..Limits::default() };
     let (exit, text) = stage.output(&Sandbox { limits, ..stage.sandbox(&["threads", "300"]) })?;
     same("threads", (exit.status, text.as_str()), (0, "300\n"))
 }

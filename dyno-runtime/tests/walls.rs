@@ -154,7 +154,7 @@ fn on_shared_mounts_of_the_host(stage: &Stage) -> Result<()> {
     mount_bind(stage.rootfs(), &point)?;
     let run = || -> Result<()> {
         mount_change(&point, MountPropagationFlags::SHARED)?;
-        let volume = |target: &str| Volume { source: point.join("data"), target: target.into(), writable: false };
+        let volume = |target: &str| Volume::Bind { source: point.join("data"), target: target.into(), writable: false };
         // The second lies on the first, which is of the host.
         let volumes = vec![volume("/data"), volume("/data/inner")];
         let args = [PROGRAM, "read", "/proc/self/mountinfo"];
@@ -224,7 +224,7 @@ fn only_three_descriptors(stage: &Stage) -> Result<()> {
 }
 
 fn control_groups(stage: &Stage) -> Result<()> {
-    let limits = Limits { memory: Some(40 << 20), pids: Some(17), cpu_weight: Some(250), cpu_millis: Some(1500), open_files: 64 };
+    let limits = Limits { memory: Some(40 << 20), pids: Some(17), cpu_weight: Some(250), cpu_millis: Some(1500), open_files: 64, ..Limits::default() };
     let sandbox = Sandbox { limits, ..stage.sandbox(&["forever"]) };
     let dyno = stage.start(&sandbox, dyno_runtime::Stdio::Null)?;
     let limits = fs::read_to_string(format!("/proc/{}/limits", dyno.pid()))?;
@@ -276,9 +276,9 @@ fn the_caller_gets_no_field_wrong(stage: &Stage) -> Result<()> {
         ("layer directory /nowhere: open: ", |s, _| s.root.layers = vec![Layer::Directory("/nowhere".into())]),
         ("layer directory /etc/passwd: open: ", |s, _| s.root.layers = vec![Layer::Directory("/etc/passwd".into())]),
         ("layer upper_of \"t.0\": no such ended dyno", |s, _| s.root.layers.push(Layer::UpperOf("t.0".into()))),
-        ("volume /nowhere: open: ", |s, _| s.volumes = vec![Volume { source: "/nowhere".into(), target: "/data".into(), writable: false }]),
+        ("volume /nowhere: open: ", |s, _| s.volumes = vec![Volume::Bind { source: "/nowhere".into(), target: "/data".into(), writable: false }]),
         ("the sandbox did not start: mount at /nowhere ", |s, stage| {
-            s.volumes = vec![Volume { source: stage.rootfs(), target: "/nowhere".into(), writable: false }];
+            s.volumes = vec![Volume::Bind { source: stage.rootfs(), target: "/nowhere".into(), writable: false }];
         }),
         ("the sandbox did not start: chdir to the working directory: ", |s, _| s.cwd = "/nowhere".into()),
         ("execve(\"/bin/nothing\"): ", |s, _| s.argv = vec!["/bin/nothing".into()]),

@@ -62,7 +62,7 @@ pub(super) fn build(id: Uuid, request: &BuildRequest, settings: &Settings, cache
         }
     }
     let mut sandbox = sandbox(layers(None, settings, cache), "/buildpacks/bin/build", env);
-    sandbox.volumes.extend(settings.ca_bundle.iter().map(|bundle| Volume {
+    sandbox.volumes.extend(settings.ca_bundle.iter().map(|bundle| Volume::Bind {
         source: bundle.clone(),
         target: PathBuf::from(CA_BUNDLE),
         writable: false,

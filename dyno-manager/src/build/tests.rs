@@ -194,7 +194,8 @@ async fn a_build_makes_a_slug_a_cache_and_a_story() {
     let [first, pack, ..] = &launches[..] else { panic!("{launches:?}") };
     assert_eq!(pack.lease_of, Some(first.id));
     assert_eq!(pack.sandbox.root.layers[0], dyno_runtime::Layer::UpperOf(first.id.to_string()));
-    assert_eq!(first.sandbox.volumes[0].source, Path::new("/host/ca.crt"));
+    let bundle = dyno_runtime::Volume::Bind { source: "/host/ca.crt".into(), target: "/etc/ssl/certs/ca-certificates.crt".into(), writable: false };
+    assert_eq!(first.sandbox.volumes[0], bundle);
     assert!(first.listen.is_empty() && !first.sandbox.env.contains_key("HTTP_PROXY"));
     assert_eq!(fixture.host.freed.lock().unwrap()[..2], [pack.id, first.id]);
 }

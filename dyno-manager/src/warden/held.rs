@@ -195,9 +195,11 @@ impl Note {
 impl From<ExitRecord> for Exit {
     fn from(r: ExitRecord) -> Self {
         let cause = match r.cause {
-            Cause::Exited => ExitCause::Exited,
+            // What it met is in its own output; its status tells that it failed.
+            Cause::Exited | Cause::Pids | Cause::Disk | Cause::Output => ExitCause::Exited,
             Cause::Memory => ExitCause::Memory,
-            Cause::Killed => ExitCause::Stopped,
+            Cause::Time | Cause::CpuTime => ExitCause::Time,
+            Cause::Killed | Cause::Stopped => ExitCause::Stopped,
             Cause::Lost => ExitCause::Lost,
         };
         Self { status: r.status, cause, memory_peak: r.memory_peak, oom_kills: r.oom_kills, cpu_us: r.cpu_us, wall_us: r.wall_us }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use dyno_runtime::{Host, Layer, StartOptions, Streams};
+use dyno_runtime::{Host, Layer, Network, Profile, Sandbox, StartOptions, Streams, Upper, Volume};
 use uuid::Uuid;
 
 use super::{
@@ -180,16 +180,28 @@ fn answer(request: Request, dynos: &Dynos, settings: &Settings) -> Answer {
 
 /// The operator's rules on what a launch may name; dynod is not trusted to show a dyno parts of the host.
 fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
-    if launch.sandbox.root.layers.iter().any(|l| matches!(l, Layer::Directory(_))) {
-        return Err(WardenError::new("invalid", "directories of the host are not layers here; only images are"));
+    // Every field by name: one that the runtime gains is not permitted until somebody has thought of it here.
+    let Sandbox { root, identity, seccomp, network, volumes, devices, masked: _, read_only: _, limits: _, argv: _, env: _, cwd: _, hostname: _ } = &launch.sandbox;
+    let refuse = |text: &str| Err(WardenError::new("invalid", text));
+    if root.layers.iter().any(|l| matches!(l, Layer::Directory(_))) {
+        return refuse("directories of the host are not layers here; only images are");
+    }
+    if matches!(root.upper, Upper::Disk { .. }) {
+        return refuse("writable layers on disk are not permitted here");
+    }
+    if !identity.capabilities.is_empty() || !devices.is_empty() {
+        return refuse("capabilities and devices of the host are not permitted here");
+    }
+    if !matches!(seccomp, Profile::Dyno | Profile::Build) || *network != Network::Private {
+        return refuse("only the profiles dyno and build and a private network are permitted here");
     }
     if launch.listen.len() > 8 {
-        return Err(WardenError::new("invalid", "at most 8 ports can be listened on"));
+        return refuse("at most 8 ports can be listened on");
     }
-    for volume in &launch.sandbox.volumes {
-        if volume.writable || !settings.volumes.contains(&volume.source) {
-            let text = format!("volume {}: not among the warden's --volume paths, or asked for writable", volume.source.display());
-            return Err(WardenError::new("invalid", text));
+    for volume in volumes {
+        let permitted = matches!(volume, Volume::Bind { source, writable: false, .. } if settings.volumes.contains(source));
+        if !permitted {
+            return refuse(&format!("volume at {}: not among the warden's --volume paths, or asked for writable", volume.target().display()));
         }
     }
     Ok(())
@@ -208,7 +220,7 @@ fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
         Stdio::Pipes => dyno_runtime::Stdio::Pipes,
         Stdio::Tty { rows, cols } => dyno_runtime::Stdio::Tty { rows, cols },
     };
-    let options = StartOptions { stdio, after, keep_upper: launch.keep_upper, image_maker: Some(settings.client_uid), listen: launch.listen.clone() };
+    let options = StartOptions { stdio, after, keep_upper: launch.keep_upper, image_maker: Some(settings.client_uid), listen: launch.listen.clone(), ..StartOptions::default() };
     let name = launch.id.to_string();
     let mut dyno = dynos.host.start(&name, &launch.sandbox, options)?;
     let note = Note::new(&launch);

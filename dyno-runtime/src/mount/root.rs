@@ -121,6 +121,7 @@ pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, lease: &Lease, scratch: &
     let mut writable = match upper {
         Upper::ReadOnly => None,
         Upper::Tmpfs { bytes, inodes } => Some(WritableLayer::new(*bytes, *inodes, lease)?),
+        Upper::Disk { .. } => return Err(Error::refused(ErrorKind::Wall, "root.upper: disk is not there yet")),
     };
     if writable.is_none() && layers.len() == 1 {
         return Ok((layers.into_iter().next().map(|l| l.tree).ok_or_else(|| Error::refused(ErrorKind::Invalid, "no layer"))?, None));
@@ -167,10 +168,20 @@ pub(super) fn mount(fs: &OwnedFd, writable: bool) -> Result<OwnedFd> {
 /// # Errors
 /// [`ErrorKind::Invalid`] when the source does not exist; a writable source that cannot be idmapped.
 pub fn volume(volume: &Volume, lease: &Lease) -> Result<OwnedFd> {
-    let what = |call: &str| format!("volume {}: {call}", volume.source.display());
-    let source = open_path(&volume.source).context(ErrorKind::Invalid, || what("open"))?;
+    match volume {
+        Volume::Bind { source, writable, .. } => bind(source, *writable, lease),
+        Volume::Tmpfs { bytes, inodes, .. } => {
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            new_tmpfs(&[("size", &bytes.to_string()), ("nr_inodes", &inodes.to_string()), ("mode", "1777")], attributes)
+        }
+    }
+}
+
+fn bind(path: &Path, writable: bool, lease: &Lease) -> Result<OwnedFd> {
+    let what = |call: &str| format!("volume {}: {call}", path.display());
+    let source = open_path(path).context(ErrorKind::Invalid, || what("open"))?;
     let tree = open_clone(source.as_fd())?;
-    let read_only = if volume.writable { 0 } else { sys::RDONLY };
+    let read_only = if writable { 0 } else { sys::RDONLY };
     let mut attr = MountAttr {
         set: sys::NOSUID | sys::NODEV | sys::IDMAP | read_only,
         propagation: sys::PRIVATE,
@@ -178,7 +189,7 @@ pub fn volume(volume: &Volume, lease: &Lease) -> Result<OwnedFd> {
         ..MountAttr::default()
     };
     match sys::mount_setattr(tree.as_fd(), c"", false, &attr) {
-        Err(Errno::INVAL) if !volume.writable => {
+        Err(Errno::INVAL) if !writable => {
             // A file system without idmapped mounts: its files show as nobody's, which does for reading.
             attr = MountAttr { set: sys::NOSUID | sys::NODEV | sys::RDONLY, userns_fd: 0, ..attr };
             sys::mount_setattr(tree.as_fd(), c"", false, &attr).wall(|| what("mount_setattr"))?;

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn answer(profile: Profile, call: &str, args: [u64; 6]) -> u32 {
-        run(&program(profile).unwrap(), AUDIT_ARCH, table::number(call).unwrap(), args)
+        run(&program(&profile).unwrap(), AUDIT_ARCH, table::number(call).unwrap(), args)
     }
 
     const EPERM: u32 = RET_ERRNO | libc::EPERM as u32;
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn foreign_abis_and_newer_calls_never_run() {
-        let program = program(Profile::Dyno).unwrap();
+        let program = program(&Profile::Dyno).unwrap();
         assert_eq!(run(&program, 0x4000_0003, 1, [0; 6]), RET_KILL_PROCESS); // i386
         for nr in [X32_BIT, X32_BIT | 59, table::NEWEST + 1, u32::MAX] {
             assert_eq!(run(&program, AUDIT_ARCH, nr, [0; 6]), ENOSYS, "{nr}");

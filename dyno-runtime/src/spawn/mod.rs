@@ -99,6 +99,7 @@ impl Host {
         let (argv, envp) = (init_argv(&options.stdio, &plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let (attach_point, cwd) = (c_string(&self.attach_point().to_string_lossy()), c_string(&plan.process.cwd));
+        let filter = self.filter(&plan.seccomp)?;
         let mut child = Child {
             tasks: &tasks,
             attach_point: &attach_point,
@@ -112,7 +113,7 @@ impl Host {
             fds: streams.child_fds(exit_file.as_raw_fd(), ready_child.as_raw_fd()),
             init: self.init(),
             cwd: &cwd,
-            filter: self.filter(plan.seccomp),
+            filter: &filter,
             argv: &argv_pointers,
             envp: &envp_pointers,
             step: Step::Begun,
@@ -159,13 +160,13 @@ impl Host {
         let tree = |tree: OwnedFd, target: &str| ChildMount::Tree { tree, target: c_string(target) };
         for mount in &plan.mounts {
             mounts.push(match mount {
-                Mount::Dev => tree(self.dev()?, "/dev"),
+                Mount::Dev { .. } => tree(self.dev()?, "/dev"),
                 Mount::Pts { max } => tree(pts.take().map_or_else(|| mount::new_pts(lease, *max), Ok)?, "/dev/pts"),
                 Mount::Shm { bytes } => tree(mount::new_shm(*bytes)?, "/dev/shm"),
                 Mount::Proc => ChildMount::Proc,
                 Mount::Masked(path) => ChildMount::Masked(c_string(path)),
                 Mount::ReadOnly(path) => ChildMount::ReadOnly(c_string(path)),
-                Mount::Volume(volume) => tree(mount::volume(volume, lease)?, &volume.target.to_string_lossy()),
+                Mount::Volume(volume) => tree(mount::volume(volume, lease)?, &volume.target().to_string_lossy()),
             });
         }
         Ok(mounts)
