@@ -2,15 +2,19 @@
 //!
 //! It starts the app, reaps whatever is orphaned, passes signals on to all processes, carries the
 //! app's output to the log FIFO without ever blocking (what does not fit is counted and dropped),
-//! and leaves an exit record. It is entered with every wall already up: no privileges, its seccomp
+//! ends everything when a limit of the whole run is reached, and leaves an exit record. It is entered with every wall already up: no privileges, its seccomp
 //! filter and identity are the app's own. A static binary without libc, so that an idle dyno costs
 //! a handful of pages.
 //!
 //! ```text
-//! dyno-init MODE PROGRAM ARG0 ARG…     MODE = l (log), p (pass the streams on), t (terminal)
-//! fds: 0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go, four bytes answer what execve said
+//! dyno-init MODE PROGRAM ARG0 ARG…
+//! MODE: l (log), r (pipes, counted), p (pass the streams on), t (terminal); then, with spaces between, the limits of the run, 0 for
+//!       none: wall microseconds, processor microseconds, bytes of output; and the number of processors
+//! fds:  0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go, four bytes answer what execve said,
+//!       6 what the control group used of the processors (cpuacct.usage or cpu.stat)
 //!
-//!   start ─▶ go ─▶ exec ok ─▶ relay ─▶ main exited ─▶ kill the rest, drain ─▶ record ─▶ exit
+//!   start ─▶ go ─▶ exec ok ─▶ relay, watch ─▶ main exited ─▶ kill the rest, drain ─▶ record ─▶ exit
+//!      │         │                 └─▶ limit reached: kill all, then as when main has exited
 //!      │         └─▶ exec failed: errno to fd 5, record with 126 or 127 ─▶ exit
 //!      └─▶ end of file: whoever started us died before anything ran ─▶ exit
 //! ```
@@ -19,16 +23,21 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod relay;
 mod sys;
+mod watch;
 
 use core::ptr::addr_of_mut;
+
+use relay::Relay;
+use watch::Watch;
 
 const LOG: i32 = 3;
 const RECORD: i32 = 4;
 const READY: i32 = 5;
-const PAYLOAD: usize = 4072;
-const HEADER: usize = 24;
+const CPU: i32 = 6;
 const EAGAIN: isize = -11;
+const EINTR: isize = -4;
 const SIGKILL: usize = 9;
 const SIGCHLD: u32 = 17;
 
@@ -44,7 +53,8 @@ core::arch::global_asm!(".globl _start", "_start:", "mov x29, 0", "mov x0, sp", 
 
 /// What the vforked child needs, and its answer.
 struct Start {
-    mode: u8,
+    relayed: bool,
+    terminal: bool,
     program: *const u8,
     argv: *const *const u8,
     envp: *const *const u8,
@@ -66,9 +76,9 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         if argc < 4 {
             sys::exit(125);
         }
-        (argv.add(1).read().read(), argv.add(2).read(), argv.add(3), argv.add(argc + 1))
+        (bytes(argv.add(1).read()), argv.add(2).read(), argv.add(3), argv.add(argc + 1))
     };
-    for fd in [LOG, RECORD, READY] {
+    for fd in [LOG, RECORD, READY, CPU] {
         sys::set_cloexec(fd);
     }
     // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
@@ -82,13 +92,15 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     if signals < 0 {
         sys::exit(125);
     }
-    let (out, err) = if mode == b'l' { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
+    let (kind, limits) = mode.split_first().unwrap_or((&b'p', &[]));
+    let relayed = matches!(kind, b'l' | b'r');
+    let (out, err) = if relayed { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
     let mut go = [0u8; 1];
     if sys::read(READY, &mut go) != 1 {
         sys::exit(125);
     }
     let began = sys::now_us(1);
-    let mut start = Start { mode, program, argv, envp, out: out[1], err: err[1], failed: 0 };
+    let mut start = Start { relayed, terminal: *kind == b't', program, argv, envp, out: out[1], err: err[1], failed: 0 };
     // SAFETY: STACK is used by this one child at a time; `child` does not return, and `start` outlives it
     // because we sleep until it has called execve or has exited.
     let pid = unsafe { sys::vfork_on(addr_of_mut!(STACK).cast::<u8>().add(16384), child, addr_of_mut!(start) as usize) };
@@ -96,39 +108,39 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         let errno = if pid < 0 { -pid as i32 } else { start.failed };
         sys::write(READY, &errno.to_le_bytes());
         let status = if errno == 2 { 127 } else { 126 };
-        record(status << 8, began, 0);
+        record(status << 8, [began, 0, 0, 0]);
         sys::exit(status);
     }
+    let started = sys::now_us(1) - began;
     sys::write(READY, &0i32.to_le_bytes());
-    for fd in [READY, 0, 1, 2, out[1], err[1]] {
+    for fd in [READY, 0, out[1], err[1]] {
         sys::close(fd);
     }
-    let mut relay = Relay { pipes: [out[0], err[0]], dropped: 0, open: mode == b'l' };
-    let status = run(signals, pid as i32, &mut relay);
-    // SAFETY: kill(-1) reaches every process of this pid namespace but ourselves.
-    unsafe { sys::call3(sys::KILL, usize::MAX, SIGKILL, 0) };
+    if *kind != b'r' {
+        sys::close(1);
+        sys::close(2);
+    }
+    let mut relay = Relay::new([out[0], err[0]], *kind == b'l');
+    let mut watch = Watch::new(limits, began);
+    let status = run(signals, pid as i32, &mut relay, &mut watch);
+    kill_all();
     while reap(true).is_some() {}
-    relay.drain();
-    record(status, began, relay.dropped);
+    relay.drain(&mut watch);
+    record(status, [began, i64::from(relay.dropped), watch.breach, started]);
     sys::exit(if status & 0x7f == 0 { (status >> 8) & 0xff } else { 128 + (status & 0x7f) })
 }
 
-/// Waits for signals and output until the main process has ended; its wait status.
-fn run(signals: i32, main: i32, relay: &mut Relay) -> i32 {
+/// Waits for signals, output and limits until the main process has ended; its wait status.
+fn run(signals: i32, main: i32, relay: &mut Relay, watch: &mut Watch) -> i32 {
     loop {
-        // Once lines were lost, room in the log is an event too (POLLOUT), so that the loss is told without further output.
-        let room = if relay.dropped > 0 { LOG } else { -1 };
-        let mut fds = [[signals, 1], [relay.pipes[0], 1], [relay.pipes[1], 1], [room, 4]];
-        // SAFETY: `fds` has the layout of four struct pollfd: fd, then events and revents as two halves.
-        unsafe { sys::call(sys::PPOLL, [fds.as_mut_ptr() as usize, 4, 0, 0, 0, 0]) };
-        if fds[3][1] >> 16 != 0 {
-            relay.say_dropped();
+        if relay.is_over(watch) | watch.over() {
+            // Its end is reported like any other.
+            kill_all();
         }
-        for (i, fd) in fds[..3].iter().enumerate().skip(1) {
-            if fd[1] >> 16 != 0 {
-                relay.pump(i - 1);
-            }
-        }
+        let mut fds = [[signals, 1], [-1, 0], [-1, 0], [-1, 0]];
+        relay.wanted(&mut fds[1..]);
+        poll(&mut fds, watch.patience());
+        relay.ready(&fds[1..], watch);
         if fds[0][1] >> 16 == 0 {
             continue;
         }
@@ -152,6 +164,20 @@ fn run(signals: i32, main: i32, relay: &mut Relay) -> i32 {
     }
 }
 
+/// SIGKILL to every process of this pid namespace but ourselves.
+fn kill_all() {
+    // SAFETY: takes no pointers.
+    unsafe { sys::call3(sys::KILL, usize::MAX, SIGKILL, 0) };
+}
+
+/// ppoll(2): descriptor, then events and revents as two halves; `patience` in microseconds, none if negative.
+fn poll(fds: &mut [[i32; 2]], patience: i64) {
+    let time = [patience / 1_000_000, patience % 1_000_000 * 1000];
+    let timeout = if patience < 0 { 0 } else { time.as_ptr() as usize };
+    // SAFETY: `fds` has the layout of struct pollfd, `time` that of struct timespec.
+    unsafe { sys::call(sys::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), timeout, 0, 0, 0]) };
+}
+
 /// One ended child and its wait status. With `block`, waits for one while there are children.
 fn reap(block: bool) -> Option<(i32, i32)> {
     let mut status = 0i32;
@@ -160,7 +186,7 @@ fn reap(block: bool) -> Option<(i32, i32)> {
         // SAFETY: `status` is valid for writing; no rusage is asked for.
         let pid = unsafe { sys::call(sys::WAIT4, [usize::MAX, addr_of_mut!(status) as usize, options, 0, 0, 0]) };
         match pid {
-            -4 => {} // EINTR
+            EINTR => {}
             1.. => return Some((pid as i32, status)),
             _ => return None,
         }
@@ -205,10 +231,12 @@ unsafe extern "C" fn child(arg: usize) -> ! {
     // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
     unsafe {
         let session = sys::call3(sys::SETSID, 0, 0, 0).min(0);
-        let streams = match start.mode {
-            b'l' => sys::call3(sys::DUP3, start.out as usize, 1, 0).min(sys::call3(sys::DUP3, start.err as usize, 2, 0)),
-            b't' => sys::call3(sys::IOCTL, 0, 0x540e, 0), // TIOCSCTTY
-            _ => 0,
+        let streams = if start.relayed {
+            sys::call3(sys::DUP3, start.out as usize, 1, 0).min(sys::call3(sys::DUP3, start.err as usize, 2, 0))
+        } else if start.terminal {
+            sys::call3(sys::IOCTL, 0, 0x540e, 0) // TIOCSCTTY
+        } else {
+            0
         };
         sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
         start.failed = -(if session.min(streams) < 0 { session.min(streams) } else { exec(start) }) as i32;
@@ -279,83 +307,20 @@ unsafe fn bytes<'a>(s: *const u8) -> &'a [u8] {
     unsafe { core::slice::from_raw_parts(s, sys::strlen(s)) }
 }
 
-/// Carries output to the log FIFO in records of at most PIPE_BUF bytes, so that each write is all or nothing.
-struct Relay {
-    pipes: [i32; 2],
-    dropped: u32,
-    open: bool,
-}
-
-impl Relay {
-    /// Moves one chunk of stream `i`; false at its end or when nothing is there.
-    fn pump(&mut self, i: usize) -> bool {
-        let mut buffer = [0u8; HEADER + PAYLOAD];
-        match sys::read(self.pipes[i], &mut buffer[HEADER..]) {
-            n @ 1.. => {
-                let n = n as usize;
-                self.say_dropped();
-                let lines = buffer[HEADER..HEADER + n].iter().filter(|b| **b == b'\n').count() as u32;
-                header(&mut buffer, 1, i as u8 + 1, n as u16, 0);
-                if self.dropped > 0 || sys::write(LOG, &buffer[..HEADER + n]) == EAGAIN {
-                    self.dropped = self.dropped.saturating_add(lines.max(1));
-                }
-                true
-            }
-            EAGAIN | -4 => false,
-            _ => {
-                sys::close(self.pipes[i]);
-                self.pipes[i] = -1;
-                false
-            }
-        }
-    }
-
-    /// Tells how many lines were lost, as soon as there is room again.
-    fn say_dropped(&mut self) {
-        if self.dropped > 0 {
-            let mut buffer = [0u8; HEADER];
-            header(&mut buffer, 2, 1, 0, self.dropped);
-            if sys::write(LOG, &buffer) == HEADER as isize {
-                self.dropped = 0;
-            }
-        }
-    }
-
-    /// All writers are gone: moves what is left.
-    fn drain(&mut self) {
-        if self.open {
-            for i in 0..2 {
-                while self.pipes[i] >= 0 && self.pump(i) {}
-            }
-            self.say_dropped();
-        }
-    }
-}
-
-fn header(buffer: &mut [u8], kind: u8, stream: u8, length: u16, lines: u32) {
-    buffer[0..4].copy_from_slice(b"DLOG");
-    buffer[4] = kind;
-    buffer[5] = stream;
-    buffer[6..8].copy_from_slice(&length.to_le_bytes());
-    buffer[8..12].copy_from_slice(&lines.to_le_bytes());
-    buffer[12..16].copy_from_slice(&0u32.to_le_bytes());
-    buffer[16..24].copy_from_slice(&sys::now_us(0).to_le_bytes());
-}
-
-/// Leaves the exit record: magic, wait status, cpu and wall time in microseconds, peak resident kilobytes, and the lines whose loss
-/// the log could not be told of because it was full to the end.
-fn record(status: i32, began: i64, dropped: u32) {
+/// Leaves the exit record: magic, wait status, cpu and wall time in microseconds, peak resident kilobytes; the lines whose loss
+/// the log could not be told of because it was full to the end; the limit that was reached; the microseconds from go to exec.
+fn record(status: i32, [began, dropped, breach, started]: [i64; 4]) {
     let mut usage = [0i64; 18]; // struct rusage: utime, stime, maxrss, …
     // SAFETY: `usage` has the size of struct rusage; RUSAGE_CHILDREN is -1.
     unsafe { sys::call3(sys::GETRUSAGE, usize::MAX, usage.as_mut_ptr() as usize, 0) };
     let cpu = (usage[0] + usage[2]) * 1_000_000 + usage[1] + usage[3];
-    let mut bytes = [0u8; 40];
+    let mut bytes = [0u8; 56];
     bytes[0..4].copy_from_slice(b"DXIT");
     bytes[4..8].copy_from_slice(&status.to_le_bytes());
-    bytes[8..16].copy_from_slice(&cpu.to_le_bytes());
-    bytes[16..24].copy_from_slice(&(sys::now_us(1) - began).to_le_bytes());
-    bytes[24..32].copy_from_slice(&usage[4].to_le_bytes());
-    bytes[32..40].copy_from_slice(&i64::from(dropped).to_le_bytes());
+    let words = [cpu, sys::now_us(1) - began, usage[4], dropped, breach, started];
+    for (to, word) in bytes[8..].chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
     // SAFETY: `bytes` is valid for reading; offset 0.
     unsafe { sys::call(sys::PWRITE64, [RECORD as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) };
 }

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::{Group, Usage},
     error::{Context, Error, ErrorKind, Result},
-    exit::ExitRecord,
+    exit::{ExitRecord, Stopped},
     host::Host,
-    mount::WritableLayer,
+    mount::{Lease, WritableLayer},
     spawn::{Streams, Timing},
+    spec::Sandbox,
 };
 
 /// What is written down about a dyno, before and after its process exists.
@@ -37,9 +38,17 @@ pub struct Record {
     pub slot: u32,
     /// Whether that range is its own (a packing dyno shares its build's).
     pub leased: bool,
+    /// Where the time of its start went, but for the part that comes after this is written.
+    #[serde(default)]
+    pub timing: Timing,
 }
 
 impl Record {
+    /// Of a dyno that has no process yet.
+    pub(crate) fn intended(id: &str, lease: &Lease, leased: bool) -> Result<Self> {
+        Ok(Self { id: id.to_owned(), pid: 0, start_time: 0, boot_id: crate::host::boot_id()?, slot: lease.slot(), leased, timing: Timing::default() })
+    }
+
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let (new, path) = (dir.join("record.new"), dir.join("record.json"));
         let json = serde_json::to_vec(self).map_err(|e| Error::refused(ErrorKind::Io, e.to_string()))?;
@@ -58,40 +67,34 @@ impl Record {
     }
 }
 
+/// File of the state directory that holds the description.
+const SANDBOX: &str = "sandbox.json";
+
+/// Writes down what is started: `exec` needs it, whoever calls it, and however much later.
+pub(crate) fn write_sandbox(dir: &Path, sandbox: &Sandbox) -> Result<()> {
+    let path = dir.join(SANDBOX);
+    let json = serde_json::to_vec(sandbox).map_err(|e| Error::refused(ErrorKind::Io, e.to_string()))?;
+    std::fs::write(&path, json).io(|| format!("write {}", path.display()))
+}
+
 /// A sandbox that was started or taken up again.
 ///
 /// Dropping the handle leaves the dyno running; [`Dyno::free`] ends it and frees everything that it had.
 #[derive(Debug)]
 pub struct Dyno {
-    host: Host,
-    record: Record,
-    pidfd: OwnedFd,
-    netns: Option<OwnedFd>,
-    group: Group,
-    upper: Option<WritableLayer>,
-    streams: Option<Streams>,
-    listeners: Vec<OwnedFd>,
-    timing: Timing,
-    killed: std::sync::atomic::AtomicBool,
+    pub(crate) host: Host,
+    pub(crate) record: Record,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) netns: Option<OwnedFd>,
+    pub(crate) group: Group,
+    pub(crate) upper: Option<WritableLayer>,
+    pub(crate) streams: Option<Streams>,
+    pub(crate) listeners: Vec<OwnedFd>,
+    /// The last part of its start's timing; 0 when another process started it.
+    pub(crate) exec_us: u64,
 }
 
 impl Dyno {
-    #[allow(clippy::too_many_arguments, reason = "the one place where the parts come together")]
-    pub(crate) fn started(
-        host: Host,
-        record: Record,
-        pidfd: OwnedFd,
-        netns: OwnedFd,
-        group: Group,
-        upper: Option<WritableLayer>,
-        streams: Streams,
-        listeners: Vec<OwnedFd>,
-        timing: Timing,
-    ) -> Self {
-        let killed = std::sync::atomic::AtomicBool::new(false);
-        Self { host, record, pidfd, netns: Some(netns), group, upper, streams: Some(streams), listeners, timing, killed }
-    }
-
     /// Takes up a dyno that an earlier process started. None if it has no process any more.
     pub(crate) fn adopt(host: &Host, record: Record) -> Result<Option<Self>> {
         if record.pid == 0 || record.boot_id != crate::host::boot_id()? {
@@ -126,8 +129,7 @@ impl Dyno {
             upper: None,
             streams,
             listeners: Vec::new(),
-            timing: Timing::default(),
-            killed: std::sync::atomic::AtomicBool::new(false),
+            exec_us: 0,
         }))
     }
 
@@ -161,7 +163,7 @@ impl Dyno {
     /// # Errors
     /// ENOENT for a dyno with other streams.
     pub fn open_log(&self) -> Result<OwnedFd> {
-        crate::spawn::open_log(&self.host.dyno_dir(self.id()))
+        crate::spawn::open_log(&self.dir())
     }
 
     /// The listening sockets asked for at the start, once.
@@ -171,7 +173,21 @@ impl Dyno {
 
     /// Where the time of its start went.
     pub fn timing(&self) -> Timing {
-        self.timing
+        Timing { exec_us: self.exec_us, ..self.record.timing }
+    }
+
+    /// What it was started from, as it was written down then.
+    ///
+    /// # Errors
+    /// Of reading it.
+    pub fn sandbox(&self) -> Result<Sandbox> {
+        let path = self.dir().join(SANDBOX);
+        let text = std::fs::read(&path).io(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&text).map_err(|e| Error::refused(ErrorKind::Io, format!("read {}: {e}", path.display())))
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.host.dyno_dir(self.id())
     }
 
     /// An unconnected, non-blocking TCP socket inside its network.
@@ -190,7 +206,7 @@ impl Dyno {
     pub fn signal(&self, signal: i32) -> Result<()> {
         let named = Signal::from_named_raw(signal).ok_or_else(|| Error::refused(ErrorKind::Invalid, format!("signal {signal} does not exist")))?;
         if named == Signal::KILL {
-            self.killed.store(true, std::sync::atomic::Ordering::Relaxed);
+            Stopped::Killed.note(&self.dir())?;
         }
         match pidfd_send_signal(&self.pidfd, named) {
             Err(Errno::SRCH) | Ok(()) => Ok(()),
@@ -236,11 +252,15 @@ impl Dyno {
         Ok(ends_within(self.pidfd.as_fd(), Some(time))?.then(|| self.exit()))
     }
 
-    /// SIGTERM to every process; what runs after `grace` gets SIGKILL ([`crate::Cause::Killed`]). Waits for the end.
+    /// SIGTERM to every process; what runs after `grace` gets SIGKILL. Waits for the end, whose cause is
+    /// [`crate::Cause::Stopped`] or [`crate::Cause::Killed`].
     ///
     /// # Errors
     /// As [`Dyno::signal`] and [`Dyno::wait`].
     pub fn stop(&self, grace: Duration) -> Result<ExitRecord> {
+        if !self.has_ended() {
+            Stopped::Asked.note(&self.dir())?;
+        }
         self.signal(libc::SIGTERM)?;
         if let Some(exit) = self.wait_timeout(grace)? {
             return Ok(exit);
@@ -251,10 +271,7 @@ impl Dyno {
 
     fn exit(&self) -> ExitRecord {
         reap(self.pidfd.as_fd());
-        let usage = self.group.usage();
-        let written = std::fs::read(self.host.dyno_dir(self.id()).join("exit")).unwrap_or_default();
-        let killed = self.killed.load(std::sync::atomic::Ordering::Relaxed);
-        ExitRecord::new(&written, usage, killed)
+        ExitRecord::of(&self.dir(), self.group.usage(), self.timing())
     }
 
     /// What its cgroup used up to now.

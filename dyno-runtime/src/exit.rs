@@ -1,8 +1,14 @@
 //! How a dyno ended: what its init left, what its cgroup says, and whether we killed it, made into one record.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup::Usage, spawn::Timing};
+use crate::{
+    cgroup::Usage,
+    error::{Context, Result},
+    spawn::Timing,
+};
 
 /// What ended a dyno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,37 +70,122 @@ pub struct ExitRecord {
     pub timing: Timing,
 }
 
+/// What the platform did to end a dyno. A file in its state directory, so that who comes after a restart knows it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// SIGTERM by [`crate::Dyno::stop`].
+    Asked,
+    /// SIGKILL.
+    Killed,
+}
+
+impl Stopped {
+    const FILE: &str = "stopped";
+
+    /// # Errors
+    /// Of writing it down.
+    pub fn note(self, dir: &Path) -> Result<()> {
+        let path = dir.join(Self::FILE);
+        std::fs::write(&path, if self == Self::Asked { "asked" } else { "killed" }).io(|| format!("write {}", path.display()))
+    }
+
+    fn read(dir: &Path) -> Option<Self> {
+        match std::fs::read(dir.join(Self::FILE)).ok()?.as_slice() {
+            b"asked" => Some(Self::Asked),
+            _ => Some(Self::Killed),
+        }
+    }
+}
+
+/// What the init wrote (see `init/main.rs`).
+struct Written {
+    wait_status: i32,
+    cpu_us: u64,
+    wall_us: u64,
+    max_rss: u64,
+    log_dropped: u64,
+    breach: i64,
+    exec_us: u64,
+}
+
+impl Written {
+    /// None unless it is all there: who is killed while he writes has not told how the program ended.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 56] = bytes.try_into().ok()?;
+        let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, i64::from_le_bytes);
+        let positive = |at: usize| u64::try_from(word(at)).unwrap_or(0);
+        let wait_status = i32::from_le_bytes(bytes[4..8].try_into().ok()?);
+        bytes.starts_with(b"DXIT").then(|| Self {
+            wait_status,
+            cpu_us: positive(8),
+            wall_us: positive(16),
+            max_rss: positive(24) * 1024,
+            log_dropped: positive(32),
+            breach: word(40),
+            exec_us: positive(48),
+        })
+    }
+}
+
 impl ExitRecord {
-    /// From what the init wrote (see `init/main.rs`), what the cgroup says, and whether we killed it.
-    pub(crate) fn new(written: &[u8], usage: Usage, killed: bool) -> Self {
-        let word = |at: usize| written.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, i64::from_le_bytes);
-        let complete = written.len() == 40 && written.starts_with(b"DXIT");
-        let wait_status = written.get(4..8).and_then(|b| b.try_into().ok()).map_or(9, i32::from_le_bytes);
-        let signal = wait_status & 0x7f;
-        let status = if signal == 0 { (wait_status >> 8) & 0xff } else { 128 + signal };
-        let cause = match (complete, usage.oom_kills > 0, killed) {
-            (false, false, true) => Cause::Killed,
-            (false, false, false) => Cause::Lost,
-            // Killed by SIGKILL while the kernel counts kills at the limit: that was it.
-            (false, true, _) => Cause::Memory,
-            (true, true, _) if status == 137 => Cause::Memory,
-            (true, ..) => Cause::Exited,
-        };
-        let positive = |n: i64| u64::try_from(n).unwrap_or(0);
-        Self {
-            status: if complete { status } else { 137 },
-            signal: if complete { (signal != 0).then_some(signal) } else { Some(libc::SIGKILL) },
-            cause,
+    /// Of the ended dyno whose state is in `dir`.
+    pub(crate) fn of(dir: &Path, usage: Usage, timing: Timing) -> Self {
+        let written = std::fs::read(dir.join("exit")).unwrap_or_default();
+        Self::new(&written, usage, Stopped::read(dir), timing)
+    }
+
+    fn new(written: &[u8], usage: Usage, stopped: Option<Stopped>, timing: Timing) -> Self {
+        let base = Self {
+            status: 137,
+            signal: Some(libc::SIGKILL),
+            cause: Cause::Lost,
             memory_peak: usage.memory_peak,
             oom_kills: usage.oom_kills,
-            cpu_us: positive(word(8)),
-            wall_us: positive(word(16)),
-            max_rss: positive(word(24)) * 1024,
-            log_dropped: positive(word(32)),
-            io_read: None,
-            io_written: None,
-            timing: Timing::default(),
+            io_read: usage.io_read,
+            io_written: usage.io_written,
+            cpu_us: 0,
+            wall_us: 0,
+            max_rss: 0,
+            log_dropped: 0,
+            timing,
+        };
+        let Some(written) = Written::parse(written) else {
+            let cause = match stopped {
+                // Killed by SIGKILL while the kernel counts kills at the limit: that was it.
+                _ if usage.oom_kills > 0 => Cause::Memory,
+                Some(Stopped::Killed) => Cause::Killed,
+                _ => Cause::Lost,
+            };
+            return Self { cause, ..base };
+        };
+        let signal = written.wait_status & 0x7f;
+        let status = if signal == 0 { (written.wait_status >> 8) & 0xff } else { 128 + signal };
+        Self {
+            status,
+            signal: (signal != 0).then_some(signal),
+            cause: cause(status, written.breach, usage, stopped),
+            cpu_us: written.cpu_us,
+            wall_us: written.wall_us,
+            max_rss: written.max_rss,
+            log_dropped: written.log_dropped,
+            timing: Timing { exec_us: if timing.exec_us == 0 { written.exec_us } else { timing.exec_us }, ..timing },
+            ..base
         }
+    }
+}
+
+/// Why a program ended that the init saw to its end. What the init itself did comes first, then what the kernel did, then what
+/// was asked; a limit that was only met counts when the program failed.
+fn cause(status: i32, breach: i64, usage: Usage, stopped: Option<Stopped>) -> Cause {
+    match breach {
+        1 => Cause::Time,
+        2 => Cause::CpuTime,
+        3 => Cause::Output,
+        _ if usage.oom_kills > 0 && status == 137 => Cause::Memory,
+        _ if stopped.is_some() => Cause::Stopped,
+        _ if usage.pids_refused > 0 && status != 0 => Cause::Pids,
+        _ if usage.disk_full && status != 0 => Cause::Disk,
+        _ => Cause::Exited,
     }
 }
 
@@ -102,33 +193,55 @@ impl ExitRecord {
 mod tests {
     use super::*;
 
-    fn written(status: i32) -> Vec<u8> {
+    fn written(status: i32, breach: i64) -> Vec<u8> {
         let mut bytes = b"DXIT".to_vec();
         bytes.extend(status.to_le_bytes());
-        for word in [1500i64, 2_000_000, 1024, 17] {
+        for word in [1500i64, 2_000_000, 1024, 17, breach, 250] {
             bytes.extend(word.to_le_bytes());
         }
         bytes
     }
 
+    fn record(bytes: &[u8], usage: Usage, stopped: Option<Stopped>) -> ExitRecord {
+        ExitRecord::new(bytes, usage, stopped, Timing::default())
+    }
+
     #[test]
-    fn exit_records() {
-        let oom = Usage { oom_kills: 1, ..Usage::default() };
-        let check = |bytes: &[u8], usage, killed, status, cause| {
-            let exit = ExitRecord::new(bytes, usage, killed);
+    fn causes() {
+        let none = Usage::default();
+        let oom = Usage { oom_kills: 1, ..none };
+        let pids = Usage { pids_refused: 3, ..none };
+        let disk = Usage { disk_full: true, ..none };
+        let check = |bytes: &[u8], usage, stopped, status, cause| {
+            let exit = record(bytes, usage, stopped);
             assert_eq!((exit.status, exit.cause), (status, cause), "{bytes:?}");
         };
-        check(&written(0), Usage::default(), false, 0, Cause::Exited);
-        check(&written(3 << 8), Usage::default(), false, 3, Cause::Exited);
-        check(&written(15), Usage::default(), false, 143, Cause::Exited);
-        check(&written(9), oom, false, 137, Cause::Memory);
-        check(&written(1 << 8), oom, false, 1, Cause::Exited);
-        check(&[], Usage::default(), true, 137, Cause::Killed);
-        check(&[], Usage::default(), false, 137, Cause::Lost);
-        check(&written(0)[..20], oom, false, 137, Cause::Memory);
-        let exit = ExitRecord::new(&written(0), oom, false);
-        assert_eq!((exit.cpu_us, exit.wall_us, exit.max_rss, exit.log_dropped), (1500, 2_000_000, 1 << 20, 17));
-        let signal = |status| ExitRecord::new(&written(status), Usage::default(), false).signal;
+        check(&written(0, 0), none, None, 0, Cause::Exited);
+        check(&written(3 << 8, 0), none, None, 3, Cause::Exited);
+        check(&written(15, 0), none, None, 143, Cause::Exited);
+        check(&written(15, 0), none, Some(Stopped::Asked), 143, Cause::Stopped);
+        check(&written(0, 0), none, Some(Stopped::Asked), 0, Cause::Stopped);
+        check(&written(9, 0), oom, None, 137, Cause::Memory);
+        check(&written(9, 0), oom, Some(Stopped::Asked), 137, Cause::Memory);
+        check(&written(1 << 8, 0), oom, None, 1, Cause::Exited);
+        check(&written(9, 1), none, None, 137, Cause::Time);
+        check(&written(9, 2), oom, Some(Stopped::Asked), 137, Cause::CpuTime);
+        check(&written(9, 3), none, None, 137, Cause::Output);
+        check(&written(1 << 8, 0), pids, None, 1, Cause::Pids);
+        check(&written(0, 0), pids, None, 0, Cause::Exited);
+        check(&written(1 << 8, 0), disk, None, 1, Cause::Disk);
+        check(&written(0, 0), disk, None, 0, Cause::Exited);
+        check(&[], none, Some(Stopped::Killed), 137, Cause::Killed);
+        check(&[], none, Some(Stopped::Asked), 137, Cause::Lost);
+        check(&[], none, None, 137, Cause::Lost);
+        check(&written(0, 0)[..20], oom, None, 137, Cause::Memory);
+    }
+
+    #[test]
+    fn numbers_and_signals() {
+        let exit = record(&written(0, 0), Usage::default(), None);
+        assert_eq!((exit.cpu_us, exit.wall_us, exit.max_rss, exit.log_dropped, exit.timing.exec_us), (1500, 2_000_000, 1 << 20, 17, 250));
+        let signal = |status| record(&written(status, 0), Usage::default(), None).signal;
         assert_eq!([signal(15), signal(143 << 8), signal(0x80 | 11)], [Some(15), None, Some(11)]);
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     cgroup::Cgroups,
     dyno::{Dyno, Record},
     error::{Context, Error, ErrorKind, Result},
+    exit::ExitRecord,
     mount::{Images, Leases, attach_dev},
     seccomp,
     spec::Profile,
@@ -45,7 +46,7 @@ pub enum Found {
     /// It runs.
     Running(Dyno),
     /// It ended while nobody watched; its exit record, and the id under which [`Host::sweep`] frees it.
-    Ended(String, crate::exit::ExitRecord),
+    Ended(String, ExitRecord),
 }
 
 impl Host {
@@ -182,10 +183,10 @@ impl Host {
         Ok(found)
     }
 
-    fn ended(&self, id: &str) -> Result<crate::exit::ExitRecord> {
-        let written = std::fs::read(self.dyno_dir(id).join("exit")).unwrap_or_default();
+    fn ended(&self, id: &str) -> Result<ExitRecord> {
         let usage = self.cgroups().reopen(id)?.map(|g| g.usage()).unwrap_or_default();
-        Ok(crate::exit::ExitRecord::new(&written, usage, false))
+        let timing = Record::read(&self.dyno_dir(id))?.map(|record| record.timing).unwrap_or_default();
+        Ok(ExitRecord::of(&self.dyno_dir(id), usage, timing))
     }
 
     /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, lease and directory.

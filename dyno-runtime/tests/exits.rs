@@ -87,7 +87,7 @@ fn init_killed_from_outside(stage: &Stage) -> Result<()> {
 
 fn stop_with_and_without_grace(stage: &Stage) -> Result<()> {
     let dyno = stage.forever()?;
-    same("obeys", ended(&dyno.stop(Duration::from_secs(30))?), (143, Some(libc::SIGTERM), Cause::Exited))?;
+    same("obeys", ended(&dyno.stop(Duration::from_secs(30))?), (143, Some(libc::SIGTERM), Cause::Stopped))?;
     dyno.free()?;
     let deaf = stage.forever()?;
     deaf.signal(libc::SIGSTOP)?; // A stopped init passes nothing on.

@@ -31,6 +31,12 @@ pub struct Usage {
     pub oom_kills: u64,
     /// Times that a fork failed at the pids limit.
     pub pids_refused: u64,
+    /// Bytes read from disks.
+    pub io_read: Option<u64>,
+    /// Bytes written to disks.
+    pub io_written: Option<u64>,
+    /// Whether the writable layer had no room left.
+    pub disk_full: bool,
 }
 
 #[derive(Debug)]
@@ -96,6 +102,21 @@ impl Group {
             openat(&p.dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("cgroup: open({}/tasks)", p.path))
         };
         self.parts.iter().filter(|p| !p.unified).map(open).collect()
+    }
+
+    /// The file that tells the processor time used: v2 `cpu.stat`, v1 `cpuacct.usage`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Wall`] on a host that counts it nowhere.
+    pub fn cpu_time_file(&self) -> Result<OwnedFd> {
+        let files = self.parts.iter().map(|p| (p, if p.unified { "cpu.stat" } else { "cpuacct.usage" }));
+        for (part, file) in files {
+            match openat(&part.dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Err(Errno::NOENT) => {}
+                other => return other.wall(|| format!("cgroup: open({}/{file})", part.path)),
+            }
+        }
+        Err(Error::refused(ErrorKind::Wall, "cgroup: limits.cpu_ms needs cpu.stat (v2) or cpuacct.usage (v1), which this host has not"))
     }
 
     /// Sets limits, at the start or live.

@@ -7,6 +7,7 @@ use std::{
 
 use rustix::{
     fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat},
+    io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
     },
@@ -14,7 +15,10 @@ use rustix::{
 };
 
 use super::Lease;
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Error, ErrorKind, Result},
+    sys,
+};
 
 const NODES: [(&str, u32, u32); 6] = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: [(&str, &str); 5] =
@@ -29,11 +33,47 @@ pub fn attach_dev(point: &Path) -> Result<()> {
     if point.join("ptmx").is_symlink() {
         return Ok(());
     }
-    let tree = new_tmpfs(&[("size", "64k"), ("nr_inodes", "64"), ("mode", "755")], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+    let tree = new_dev()?;
+    move_mount(&tree, "", rustix::fs::CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).wall(|| format!("move_mount(dev, {})", point.display()))
+}
+
+/// A /dev of one sandbox alone, read-only, with these devices of the host beside the six. They are open to whoever is inside.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for a name that is no device of this host; of mknod(2) and mounting.
+pub fn dev_with(devices: &[String]) -> Result<OwnedFd> {
+    let tree = new_dev()?;
+    for name in devices {
+        let host = Path::new("/dev").join(name);
+        let stat = rustix::fs::stat(&host).context(ErrorKind::Invalid, || format!("devices {name:?}: stat({})", host.display()))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if !matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
+            return Err(Error::refused(ErrorKind::Invalid, format!("devices {name:?}: {} is no device", host.display())));
+        }
+        for (end, _) in name.match_indices('/') {
+            match mkdirat(&tree, &name[..end], Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e).wall(|| format!("mkdir(/dev/{})", &name[..end])),
+            }
+        }
+        node(&tree, name, kind, stat.st_rdev)?;
+    }
+    let attr = sys::MountAttr { set: sys::RDONLY, ..Default::default() };
+    sys::mount_setattr(tree.as_fd(), c"", false, &attr).wall(|| "mount_setattr(dev, RDONLY)".into())?;
+    Ok(tree)
+}
+
+fn node(tree: &OwnedFd, name: &str, kind: FileType, device: u64) -> Result<()> {
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(tree, name, kind, mode, device).wall(|| format!("mknod(/dev/{name})"))?;
+    // Whatever the umask.
+    rustix::fs::chmodat(tree, name, mode, rustix::fs::AtFlags::empty()).wall(|| format!("chmod(/dev/{name})"))
+}
+
+fn new_dev() -> Result<OwnedFd> {
+    let tree = new_tmpfs(&[("size", "64k"), ("nr_inodes", "256"), ("mode", "755")], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
     for (name, major, minor) in NODES {
-        let mode = Mode::from_raw_mode(0o666);
-        mknodat(&tree, name, FileType::CharacterDevice, mode, makedev(major, minor)).wall(|| format!("mknod(/dev/{name})"))?;
-        rustix::fs::chmodat(&tree, name, mode, rustix::fs::AtFlags::empty()).wall(|| format!("chmod(/dev/{name})"))?;
+        node(&tree, name, FileType::CharacterDevice, makedev(major, minor))?;
     }
     for name in ["pts", "shm"] {
         mkdirat(&tree, name, Mode::from_raw_mode(0o755)).wall(|| format!("mkdir(/dev/{name})"))?;
@@ -41,7 +81,7 @@ pub fn attach_dev(point: &Path) -> Result<()> {
     for (name, target) in LINKS {
         symlinkat(target, &tree, name).wall(|| format!("symlink(/dev/{name})"))?;
     }
-    move_mount(&tree, "", rustix::fs::CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).wall(|| format!("move_mount(dev, {})", point.display()))
+    Ok(tree)
 }
 
 /// A detached tmpfs.

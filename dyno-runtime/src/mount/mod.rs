@@ -10,7 +10,7 @@ mod lease;
 mod ownership;
 mod root;
 
-pub use dev::{attach_dev, new_pts, new_shm, open_terminal};
+pub use dev::{attach_dev, dev_with, new_pts, new_shm, open_terminal};
 pub use image::Images;
 pub use lease::{Lease, Leases};
 pub use by_path::detach;

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub(crate) use self::check::check_id;
 use crate::{
     error::Result,
-    spec::{Identity, Layer, Limits, Network, Profile, Sandbox, Upper, Volume},
+    spec::{Capability, Identity, Layer, Limits, Network, Profile, Sandbox, Upper, Volume},
 };
 
 /// The least memory limit: below it the kernel's errors turn odd (socket: ENFILE, execve: E2BIG, SIGKILL without report).
@@ -38,8 +38,9 @@ pub struct Plan {
     pub limits: Limits,
     /// Filter by name.
     pub seccomp: Profile,
-    /// The second wall, where the kernel has it (Linux 5.13).
-    pub landlock: Landlock,
+    /// The second wall, where the kernel has it (Linux 5.19). None with SYS_ADMIN, whose holder wants to mount: nobody behind
+    /// Landlock can.
+    pub landlock: Option<Landlock>,
     /// Reach.
     pub network: Network,
     /// Host name.
@@ -59,17 +60,13 @@ pub struct Process {
     pub cwd: String,
 }
 
-/// What Landlock keeps out even if a wall of another kind has a hole.
+/// What Landlock keeps out even if a wall of another kind has a hole. Device files cannot be made anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Landlock {
     /// Hierarchies in which files may be made and written; everything can be read.
     pub writable: Vec<String>,
-    /// Device files cannot be made anywhere.
-    pub no_device_nodes: bool,
-    /// Abstract unix sockets of others cannot be connected to (Linux 6.12).
+    /// Abstract unix sockets that others made cannot be connected to (Linux 6.12). Namespaces do that unless the network is the host's.
     pub no_foreign_abstract_sockets: bool,
-    /// Processes outside cannot be signalled (Linux 6.12).
-    pub no_foreign_signals: bool,
 }
 
 /// One mount on top of the root.
@@ -181,14 +178,17 @@ fn mounts(sandbox: &Sandbox) -> Vec<Mount> {
 }
 
 /// Landlock knows only what is allowed below a directory, so a writable root is writable everywhere.
-fn landlock(sandbox: &Sandbox) -> Landlock {
+fn landlock(sandbox: &Sandbox) -> Option<Landlock> {
+    if sandbox.identity.capabilities.contains(&Capability::SYS_ADMIN) {
+        return None;
+    }
     let mut writable = vec!["/".to_owned()];
     if sandbox.root.upper == Upper::ReadOnly {
         writable = ["/dev", "/proc"].map(str::to_owned).to_vec();
         let open = |v: &&Volume| matches!(v, Volume::Bind { writable: true, .. } | Volume::Tmpfs { .. });
         writable.extend(sandbox.volumes.iter().filter(open).map(|v| v.target().to_string_lossy().into_owned()));
     }
-    Landlock { writable, no_device_nodes: true, no_foreign_abstract_sockets: true, no_foreign_signals: true }
+    Some(Landlock { writable, no_foreign_abstract_sockets: sandbox.network == Network::Host })
 }
 
 /// A string that validation has found free of NUL.
@@ -234,14 +234,17 @@ mod tests {
     #[test]
     fn landlock_follows_the_root() {
         let mut sandbox = base();
-        assert_eq!(Plan::new(&sandbox).unwrap().landlock.writable, ["/"]);
+        let writable = |sandbox: &Sandbox| Plan::new(sandbox).unwrap().landlock.map(|l| l.writable);
+        assert_eq!(writable(&sandbox), Some(vec!["/".into()]));
         sandbox.root.upper = Upper::ReadOnly;
         sandbox.volumes = vec![
             Volume::Bind { source: "/a".into(), target: "/a".into(), writable: true },
             Volume::Bind { source: "/b".into(), target: "/b".into(), writable: false },
             Volume::Tmpfs { target: "/tmp".into(), bytes: 4096, inodes: 10 },
         ];
-        assert_eq!(Plan::new(&sandbox).unwrap().landlock.writable, ["/dev", "/proc", "/a", "/tmp"]);
+        assert_eq!(writable(&sandbox).unwrap(), ["/dev", "/proc", "/a", "/tmp"]);
+        sandbox.identity.capabilities = vec![Capability::SYS_ADMIN];
+        assert_eq!(writable(&sandbox), None);
     }
 
     fn egress(policy: Policy) -> Network {

@@ -17,11 +17,11 @@ use rustix::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsmount,
         fsopen, mount_change, move_mount, open_tree, unmount,
     },
-    process::{Resource, Rlimit},
     thread::LinkNameSpaceType,
 };
 
-use crate::sys::{self, Filter, MountAttr, SharedChild};
+use super::standing::{self, Standing};
+use crate::sys::{self, Flags, MountAttr, SharedChild};
 
 /// Where a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +40,16 @@ pub(crate) enum Step {
     Rlimits,
     Keyring,
     Session,
+    JoinNetwork,
     JoinUserNamespace,
+    OwnNamespaces,
     Ids,
     Capabilities,
     NoNewPrivs,
     Descriptors,
     OpenFiles,
     WorkingDirectory,
+    Landlock,
     SystemCallFilter,
     SelfCheck,
     ExecInit,
@@ -64,6 +67,18 @@ pub(crate) enum ChildMount {
     ReadOnly(std::ffi::CString),
 }
 
+/// The network namespace that the child is in, or is to be in.
+pub(crate) enum ChildNetwork<'a> {
+    /// New, its loopback still down.
+    New,
+    /// To be made later, by the user namespace that is to own it.
+    Later,
+    /// Another sandbox's.
+    Joined(BorrowedFd<'a>),
+    /// The host's.
+    Host,
+}
+
 /// Everything that the child needs, prepared by the parent.
 pub(crate) struct Child<'a> {
     pub tasks: &'a [OwnedFd],
@@ -71,15 +86,14 @@ pub(crate) struct Child<'a> {
     pub root: BorrowedFd<'a>,
     pub mounts: &'a [ChildMount],
     pub hostname: &'a [u8],
-    pub open_files: u64,
+    pub network: ChildNetwork<'a>,
     pub userns: BorrowedFd<'a>,
-    pub uid: u32,
-    pub gid: u32,
-    /// Become descriptors 0 to 5: streams, log, exit record, ready.
-    pub fds: [RawFd; 6],
+    /// Made anew once inside the user namespace, which then owns them.
+    pub own: Flags,
+    pub standing: Standing<'a>,
+    /// Become descriptors 0 to 6: streams, log, exit record, ready, used processor time.
+    pub fds: [RawFd; 7],
     pub init: BorrowedFd<'a>,
-    pub cwd: &'a CStr,
-    pub filter: &'a [Filter],
     pub argv: &'a [*const c_char],
     pub envp: &'a [*const c_char],
     /// The step under way, and what it failed with.
@@ -101,57 +115,25 @@ impl SharedChild for Child<'_> {
 }
 
 /// Where `place_descriptors` puts the init.
-const INIT_FD: RawFd = 6;
-
-/// Soft limit of an app's stack, as everywhere on Linux.
-const STACK: u64 = 8 << 20;
+const INIT_FD: RawFd = 7;
 
 impl Child<'_> {
     fn raise_walls(&mut self) -> Result<(), Errno> {
-        self.scheduling()?;
-        self.enter_cgroups()?;
-        self.network()?;
+        let step = &mut self.step;
+        standing::scheduling(step)?;
+        enter_cgroups(self.tasks, step)?;
+        network(&self.network, step)?;
         self.root()?;
         self.mounts()?;
-        self.attributes()?;
-        self.drop_privileges()?;
-        self.descriptors()?;
-        self.step = Step::WorkingDirectory;
-        // As the user, and with no directory of the host open: `/proc/self/fd/N` leads nowhere (CVE-2024-21626).
-        rustix::process::chdir(self.cwd)?;
-        self.step = Step::SystemCallFilter;
-        sys::install_filter(self.filter)?;
-        self.check()
-    }
-
-    /// Nothing of the standing that the platform may have given itself. An oom_score_adj below 0 would make the kernel end others
-    /// in an app's stead; one above 0 was the operator's choice and could not be taken back without CAP_SYS_RESOURCE.
-    fn scheduling(&mut self) -> Result<(), Errno> {
-        self.step = Step::Scheduling;
-        sys::reset_scheduling()?;
-        let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let mut first = [0u8; 1];
-        if rustix::io::read(&file, &mut first)? == 1 && first == *b"-" {
-            rustix::io::write(&file, b"0")?;
-        }
-        Ok(())
-    }
-
-    /// v1: one write per hierarchy moves this one thread, without a grace period. (v2: born there.) The
-    /// namespace comes after, so that its root is the group just entered.
-    fn enter_cgroups(&mut self) -> Result<(), Errno> {
-        self.step = Step::EnterCgroup;
-        for tasks in self.tasks {
-            rustix::io::write(tasks, b"0")?;
-        }
-        self.step = Step::CgroupNamespace;
-        sys::unshare_cgroup()
-    }
-
-    /// The namespace is new and has only a loopback, down.
-    fn network(&mut self) -> Result<(), Errno> {
-        self.step = Step::LoopbackUp;
-        sys::interface_up(c"lo")
+        self.step = Step::Hostname;
+        rustix::system::sethostname(self.hostname)?;
+        self.standing.attributes(&mut self.step)?;
+        self.join_user_namespace()?;
+        self.standing.drop_privileges(&mut self.step)?;
+        self.step = Step::Descriptors;
+        let [a, b, c, d, e, f, g] = self.fds;
+        sys::place_descriptors([a, b, c, d, e, f, g, self.init.as_raw_fd()], 1)?;
+        self.standing.last_walls(&mut self.step)
     }
 
     /// Our copy of the host's mounts must not tell the host what we do here; then the sandbox's root takes the
@@ -185,53 +167,44 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn attributes(&mut self) -> Result<(), Errno> {
-        self.step = Step::Hostname;
-        rustix::system::sethostname(self.hostname)?;
-        self.step = Step::Rlimits;
-        // 1 and not 0: core(5), a piped core handler ignores 0; the kernel refuses to run it at 1.
-        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
-        for limit in [Resource::Rtprio, Resource::Nice] {
-            rustix::process::setrlimit(limit, Rlimit { current: Some(0), maximum: Some(0) })?;
-        }
-        // An unlimited stack lays memory out the old way, with less chance in it.
-        sys::limit_stack(STACK)?;
-        self.step = Step::Keyring;
-        sys::join_new_session_keyring()?;
-        self.step = Step::Session;
-        rustix::process::setsid()?;
-        rustix::process::umask(Mode::from_raw_mode(0o022));
-        Ok(())
-    }
-
-    fn drop_privileges(&mut self) -> Result<(), Errno> {
+    /// Joining gives every capability in there: enough to make the namespaces that the sandbox is to own itself.
+    fn join_user_namespace(&mut self) -> Result<(), Errno> {
         self.step = Step::JoinUserNamespace;
         rustix::thread::move_into_link_name_space(self.userns, Some(LinkNameSpaceType::User))?;
-        // Joining gave every capability in there, and as our uid is not mapped, changing ids keeps them: drop by hand.
-        self.step = Step::Ids;
-        sys::set_ids(self.uid, self.gid)?;
-        self.step = Step::Capabilities;
-        sys::drop_all_capabilities()?;
-        self.step = Step::NoNewPrivs;
-        rustix::thread::set_no_new_privs(true)
+        self.step = Step::OwnNamespaces;
+        if self.own != Flags::NONE {
+            sys::unshare(self.own)?;
+        }
+        if matches!(self.network, ChildNetwork::Later) {
+            self.step = Step::LoopbackUp;
+            sys::interface_up(c"lo")?;
+        }
+        Ok(())
     }
+}
 
-    /// Six descriptors and the init, which vanishes at exec; everything else is closed, not only marked.
-    fn descriptors(&mut self) -> Result<(), Errno> {
-        self.step = Step::Descriptors;
-        let [a, b, c, d, e, f] = self.fds;
-        sys::place_descriptors([a, b, c, d, e, f, self.init.as_raw_fd()])?;
-        // Only now: up to here there were copies of all that the parent has open, maybe more than an app may.
-        self.step = Step::OpenFiles;
-        sys::limit_open_files(self.open_files)
+/// v1: one write per hierarchy moves this one thread, without a grace period. (v2: born there.) The
+/// namespace comes after, so that its root is the group just entered.
+fn enter_cgroups(tasks: &[OwnedFd], step: &mut Step) -> Result<(), Errno> {
+    *step = Step::EnterCgroup;
+    for tasks in tasks {
+        rustix::io::write(tasks, b"0")?;
     }
+    *step = Step::CgroupNamespace;
+    sys::unshare(Flags::NEWCGROUP)
+}
 
-    /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.
-    fn check(&mut self) -> Result<(), Errno> {
-        self.step = Step::SelfCheck;
-        let up = sys::capabilities_are_empty() && sys::has_seccomp_filter() && rustix::thread::no_new_privs()?;
-        let ids = rustix::process::getuid().as_raw() == self.uid && rustix::process::getgid().as_raw() == self.gid;
-        if up && ids { Ok(()) } else { Err(Errno::PERM) }
+fn network(network: &ChildNetwork<'_>, step: &mut Step) -> Result<(), Errno> {
+    match network {
+        ChildNetwork::New => {
+            *step = Step::LoopbackUp;
+            sys::interface_up(c"lo")
+        }
+        ChildNetwork::Joined(netns) => {
+            *step = Step::JoinNetwork;
+            rustix::thread::move_into_link_name_space(*netns, Some(LinkNameSpaceType::Network))
+        }
+        ChildNetwork::Later | ChildNetwork::Host => Ok(()),
     }
 }
 

@@ -1,12 +1,15 @@
 //! The parent side of a start: everything that allocates or can fail on input happens here, before clone3.
 
+mod assemble;
 mod child;
+mod debris;
+mod standing;
 mod stdio;
+mod words;
 
 use std::{
     ffi::{CString, c_char},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -16,21 +19,24 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::child::{Child, ChildMount, Step};
 pub(crate) use self::stdio::open_log;
-pub use self::stdio::{Stdio, Streams};
+pub use self::stdio::{Stdio, Stream, Streams};
+use self::{
+    child::{Child, ChildNetwork, Step},
+    debris::Debris,
+    standing::Posture,
+    words::{failure, killed_early},
+};
 use crate::{
     cgroup::Group,
-    dyno::{Dyno, Record},
+    dyno::{Dyno, Record, write_sandbox},
     error::{Context, Error, ErrorKind, Result},
     host::Host,
     mount::{self, Lease, WritableLayer},
-    plan::{Mount, Plan, c_string, check_id},
-    spec::{Layer, Sandbox},
-    sys::{self, Flags, MountAttr},
+    plan::{Plan, c_string, check::check_id},
+    spec::{Limits, Network, Sandbox},
+    sys::{self, Flags},
 };
-
-const NAMESPACES: Flags = Flags::NEWNS.and(Flags::NEWPID).and(Flags::NEWNET).and(Flags::NEWIPC).and(Flags::NEWUTS);
 
 /// What a start needs beside the sandbox.
 #[derive(Debug, Default)]
@@ -74,53 +80,46 @@ impl Host {
         let plan = Plan::new(sandbox)?;
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
-        let lease = match options.after {
-            // Two at work in one range could reach each other, and what is read as a layer would still be written.
-            Some(former) if !former.has_ended() => {
-                return Err(Error::refused(ErrorKind::Invalid, format!("dyno {}, whose id range is asked for, still runs", former.id())));
-            }
-            Some(former) => Lease::map(former.record().slot)?,
-            None => debris.lease(self.leases().take(id)?),
-        };
+        let lease = self.lease(&mut debris, &options)?;
         let (root, upper) = self.root(&plan, &lease, &options, &debris.dir())?;
         if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
             mount::detach(&debris.dir())?;
         }
-        let mut streams = stdio::prepare(&options.stdio, &debris.dir(), &lease, plan.identity.uid)?;
+        let mut streams = stdio::prepare(options.stdio, &debris.dir(), &lease, plan.identity.uid)?.watched(&plan.limits)?;
         let mounts = self.mounts(&plan, &lease, streams.pts.take())?;
-        let record = Record { id: id.to_owned(), pid: 0, start_time: 0, boot_id: crate::host::boot_id()?, slot: lease.slot(), leased: options.after.is_none() };
+        let joined = self.joined(&plan.network)?;
+        write_sandbox(&debris.dir(), sandbox)?;
+        let record = Record::intended(id, &lease, options.after.is_none())?;
         record.write(&debris.dir())?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         let group = Group::create(self.cgroups(), id, &plan.limits)?;
         let group = &*debris.group.insert(group);
         let (ready, ready_child) = ready_pair()?;
-        let tasks = group.task_files()?;
-        let birthplace = group.birthplace();
-        let (argv, envp) = (init_argv(&options.stdio, &plan), plan.c_env());
+        let (tasks, birthplace) = (group.task_files()?, group.birthplace());
+        let cpu = if plan.limits.cpu_ms.is_some() { Some(group.cpu_time_file()?) } else { None };
+        let (argv, envp) = (init_argv(streams.mode, &plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
-        let (attach_point, cwd) = (c_string(&self.attach_point().to_string_lossy()), c_string(&plan.process.cwd));
-        let filter = self.filter(&plan.seccomp)?;
+        let attach_point = c_string(&self.attach_point().to_string_lossy());
+        let posture = Posture::new(self, &plan)?;
         let mut child = Child {
             tasks: &tasks,
             attach_point: &attach_point,
             root: root.as_fd(),
             mounts: &mounts,
             hostname: plan.hostname.as_bytes(),
-            open_files: plan.limits.open_files,
+            network: child_network(&plan, joined.as_ref()),
             userns: lease.userns(),
-            uid: plan.identity.uid,
-            gid: plan.identity.gid,
-            fds: streams.child_fds(exit_file.as_raw_fd(), ready_child.as_raw_fd()),
+            own: own_namespaces(&plan),
+            standing: posture.standing(),
+            fds: streams.init_fds(exit_file.as_raw_fd(), ready_child.as_raw_fd(), cpu.as_ref()),
             init: self.init(),
-            cwd: &cwd,
-            filter: &filter,
             argv: &argv_pointers,
             envp: &envp_pointers,
             step: Step::Begun,
             failed: None,
         };
         let prepared = Instant::now();
-        let (pidfd, pid) = sys::vfork(NAMESPACES, birthplace, &mut child).wall(|| "clone3(namespaces)".into())?;
+        let (pidfd, pid) = sys::vfork(born_with(&child.network), birthplace, &mut child).wall(|| "clone3(namespaces)".into())?;
         let (step, failed) = (child.step, child.failed);
         debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
@@ -129,69 +128,69 @@ impl Host {
         let walled = Instant::now();
         drop(ready_child);
         streams.close_child_ends();
-        let record = Record { pid, start_time: crate::dyno::start_time(pid)?, ..record };
+        let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
+        let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
         record.write(&debris.dir())?;
         let (netns, listeners) = reach_in(pid, &options.listen)?;
         run_program(&ready, &plan)?;
-        let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: micros(walled.elapsed()) };
-        let kept = upper.filter(|_| options.keep_upper);
+        let exec_us = micros(walled.elapsed());
+        let upper = upper.filter(|_| options.keep_upper);
         let (host, group, pidfd) = debris.disarm()?;
-        Ok(Dyno::started(host, record, pidfd, netns, group, kept, streams.parent, listeners, timing))
+        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, streams: Some(streams.parent), listeners, exec_us })
     }
 
-    fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
-        let mut layers = Vec::with_capacity(plan.layers.len());
-        for layer in &plan.layers {
-            layers.push(match layer {
-                Layer::Image { path, sha256 } => mount::clone_tree(self.images().get(path, sha256, options.image_maker)?.as_fd(), lease)?,
-                Layer::Directory(path) => mount::clone_tree(open_dir(path)?.as_fd(), lease)?,
-                Layer::UpperOf(id) => {
-                    let kept = options.after.filter(|d| d.id() == id).and_then(Dyno::upper);
-                    let missing = || Error::refused(ErrorKind::Invalid, format!("layer upper_of {id:?}: no such ended dyno, or its layer was not kept"));
-                    mount::LayerTree { tree: kept.ok_or_else(missing)?.as_layer()?, shifted: true }
-                }
-            });
+    fn lease(&self, debris: &mut Debris<'_>, options: &StartOptions<'_>) -> Result<Lease> {
+        match options.after {
+            // Two at work in one range could reach each other, and what is read as a layer would still be written.
+            Some(former) if !former.has_ended() => {
+                Err(Error::refused(ErrorKind::Invalid, format!("dyno {}, whose id range is asked for, still runs", former.id())))
+            }
+            Some(former) => Lease::map(former.record().slot),
+            None => Ok(debris.lease(self.leases().take(&debris.id)?)),
         }
-        mount::assemble(layers, &plan.upper, lease, scratch)
     }
 
-    fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>) -> Result<Vec<ChildMount>> {
-        let mut mounts = Vec::with_capacity(plan.mounts.len());
-        let tree = |tree: OwnedFd, target: &str| ChildMount::Tree { tree, target: c_string(target) };
-        for mount in &plan.mounts {
-            mounts.push(match mount {
-                Mount::Dev { .. } => tree(self.dev()?, "/dev"),
-                Mount::Pts { max } => tree(pts.take().map_or_else(|| mount::new_pts(lease, *max), Ok)?, "/dev/pts"),
-                Mount::Shm { bytes } => tree(mount::new_shm(*bytes)?, "/dev/shm"),
-                Mount::Proc => ChildMount::Proc,
-                Mount::Masked(path) => ChildMount::Masked(c_string(path)),
-                Mount::ReadOnly(path) => ChildMount::ReadOnly(c_string(path)),
-                Mount::Volume(volume) => tree(mount::volume(volume, lease)?, &volume.target().to_string_lossy()),
-            });
-        }
-        Ok(mounts)
-    }
-
-    /// A read-only clone of this host's /dev.
-    fn dev(&self) -> Result<OwnedFd> {
-        use rustix::mount::{OpenTreeFlags, open_tree};
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(rustix::fs::CWD, self.dev_point(), flags).wall(|| "open_tree(dev, OPEN_TREE_CLONE)".into())?;
-        let attr = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NOEXEC, ..MountAttr::default() };
-        sys::mount_setattr(tree.as_fd(), c"", false, &attr).wall(|| "mount_setattr(dev, RDONLY)".into())?;
-        Ok(tree)
+    /// The network of another sandbox that is to be joined.
+    fn joined(&self, network: &Network) -> Result<Option<OwnedFd>> {
+        let Network::Joined(id) = network else { return Ok(None) };
+        let other = match Record::read(&self.dyno_dir(id))? {
+            Some(record) => Dyno::adopt(self, record)?,
+            None => None,
+        };
+        let gone = || Error::refused(ErrorKind::Invalid, format!("network joined {id:?} does not run"));
+        other.and_then(|dyno| dyno.netns).ok_or_else(gone).map(Some)
     }
 }
 
-fn open_dir(path: &Path) -> Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, open};
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty()).context(ErrorKind::Image, || format!("layer directory {}: open", path.display()))
+/// The namespaces of clone3; the last two (user and cgroup) follow once the child is at work.
+fn born_with(network: &ChildNetwork<'_>) -> Flags {
+    let always = Flags::NEWNS.and(Flags::NEWPID).and(Flags::NEWIPC).and(Flags::NEWUTS);
+    if matches!(network, ChildNetwork::New) { always.and(Flags::NEWNET) } else { always }
+}
+
+/// Those that are made again inside the user namespace, because a capability is to hold over them.
+fn own_namespaces(plan: &Plan) -> Flags {
+    let flag = |name: &str, flag| if plan.owns(name) { flag } else { Flags::NONE };
+    let network = flag("net", Flags::NEWNET).and(flag("ipc", Flags::NEWIPC));
+    flag("mount", Flags::NEWNS).and(flag("uts", Flags::NEWUTS)).and(network)
+}
+
+fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>) -> ChildNetwork<'a> {
+    match (&plan.network, joined) {
+        (Network::Host, _) => ChildNetwork::Host,
+        (_, Some(netns)) => ChildNetwork::Joined(netns.as_fd()),
+        _ if plan.owns("net") => ChildNetwork::Later,
+        _ => ChildNetwork::New,
+    }
 }
 
 /// `dyno-init MODE PROGRAM ARG0 ARG…`: see `init/main.rs`.
-fn init_argv(stdio: &Stdio, plan: &Plan) -> Vec<CString> {
-    let mut argv = vec![c_string("dyno-init"), c_string(stdio.mode()), c_string(&plan.process.argv[0])];
+fn init_argv(mode: char, plan: &Plan) -> Vec<CString> {
+    let Limits { wall_ms, cpu_ms, output, .. } = plan.limits;
+    let micros = |ms: Option<u64>| ms.unwrap_or(0) * 1000;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mode = format!("{mode} {} {} {} {processors}", micros(wall_ms), micros(cpu_ms), output.unwrap_or(0));
+    let mut argv = vec![c_string("dyno-init"), c_string(&mode), c_string(&plan.process.argv[0])];
     argv.extend(plan.c_argv());
     argv
 }
@@ -241,104 +240,3 @@ fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {
     }
 }
 
-fn killed_early() -> Error {
-    Error::refused(ErrorKind::Wall, "the sandbox was killed at its start, in: init (is the memory limit too small?)")
-}
-
-/// Words for a step that failed in the child.
-fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
-    let what = match step {
-        Step::Begun => "clone3".to_owned(),
-        Step::EnterCgroup => "enter the cgroup: write \"0\" to tasks".to_owned(),
-        Step::CgroupNamespace => "unshare(CLONE_NEWCGROUP)".to_owned(),
-        Step::LoopbackUp => "bring lo up: ioctl(SIOCSIFFLAGS)".to_owned(),
-        Step::PrivateMounts => "mount(/, MS_PRIVATE | MS_REC)".to_owned(),
-        Step::AttachRoot => "move_mount(root)".to_owned(),
-        Step::PivotRoot => "pivot_root(., .)".to_owned(),
-        Step::DetachHost => "umount2(old root, MNT_DETACH)".to_owned(),
-        Step::Mount(i) => match mounts.get(i) {
-            Some(ChildMount::Tree { target, .. }) => format!("mount at {} (does it exist, without symlinks on the way?)", target.to_string_lossy()),
-            Some(ChildMount::Proc) => "mount proc at /proc".to_owned(),
-            Some(ChildMount::Masked(path)) => format!("mask {}", path.to_string_lossy()),
-            Some(ChildMount::ReadOnly(path)) => format!("make {} read-only", path.to_string_lossy()),
-            None => "mount".to_owned(),
-        },
-        Step::Hostname => "sethostname".to_owned(),
-        Step::Rlimits => "setrlimit(CORE, RTPRIO, NICE, STACK)".to_owned(),
-        Step::Keyring => "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".to_owned(),
-        Step::Session => "setsid".to_owned(),
-        Step::JoinUserNamespace => "setns(CLONE_NEWUSER)".to_owned(),
-        Step::Ids => "setgroups, setresgid, setresuid".to_owned(),
-        Step::Capabilities => "drop capabilities".to_owned(),
-        Step::NoNewPrivs => "prctl(PR_SET_NO_NEW_PRIVS)".to_owned(),
-        Step::Descriptors => "dup3, close_range".to_owned(),
-        Step::OpenFiles => "setrlimit(NOFILE)".to_owned(),
-        Step::Scheduling => "setpriority, sched_setscheduler, oom_score_adj".to_owned(),
-        Step::WorkingDirectory => "chdir to the working directory".to_owned(),
-        Step::SystemCallFilter => "seccomp(SECCOMP_SET_MODE_FILTER)".to_owned(),
-        Step::SelfCheck => "self-check: the kernel reports ids, capabilities, no_new_privs or seccomp other than asked".to_owned(),
-        Step::ExecInit => "execveat(init)".to_owned(),
-    };
-    match errno {
-        Some(errno) => Error::call(ErrorKind::Wall, format!("the sandbox did not start: {what}"), errno),
-        None => Error::refused(ErrorKind::Wall, format!("the sandbox was killed at its start, in: {what} (is the memory limit too small?)")),
-    }
-}
-
-/// What a start has made so far; dropped armed, it unmakes all of it.
-struct Debris<'h> {
-    host: &'h Host,
-    id: String,
-    slot: Option<u32>,
-    group: Option<Group>,
-    process: Option<OwnedFd>,
-    armed: bool,
-}
-
-impl<'h> Debris<'h> {
-    fn new(host: &'h Host, id: &str) -> Result<Self> {
-        let dir = host.dyno_dir(id);
-        std::fs::create_dir(&dir).context(ErrorKind::Invalid, || format!("dyno {id}: mkdir({}) (does it run already?)", dir.display()))?;
-        Ok(Self { host, id: id.to_owned(), slot: None, group: None, process: None, armed: true })
-    }
-
-    fn dir(&self) -> std::path::PathBuf {
-        self.host.dyno_dir(&self.id)
-    }
-
-    fn lease(&mut self, lease: Lease) -> Lease {
-        self.slot = Some(lease.slot());
-        lease
-    }
-
-    /// Nothing of it is debris: it runs.
-    fn disarm(mut self) -> Result<(Host, Group, OwnedFd)> {
-        let (Some(group), Some(process)) = (self.group.take(), self.process.take()) else {
-            return Err(Error::refused(ErrorKind::Io, format!("dyno {}: not started", self.id)));
-        };
-        self.armed = false;
-        Ok((self.host.clone(), group, process))
-    }
-}
-
-impl Drop for Debris<'_> {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        if let Some(pidfd) = &self.process {
-            crate::dyno::kill_and_reap(pidfd.as_fd());
-        }
-        if let Some(group) = &self.group
-            && let Err(e) = group.remove()
-        {
-            tracing::warn!(id = self.id, %e, "a failed start left its cgroup");
-        }
-        if let Some(slot) = self.slot {
-            self.host.leases().free(slot);
-        }
-        if let Err(e) = self.host.remove_dyno_dir(&self.id) {
-            tracing::warn!(id = self.id, %e, "a failed start left its state directory");
-        }
-    }
-}

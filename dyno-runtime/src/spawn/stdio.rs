@@ -1,4 +1,4 @@
-//! The standard streams of a sandbox: null, inherited, pipes, a terminal of its own, or the lossy log.
+//! The standard streams of a sandbox: null, inherited, pipes, files, a terminal of its own, or the lossy log.
 
 use std::{
     fs::File,
@@ -9,12 +9,13 @@ use std::{
 use rustix::{fs::OFlags, pipe::PipeFlags};
 
 use crate::{
-    error::{Context, Result},
+    error::{Context, Error, ErrorKind, Result},
     mount::{self, Lease},
+    spec::Limits,
 };
 
 /// Where the standard streams go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub enum Stdio {
     /// /dev/null, all three.
     #[default]
@@ -23,6 +24,15 @@ pub enum Stdio {
     Inherit,
     /// A pipe each.
     Pipes,
+    /// Each its own way.
+    Each {
+        /// What the program reads.
+        stdin: Stream,
+        /// What it writes.
+        stdout: Stream,
+        /// What it complains to.
+        stderr: Stream,
+    },
     /// A pseudo-terminal of the sandbox's own devpts, as controlling terminal.
     Tty {
         /// Lines.
@@ -35,15 +45,19 @@ pub enum Stdio {
     Log,
 }
 
-impl Stdio {
-    /// The init's MODE argument.
-    pub(super) fn mode(self) -> &'static str {
-        match self {
-            Self::Null | Self::Inherit | Self::Pipes => "p",
-            Self::Tty { .. } => "t",
-            Self::Log => "l",
-        }
-    }
+/// Where one standard stream goes.
+#[derive(Debug, Default)]
+pub enum Stream {
+    /// /dev/null.
+    #[default]
+    Null,
+    /// The caller's own of the same number.
+    Inherit,
+    /// A pipe, whose other end is in [`Streams`].
+    Pipe,
+    /// An open file (or socket, or terminal), as it is: whoever runs inside may do with it what this descriptor allows, and
+    /// [`crate::Dyno`] keeps no copy.
+    File(OwnedFd),
 }
 
 /// The caller's ends.
@@ -60,63 +74,138 @@ pub enum Streams {
         /// Read here.
         stderr: OwnedFd,
     },
+    /// The other ends of those that are pipes.
+    Each {
+        /// Write here.
+        stdin: Option<OwnedFd>,
+        /// Read here.
+        stdout: Option<OwnedFd>,
+        /// Read here.
+        stderr: Option<OwnedFd>,
+    },
     /// Master side of the terminal.
     Tty(OwnedFd),
     /// Read end of the log FIFO, non-blocking.
     Log(OwnedFd),
 }
 
+impl Streams {
+    /// Copies of the descriptors, for somebody else who looks on or types.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        let each = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
+        Ok(match self {
+            Self::None => Self::None,
+            Self::Pipes { stdin, stdout, stderr } => Self::Pipes { stdin: stdin.try_clone()?, stdout: stdout.try_clone()?, stderr: stderr.try_clone()? },
+            Self::Each { stdin, stdout, stderr } => Self::Each { stdin: each(stdin)?, stdout: each(stdout)?, stderr: each(stderr)? },
+            Self::Tty(master) => Self::Tty(master.try_clone()?),
+            Self::Log(reader) => Self::Log(reader.try_clone()?),
+        })
+    }
+}
+
 /// Both sides, before the start.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     pub parent: Streams,
     /// The devpts that holds the terminal; mounted in the sandbox.
     pub pts: Option<OwnedFd>,
-    child: Vec<OwnedFd>,
+    /// Letter of the init's MODE argument.
+    pub mode: char,
+    /// The child's ends; None is inherited.
+    child: [Option<OwnedFd>; 3],
     log: Option<OwnedFd>,
     null: OwnedFd,
-    inherit: bool,
 }
 
 /// Size of the log FIFO: what is kept while nobody reads.
 const LOG_BYTES: usize = 256 * 1024;
 
-pub(super) fn prepare(stdio: &Stdio, dir: &Path, lease: &Lease, uid: u32) -> Result<Prepared> {
-    let null = File::options().read(true).write(true).open("/dev/null").io(|| "open(/dev/null)".into())?;
-    let mut prepared = Prepared { parent: Streams::None, pts: None, child: Vec::new(), log: None, null: null.into(), inherit: *stdio == Stdio::Inherit };
-    let owner = rustix::fs::Uid::from_raw(lease.host_id(uid));
-    match *stdio {
-        Stdio::Null | Stdio::Inherit => {}
-        Stdio::Pipes => {
-            let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).io(|| "pipe2".into());
-            let ((in_read, stdin), (stdout, out_write), (stderr, err_write)) = (pipe()?, pipe()?, pipe()?);
-            for end in [&in_read, &out_write, &err_write] {
-                // So that /dev/stdout can be opened inside.
-                rustix::fs::fchown(end, Some(owner), None).io(|| "fchown(pipe)".into())?;
-            }
-            prepared.child = vec![in_read, out_write, err_write];
-            prepared.parent = Streams::Pipes { stdin, stdout, stderr };
-        }
+/// Host id of the program's user, who owns what it opens by /dev/stdout.
+type Owner = rustix::fs::Uid;
+
+pub(super) fn prepare(stdio: Stdio, dir: &Path, lease: &Lease, uid: u32) -> Result<Prepared> {
+    let owner = Owner::from_raw(lease.host_id(uid));
+    match stdio {
         Stdio::Tty { rows, cols } => {
             let pts = mount::new_pts(lease, 64)?;
-            let (master, slave) = mount::open_terminal(pts.as_fd(), owner.as_raw(), rows, cols)?;
-            let copy = || slave.try_clone().io(|| "dup".into());
-            prepared.child = vec![copy()?, copy()?, slave.try_clone().io(|| "dup".into())?];
-            prepared.parent = Streams::Tty(master);
-            prepared.pts = Some(pts);
+            let prepared = terminal(pts.as_fd(), owner, rows, cols)?;
+            Ok(Prepared { pts: Some(pts), ..prepared })
         }
         Stdio::Log => {
-            let path = dir.join("log");
-            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).io(|| format!("mkfifo({})", path.display()))?;
-            let reader = open_log(dir)?;
-            // Read and write, so that the writer never meets a FIFO without a reader (EPIPE).
-            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let writer = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).io(|| format!("open({})", path.display()))?;
-            rustix::pipe::fcntl_setpipe_size(&writer, LOG_BYTES).io(|| "fcntl(F_SETPIPE_SZ)".into())?;
-            prepared.log = Some(writer);
-            prepared.parent = Streams::Log(reader);
+            let null = open_null()?;
+            let (reader, writer) = make_log(dir)?;
+            let child = [Some(copy(&null)?), Some(copy(&null)?), Some(copy(&null)?)];
+            Ok(Prepared { parent: Streams::Log(reader), pts: None, mode: 'l', child, log: Some(writer), null })
         }
+        other => without_init(other, owner),
     }
-    Ok(prepared)
+}
+
+/// Streams that need neither a devpts of their own nor the init's help.
+pub(super) fn without_init(stdio: Stdio, owner: Owner) -> Result<Prepared> {
+    let all_pipes = matches!(stdio, Stdio::Pipes);
+    let (stdin, stdout, stderr) = match stdio {
+        Stdio::Null => (Stream::Null, Stream::Null, Stream::Null),
+        Stdio::Inherit => (Stream::Inherit, Stream::Inherit, Stream::Inherit),
+        Stdio::Pipes => (Stream::Pipe, Stream::Pipe, Stream::Pipe),
+        Stdio::Each { stdin, stdout, stderr } => (stdin, stdout, stderr),
+        Stdio::Tty { .. } | Stdio::Log => return Err(Error::refused(ErrorKind::Invalid, "stdio: a terminal or the log cannot be had here")),
+    };
+    let null = open_null()?;
+    let (in_child, in_parent) = one(stdin, &null, true, owner)?;
+    let (out_child, out_parent) = one(stdout, &null, false, owner)?;
+    let (err_child, err_parent) = one(stderr, &null, false, owner)?;
+    let parent = match (in_parent, out_parent, err_parent) {
+        (Some(stdin), Some(stdout), Some(stderr)) if all_pipes => Streams::Pipes { stdin, stdout, stderr },
+        (None, None, None) => Streams::None,
+        (stdin, stdout, stderr) => Streams::Each { stdin, stdout, stderr },
+    };
+    Ok(Prepared { parent, pts: None, mode: 'p', child: [in_child, out_child, err_child], log: None, null })
+}
+
+/// The child's end (None: inherited) and the caller's.
+fn one(stream: Stream, null: &OwnedFd, input: bool, owner: Owner) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    Ok(match stream {
+        Stream::Null => (Some(copy(null)?), None),
+        Stream::Inherit => (None, None),
+        Stream::File(file) => (Some(file), None),
+        Stream::Pipe => {
+            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).io(|| "pipe2".into())?;
+            let (child, parent) = if input { (read, write) } else { (write, read) };
+            // So that /dev/stdout can be opened inside.
+            rustix::fs::fchown(&child, Some(owner), None).io(|| "fchown(pipe)".into())?;
+            (Some(child), Some(parent))
+        }
+    })
+}
+
+/// A terminal of the devpts `pts` as all three streams.
+pub(super) fn terminal(pts: std::os::fd::BorrowedFd<'_>, owner: Owner, rows: u16, cols: u16) -> Result<Prepared> {
+    let (master, slave) = mount::open_terminal(pts, owner.as_raw(), rows, cols)?;
+    let child = [Some(copy(&slave)?), Some(copy(&slave)?), Some(slave)];
+    Ok(Prepared { parent: Streams::Tty(master), pts: None, mode: 't', child, log: None, null: open_null()? })
+}
+
+fn open_null() -> Result<OwnedFd> {
+    Ok(File::options().read(true).write(true).open("/dev/null").io(|| "open(/dev/null)".into())?.into())
+}
+
+fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().io(|| "dup".into())
+}
+
+/// The FIFO in the state directory: its read end, and the init's write end.
+fn make_log(dir: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    let path = dir.join("log");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).io(|| format!("mkfifo({})", path.display()))?;
+    let reader = open_log(dir)?;
+    // Read and write, so that the writer never meets a FIFO without a reader (EPIPE).
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let writer = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).io(|| format!("open({})", path.display()))?;
+    rustix::pipe::fcntl_setpipe_size(&writer, LOG_BYTES).io(|| "fcntl(F_SETPIPE_SZ)".into())?;
+    Ok((reader, writer))
 }
 
 /// The read end of the log FIFO of the dyno whose state is in `dir`.
@@ -132,20 +221,38 @@ pub(crate) fn open_log(dir: &Path) -> Result<OwnedFd> {
 }
 
 impl Prepared {
-    /// Sources of the child's descriptors 0 to 5.
-    pub fn child_fds(&self, exit: RawFd, ready: RawFd) -> [RawFd; 6] {
-        let null = self.null.as_raw_fd();
-        let stream = |i: usize| match self.child.get(i) {
-            Some(fd) => fd.as_raw_fd(),
-            None if self.inherit => i as RawFd,
-            None => null,
-        };
-        [stream(0), stream(1), stream(2), self.log.as_ref().map_or(null, AsRawFd::as_raw_fd), exit, ready]
+    /// Lets the init count the output, where the limits say so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for streams that it does not carry.
+    pub fn watched(self, limits: &Limits) -> Result<Self> {
+        let piped = matches!(self.parent, Streams::Pipes { .. } | Streams::Each { stdout: Some(_), stderr: Some(_), .. });
+        match limits.output {
+            Some(_) if piped => Ok(Self { mode: 'r', ..self }),
+            Some(_) if self.mode != 'l' => Err(Error::refused(ErrorKind::Invalid, "limits.output needs stdout and stderr to be pipes, or the log")),
+            _ => Ok(self),
+        }
+    }
+
+    /// Sources of the child's descriptors 0 to 2.
+    pub fn streams(&self) -> [RawFd; 3] {
+        let mut number = 0..;
+        self.child.each_ref().map(|end| {
+            let own = number.next().unwrap_or_default();
+            end.as_ref().map_or(own, AsRawFd::as_raw_fd)
+        })
+    }
+
+    /// Sources of the init's descriptors 0 to 6.
+    pub fn init_fds(&self, exit: RawFd, ready: RawFd, cpu: Option<&OwnedFd>) -> [RawFd; 7] {
+        let [stdin, stdout, stderr] = self.streams();
+        let or_null = |fd: Option<&OwnedFd>| fd.unwrap_or(&self.null).as_raw_fd();
+        [stdin, stdout, stderr, or_null(self.log.as_ref()), exit, ready, or_null(cpu)]
     }
 
     /// Drops our copies of the child's ends, so that end of file can be seen.
     pub fn close_child_ends(&mut self) {
         self.log = None;
-        self.child.clear();
+        self.child = [None, None, None];
     }
 }

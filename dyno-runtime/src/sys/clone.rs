@@ -19,6 +19,10 @@ pub struct Flags(u64);
 impl Flags {
     /// CLONE_NEWNS.
     pub const NEWNS: Self = Self(0x0002_0000);
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// CLONE_NEWCGROUP.
+    pub const NEWCGROUP: Self = Self(0x0200_0000);
     /// CLONE_NEWUTS.
     pub const NEWUTS: Self = Self(0x0400_0000);
     /// CLONE_NEWIPC.
@@ -38,6 +42,11 @@ impl Flags {
     /// Both.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// As the kernel takes them.
+    pub(super) const fn bits(self) -> u64 {
+        self.0
     }
 }
 

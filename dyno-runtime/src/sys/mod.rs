@@ -6,20 +6,24 @@
 
 #![allow(unsafe_code)]
 
+mod capability;
 mod clone;
 #[cfg(test)]
 pub mod inject;
+mod landlock;
 mod loopdev;
 mod mount;
 mod process;
 
+pub use capability::{capabilities_are, keep_capabilities};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
+pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
 pub use loopdev::attach_loop;
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
 pub use process::{
-    Filter, capabilities_are_empty, drop_all_capabilities, exec_fd, exit_now, has_seccomp_filter, install_filter,
+    Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, reset_scheduling, set_ids,
-    unshare_cgroup,
+    unshare,
 };
 
 use rustix::io::Errno;

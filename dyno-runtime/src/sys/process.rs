@@ -7,7 +7,7 @@ use std::{
 
 use rustix::io::Errno;
 
-use super::check;
+use super::{Flags, check};
 
 /// One classic BPF instruction, as `struct sock_filter` (linux/filter.h).
 #[repr(C)]
@@ -53,59 +53,15 @@ pub fn has_seccomp_filter() -> bool {
     unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_SECCOMP, 0, 0, 0, 0) == 2 }
 }
 
-/// `struct __user_cap_header_struct`.
-#[repr(C)]
-struct CapHeader {
-    version: u32,
-    pid: i32,
-}
-
-const CAP_VERSION_3: u32 = 0x2008_0522;
-
-/// Empties all five capability sets, the bounding and ambient ones included, and locks the securebits so that
-/// uid 0 regains nothing. Child-safe.
-///
-/// # Errors
-/// Of prctl(2) and capset(2).
-pub fn drop_all_capabilities() -> Result<(), Errno> {
-    // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock; KEEP_CAPS_LOCKED.
-    const SECUREBITS: libc::c_ulong = 0b1110_1111;
-    // SAFETY: prctl with numbers only.
-    unsafe {
-        for capability in 0..64 {
-            match check(libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0)) {
-                Ok(_) => {}
-                Err(Errno::INVAL) => break, // past the last capability of this kernel
-                Err(e) => return Err(e),
-            }
-        }
-        check(libc::syscall(libc::SYS_prctl, libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0))?;
-        check(libc::syscall(libc::SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))?;
-    }
-    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
-    let none = [[0u32; 3]; 2];
-    // SAFETY: version 3 takes two `struct __user_cap_data_struct` of three words.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) }).map(drop)
-}
-
-/// Reads back that effective, permitted and inheritable sets are empty. Child-safe.
-pub fn capabilities_are_empty() -> bool {
-    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
-    let mut sets = [[u32::MAX; 3]; 2];
-    // SAFETY: version 3 writes two `struct __user_cap_data_struct` of three words.
-    let r = unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) };
-    r == 0 && sets == [[0; 3]; 2]
-}
-
-/// Sets real, effective and saved ids of this thread and empties its supplementary groups. Child-safe: the
+/// Sets real, effective and saved ids of this thread and its supplementary groups. Child-safe: the
 /// libc wrappers would signal the parent's threads.
 ///
 /// # Errors
 /// Of setgroups(2), setresgid(2), setresuid(2).
-pub fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
-    // SAFETY: setgroups with a count of 0 reads no list; the others take numbers.
+pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: the list is as long as said and outlives the call; the others take numbers.
     unsafe {
-        check(libc::syscall(libc::SYS_setgroups, 0, 0))?;
+        check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
         check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         check(libc::syscall(libc::SYS_setresuid, uid, uid, uid)).map(drop)
     }
@@ -155,34 +111,34 @@ pub fn interface_up(name: &CStr) -> Result<(), Errno> {
     }
 }
 
-/// A cgroup namespace of its own, rooted at the group that the caller is in now. Child-safe.
+/// New namespaces of these kinds for the caller, a single thread of a process whose root and working directory are its own.
+/// Child-safe.
 ///
 /// # Errors
 /// Of unshare(2).
-pub fn unshare_cgroup() -> Result<(), Errno> {
-    // SAFETY: takes a number; CLONE_NEWCGROUP touches neither descriptors nor memory.
-    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }).map(drop)
+pub fn unshare(namespaces: Flags) -> Result<(), Errno> {
+    // SAFETY: takes a number; the kinds of `Flags` touch neither descriptors nor memory.
+    check(unsafe { libc::syscall(libc::SYS_unshare, namespaces.bits()) }).map(drop)
 }
 
-/// Makes `sources` the descriptors 0 to 6, the last one close-on-exec, and closes every other. Child-safe: the child
+/// Makes `sources` the descriptors from 0 on, the last `hidden` of them close-on-exec, and closes every other. Child-safe: the child
 /// has a copy of the table, so whatever stood at these numbers was the parent's and is untouched there.
 ///
 /// # Errors
 /// EMFILE, or of close_range(2).
-pub fn place_descriptors(sources: [RawFd; 7]) -> Result<(), Errno> {
-    const TARGETS: libc::c_long = 7;
+pub fn place_descriptors<const N: usize>(sources: [RawFd; N], hidden: usize) -> Result<(), Errno> {
     // First up out of the way, so that no source is overwritten before it was copied.
-    let mut high = [0; TARGETS as usize];
+    let mut high = [0; N];
     for (to, from) in high.iter_mut().zip(sources) {
         // SAFETY: numbers only.
-        *to = check(unsafe { libc::syscall(libc::SYS_fcntl, from, libc::F_DUPFD_CLOEXEC, TARGETS) })?;
+        *to = check(unsafe { libc::syscall(libc::SYS_fcntl, from, libc::F_DUPFD_CLOEXEC, N) })?;
     }
-    for (target, from) in (0..TARGETS).zip(high) {
-        let flags = if target == TARGETS - 1 { libc::O_CLOEXEC } else { 0 };
+    for (target, from) in high.into_iter().enumerate() {
+        let flags = if target + hidden >= N { libc::O_CLOEXEC } else { 0 };
         // SAFETY: numbers only.
         check(unsafe { libc::syscall(libc::SYS_dup3, from, target, flags) })?;
     }
-    close_from(TARGETS as RawFd)
+    close_from(N as RawFd)
 }
 
 /// Sets the soft and hard limit of open files to `files`, or to the hard limit if that is lower. Child-safe.

@@ -1,0 +1,186 @@
+//! The last part of the way into a sandbox, the same for its init and for whatever is executed in it later: from the standing of
+//! whoever runs the platform down to that of the program. Child-safe, like all of `child`.
+
+use std::{
+    borrow::Cow,
+    ffi::{CStr, CString},
+    os::fd::AsFd,
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags},
+    io::Errno,
+    process::{Resource, Rlimit},
+};
+
+use super::child::Step;
+use crate::{
+    error::Result,
+    host::Host,
+    plan::{Plan, c_string},
+    sys::{self, Filter, Ruleset},
+};
+
+/// The child's: the errno tells why, the step where.
+type Outcome = std::result::Result<(), Errno>;
+
+/// What Landlock is to hold, from [`crate::plan::Landlock`].
+pub(crate) struct SecondWall<'a> {
+    /// Hierarchies that stay writable.
+    pub writable: &'a [CString],
+    /// Whether the root is one of them, so that only device files are denied.
+    pub root_writable: bool,
+    pub scoped: u64,
+}
+
+/// Who the program is: the same for everything that runs in a sandbox, its init or not.
+pub(crate) struct Standing<'a> {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: &'a [u32],
+    pub capabilities: u64,
+    pub open_files: u64,
+    pub file_size: Option<u64>,
+    pub cwd: &'a CStr,
+    pub landlock: Option<SecondWall<'a>>,
+    pub filter: &'a [Filter],
+}
+
+/// What a [`Standing`] borrows, made by the parent.
+pub(super) struct Posture<'a> {
+    plan: &'a Plan,
+    cwd: CString,
+    writable: Vec<CString>,
+    filter: Cow<'a, [Filter]>,
+}
+
+impl<'a> Posture<'a> {
+    pub fn new(host: &'a Host, plan: &'a Plan) -> Result<Self> {
+        let writable = plan.landlock.iter().flat_map(|wall| &wall.writable).map(|path| c_string(path)).collect();
+        Ok(Self { plan, cwd: c_string(&plan.process.cwd), writable, filter: host.filter(&plan.seccomp)? })
+    }
+
+    pub fn standing(&self) -> Standing<'_> {
+        let identity = &self.plan.identity;
+        let landlock = self.plan.landlock.as_ref().map(|wall| SecondWall {
+            writable: &self.writable,
+            root_writable: wall.writable.iter().any(|path| path == "/"),
+            scoped: if wall.no_foreign_abstract_sockets { sys::SCOPE_ABSTRACT_SOCKETS } else { 0 },
+        });
+        Standing {
+            uid: identity.uid,
+            gid: identity.gid,
+            groups: &identity.groups,
+            capabilities: self.plan.capability_bits(),
+            open_files: self.plan.limits.open_files,
+            file_size: self.plan.limits.file_size,
+            cwd: &self.cwd,
+            landlock,
+            filter: &self.filter,
+        }
+    }
+}
+
+/// Soft limit of an app's stack, as everywhere on Linux.
+const STACK: u64 = 8 << 20;
+
+/// Nothing of the standing that the platform may have given itself. An oom_score_adj below 0 would make the kernel end others
+/// in an app's stead; one above 0 was the operator's choice and could not be taken back without CAP_SYS_RESOURCE.
+pub(super) fn scheduling(step: &mut Step) -> Outcome {
+    *step = Step::Scheduling;
+    sys::reset_scheduling()?;
+    let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let mut first = [0u8; 1];
+    if rustix::io::read(&file, &mut first)? == 1 && first == *b"-" {
+        rustix::io::write(&file, b"0")?;
+    }
+    Ok(())
+}
+
+impl Standing<'_> {
+    /// What survives the change of identity: limits, keyring, session.
+    pub(super) fn attributes(&self, step: &mut Step) -> Outcome {
+        *step = Step::Rlimits;
+        let set = |limit, value| rustix::process::setrlimit(limit, Rlimit { current: Some(value), maximum: Some(value) });
+        // 1 and not 0: core(5), a piped core handler ignores 0; the kernel refuses to run it at 1.
+        set(Resource::Core, 1)?;
+        for limit in [Resource::Rtprio, Resource::Nice] {
+            set(limit, 0)?;
+        }
+        if let Some(bytes) = self.file_size {
+            set(Resource::Fsize, bytes)?;
+        }
+        // An unlimited stack lays memory out the old way, with less chance in it.
+        sys::limit_stack(STACK)?;
+        *step = Step::Keyring;
+        sys::join_new_session_keyring()?;
+        *step = Step::Session;
+        rustix::process::setsid()?;
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        Ok(())
+    }
+
+    /// In the user namespace, whose joining gave every capability; as our uid is not mapped there, changing ids keeps them: they
+    /// are dropped by hand.
+    pub(super) fn drop_privileges(&self, step: &mut Step) -> Outcome {
+        *step = Step::Ids;
+        sys::set_ids(self.uid, self.gid, self.groups)?;
+        *step = Step::Capabilities;
+        sys::keep_capabilities(self.capabilities)?;
+        *step = Step::NoNewPrivs;
+        rustix::thread::set_no_new_privs(true)
+    }
+
+    /// With only the sandbox's descriptors left: what else holds the program, and whether the walls are up.
+    pub(super) fn last_walls(&self, step: &mut Step) -> Outcome {
+        *step = Step::OpenFiles;
+        // Only now: up to here there were copies of all that the parent has open, maybe more than an app may.
+        sys::limit_open_files(self.open_files)?;
+        *step = Step::WorkingDirectory;
+        // As the user, and with no directory of the host open: `/proc/self/fd/N` leads nowhere (CVE-2024-21626).
+        rustix::process::chdir(self.cwd)?;
+        if let Some(wall) = &self.landlock {
+            *step = Step::Landlock;
+            wall.raise()?;
+        }
+        *step = Step::SystemCallFilter;
+        sys::install_filter(self.filter)?;
+        self.check(step)
+    }
+
+    /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.
+    fn check(&self, step: &mut Step) -> Outcome {
+        *step = Step::SelfCheck;
+        let up = sys::capabilities_are(self.capabilities) && sys::has_seccomp_filter() && rustix::thread::no_new_privs()?;
+        let ids = rustix::process::getuid().as_raw() == self.uid && rustix::process::getgid().as_raw() == self.gid;
+        if up && ids { Ok(()) } else { Err(Errno::PERM) }
+    }
+}
+
+impl SecondWall<'_> {
+    /// Where the kernel has Landlock, and lets files be moved between directories behind it (ABI 2, Linux 5.19).
+    fn raise(&self) -> Outcome {
+        let abi = sys::landlock_abi();
+        if abi < 2 {
+            return Ok(());
+        }
+        let open = |path: &CStr| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let changes = if self.root_writable { 0 } else { sys::WRITE | sys::TRUNCATE };
+        let ruleset = Ruleset::new(abi, sys::MAKE_DEVICES | sys::REFER | changes, self.scoped)?;
+        ruleset.allow(abi, open(c"/")?.as_fd(), sys::REFER)?;
+        if changes != 0 {
+            for path in self.writable {
+                match open(path) {
+                    Ok(place) => {
+                        let directory = FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Directory;
+                        ruleset.allow(abi, place.as_fd(), if directory { changes } else { sys::WRITE_FILE | sys::TRUNCATE })?;
+                    }
+                    // What the program cannot reach it cannot write either.
+                    Err(Errno::NOENT | Errno::ACCESS) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        ruleset.restrict_self()
+    }
+}
