@@ -6,7 +6,6 @@ mod scripts;
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };

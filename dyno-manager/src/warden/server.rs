@@ -251,7 +251,8 @@ fn started(dyno: &dyno_runtime::Dyno, streams: Streams, listeners: Vec<OwnedFd>)
     let pidfd = dyno.pidfd().try_clone_to_owned().map_err(|e| WardenError::io("dup(pidfd)", &e))?;
     let mut fds = vec![pidfd];
     let kind = match streams {
-        Streams::None => StreamKind::Gone,
+        // No launch asks for a mixture.
+        Streams::None | Streams::Each { .. } => StreamKind::Gone,
         Streams::Log(fd) => {
             fds.push(fd);
             StreamKind::Log
