@@ -11,7 +11,8 @@
 //! MODE: l (log), r (pipes, counted), p (pass the streams on), t (terminal); then, with spaces between, the limits of the run, 0 for
 //!       none: wall microseconds, processor microseconds, bytes of output; and the number of processors
 //! fds:  0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go, four bytes answer what execve said,
-//!       6 what the control group used of the processors (cpuacct.usage or cpu.stat)
+//!       6 what the control group used of the processors (cpuacct.usage or cpu.stat), 7 requests of the platform (see `control`),
+//!       8 its other end, from where the platform takes a copy when it has a request
 //!
 //!   start ─▶ go ─▶ exec ok ─▶ relay, watch ─▶ main exited ─▶ kill the rest, drain ─▶ record ─▶ exit
 //!      │         │                 └─▶ limit reached: kill all, then as when main has exited
@@ -23,19 +24,25 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod control;
 mod relay;
+mod start;
 mod sys;
 mod watch;
 
 use core::ptr::addr_of_mut;
 
+use control::Control;
 use relay::Relay;
+use start::{Start, bytes};
 use watch::Watch;
 
 const LOG: i32 = 3;
 const RECORD: i32 = 4;
 const READY: i32 = 5;
 const CPU: i32 = 6;
+const REQUESTS: i32 = 7;
+const REQUESTS_PEER: i32 = 8;
 const EAGAIN: isize = -11;
 const EINTR: isize = -4;
 const SIGKILL: usize = 9;
@@ -51,22 +58,6 @@ core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rs
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(".globl _start", "_start:", "mov x29, 0", "mov x0, sp", "bl {main}", "brk 1", main = sym main);
 
-/// What the vforked child needs, and its answer.
-struct Start {
-    relayed: bool,
-    terminal: bool,
-    program: *const u8,
-    argv: *const *const u8,
-    envp: *const *const u8,
-    out: i32,
-    err: i32,
-    failed: i32,
-}
-
-#[repr(align(16))]
-struct Stack([u8; 16384]);
-static mut STACK: Stack = Stack([0; 16384]);
-
 unsafe extern "C" fn main(sp: *const usize) -> ! {
     // SAFETY: the kernel puts argc, argv (NULL-ended) and envp (NULL-ended) at the initial stack pointer;
     // the runtime always passes at least MODE, PROGRAM and ARG0.
@@ -78,7 +69,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         }
         (bytes(argv.add(1).read()), argv.add(2).read(), argv.add(3), argv.add(argc + 1))
     };
-    for fd in [LOG, RECORD, READY, CPU] {
+    for fd in [LOG, RECORD, READY, CPU, REQUESTS, REQUESTS_PEER] {
         sys::set_cloexec(fd);
     }
     // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
@@ -100,20 +91,17 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         sys::exit(125);
     }
     let began = sys::now_us(1);
-    let mut start = Start { relayed, terminal: *kind == b't', program, argv, envp, out: out[1], err: err[1], failed: 0 };
-    // SAFETY: STACK is used by this one child at a time; `child` does not return, and `start` outlives it
-    // because we sleep until it has called execve or has exited.
-    let pid = unsafe { sys::vfork_on(addr_of_mut!(STACK).cast::<u8>().add(16384), child, addr_of_mut!(start) as usize) };
-    if pid < 0 || start.failed != 0 {
-        let errno = if pid < 0 { -pid as i32 } else { start.failed };
-        sys::write(READY, &errno.to_le_bytes());
-        let status = if errno == 2 { 127 } else { 126 };
+    let mut start = Start { streams: [-1, out[1], err[1]], cwd: core::ptr::null(), terminal: *kind == b't', program, argv, envp, failed: 0 };
+    let (pid, pidfd) = start.run();
+    if pid < 0 {
+        sys::write(READY, &((-pid) as i32).to_le_bytes());
+        let status = if pid == -2 { 127 } else { 126 };
         record(status << 8, [began, 0, 0, 0]);
         sys::exit(status);
     }
     let started = sys::now_us(1) - began;
     sys::write(READY, &0i32.to_le_bytes());
-    for fd in [READY, 0, out[1], err[1]] {
+    for fd in [READY, 0, out[1], err[1], pidfd] {
         sys::close(fd);
     }
     if *kind != b'r' {
@@ -122,25 +110,31 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     }
     let mut relay = Relay::new([out[0], err[0]], *kind == b'l');
     let mut watch = Watch::new(limits, began);
-    let status = run(signals, pid as i32, &mut relay, &mut watch);
+    let mut control = Control;
+    let status = run(signals, pid as i32, &mut relay, &mut watch, &mut control);
     kill_all();
-    while reap(true).is_some() {}
+    while let Some((pid, status)) = reap(true) {
+        control.ended(pid, status);
+    }
     relay.drain(&mut watch);
     record(status, [began, i64::from(relay.dropped), watch.breach, started]);
     sys::exit(if status & 0x7f == 0 { (status >> 8) & 0xff } else { 128 + (status & 0x7f) })
 }
 
-/// Waits for signals, output and limits until the main process has ended; its wait status.
-fn run(signals: i32, main: i32, relay: &mut Relay, watch: &mut Watch) -> i32 {
+/// Waits for signals, output, limits and requests until the main process has ended; its wait status.
+fn run(signals: i32, main: i32, relay: &mut Relay, watch: &mut Watch, control: &mut Control) -> i32 {
     loop {
         if relay.is_over(watch) | watch.over() {
             // Its end is reported like any other.
             kill_all();
         }
-        let mut fds = [[signals, 1], [-1, 0], [-1, 0], [-1, 0]];
-        relay.wanted(&mut fds[1..]);
+        let mut fds = [[signals, 1], [REQUESTS, 1], [-1, 0], [-1, 0], [-1, 0]];
+        relay.wanted(&mut fds[2..]);
         poll(&mut fds, watch.patience());
-        relay.ready(&fds[1..], watch);
+        relay.ready(&fds[2..], watch);
+        if fds[1][1] >> 16 != 0 {
+            control.serve();
+        }
         if fds[0][1] >> 16 == 0 {
             continue;
         }
@@ -155,6 +149,7 @@ fn run(signals: i32, main: i32, relay: &mut Relay, watch: &mut Watch) -> i32 {
                 if pid == main {
                     return status;
                 }
+                control.ended(pid, status);
             }
         } else if sender == 0 {
             // From outside this pid namespace: the platform. The app's own signals to pid 1 are not obeyed.
@@ -222,89 +217,6 @@ fn pipe() -> [i32; 2] {
         sys::exit(125);
     }
     fds
-}
-
-unsafe extern "C" fn child(arg: usize) -> ! {
-    // SAFETY: `arg` is the `Start` of the parent, which sleeps until we are gone.
-    let start = unsafe { &mut *(arg as *mut Start) };
-    let none: u64 = 0;
-    // SAFETY: numbers, and a 64-bit kernel sigset that outlives the call.
-    unsafe {
-        let session = sys::call3(sys::SETSID, 0, 0, 0).min(0);
-        let streams = if start.relayed {
-            sys::call3(sys::DUP3, start.out as usize, 1, 0).min(sys::call3(sys::DUP3, start.err as usize, 2, 0))
-        } else if start.terminal {
-            sys::call3(sys::IOCTL, 0, 0x540e, 0) // TIOCSCTTY
-        } else {
-            0
-        };
-        sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
-        start.failed = -(if session.min(streams) < 0 { session.min(streams) } else { exec(start) }) as i32;
-    }
-    sys::exit(127)
-}
-
-/// execve, looking the program up in PATH when its name has no slash. Returns only on failure, with -errno.
-///
-/// # Safety
-/// The pointers of `start` are the kernel's own argument vectors.
-unsafe fn exec(start: &Start) -> isize {
-    // SAFETY: NUL-ended strings and NULL-ended vectors from the kernel; `path` is NUL-ended by `join`.
-    unsafe {
-        let name = bytes(start.program);
-        let try_exec = |path: *const u8| sys::call3(sys::EXECVE, path as usize, start.argv as usize, start.envp as usize);
-        if name.contains(&b'/') {
-            return try_exec(start.program);
-        }
-        let mut answer = -2; // ENOENT
-        let mut path = [0u8; 1024];
-        for dir in search_path(start.envp).split(|b| *b == b':') {
-            if join(&mut path, dir, name) {
-                match try_exec(path.as_ptr()) {
-                    -2 | -20 => {} // ENOENT, ENOTDIR: look on
-                    other => answer = other,
-                }
-                if answer != -2 && answer != -13 {
-                    break;
-                }
-            }
-        }
-        answer
-    }
-}
-
-fn join(path: &mut [u8], dir: &[u8], name: &[u8]) -> bool {
-    let length = dir.len() + 1 + name.len();
-    if dir.is_empty() || length >= path.len() {
-        return false;
-    }
-    path[..dir.len()].copy_from_slice(dir);
-    path[dir.len()] = b'/';
-    path[dir.len() + 1..length].copy_from_slice(name);
-    path[length] = 0;
-    true
-}
-
-/// # Safety
-/// `envp` is a NULL-ended vector of NUL-ended strings.
-unsafe fn search_path<'a>(mut envp: *const *const u8) -> &'a [u8] {
-    // SAFETY: stops at the NULL.
-    unsafe {
-        while !envp.read().is_null() {
-            if let Some(path) = bytes(envp.read()).strip_prefix(b"PATH=") {
-                return path;
-            }
-            envp = envp.add(1);
-        }
-    }
-    b"/usr/local/bin:/usr/bin:/bin"
-}
-
-/// # Safety
-/// `s` is NUL-ended.
-unsafe fn bytes<'a>(s: *const u8) -> &'a [u8] {
-    // SAFETY: NUL-ended, says the caller.
-    unsafe { core::slice::from_raw_parts(s, sys::strlen(s)) }
 }
 
 /// Leaves the exit record: magic, wait status, cpu and wall time in microseconds, peak resident kilobytes; the lines whose loss

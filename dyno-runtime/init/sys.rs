@@ -13,6 +13,7 @@ numbers! {
     READ = 0, 63; WRITE = 1, 64; CLOSE = 3, 57; IOCTL = 16, 29; PREAD64 = 17, 67; PWRITE64 = 18, 68; CLONE = 56, 220;
     EXECVE = 59, 221; WAIT4 = 61, 260; KILL = 62, 129; FCNTL = 72, 25; GETRUSAGE = 98, 165;
     SETSID = 112, 157; PRCTL = 157, 167; CLOCK_GETTIME = 228, 113; EXIT_GROUP = 231, 94;
+    MMAP = 9, 222; MUNMAP = 11, 215; SENDMSG = 46, 211; RECVMSG = 47, 212; CHDIR = 80, 49;
     PPOLL = 271, 73; DUP3 = 292, 24; PIPE2 = 293, 59; SIGNALFD4 = 289, 74; RT_SIGPROCMASK = 14, 135; RT_SIGACTION = 13, 134;
 }
 
@@ -56,19 +57,19 @@ pub unsafe fn call3(n: usize, a: usize, b: usize, c: usize) -> isize {
 }
 
 /// clone(2) with CLONE_VM|CLONE_VFORK: `child` runs on `stack_top` and must not return; the caller
-/// sleeps until the child has called execve or has exited. Returns the child's pid or -errno.
+/// sleeps until the child has called execve or has exited. Returns the child's pid or -errno; its pidfd is stored in `pidfd`.
 ///
 /// # Safety
 /// `stack_top` is the 16-byte aligned end of memory that nothing else uses; `child` never returns.
-pub unsafe fn vfork_on(stack_top: *mut u8, child: unsafe extern "C" fn(usize) -> !, arg: usize) -> isize {
-    const FLAGS: usize = 0x100 | 0x4000 | 17; // CLONE_VM | CLONE_VFORK | SIGCHLD
+pub unsafe fn vfork_on(stack_top: *mut u8, child: unsafe extern "C" fn(usize) -> !, arg: usize, pidfd: &mut i32) -> isize {
+    const FLAGS: usize = 0x100 | 0x1000 | 0x4000 | 17; // CLONE_VM | CLONE_PIDFD | CLONE_VFORK | SIGCHLD
     let r: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: in the child the kernel has set rsp to `stack_top`; r12 and r13 survive the call, and
     // control never comes back to this frame.
     unsafe {
         asm!("syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
-             inlateout("rax") CLONE as isize => r, in("rdi") FLAGS, in("rsi") stack_top, in("rdx") 0, in("r10") 0,
+             inlateout("rax") CLONE as isize => r, in("rdi") FLAGS, in("rsi") stack_top, in("rdx") pidfd, in("r10") 0,
              in("r8") 0, in("r12") arg, in("r13") child, lateout("rcx") _, lateout("r11") _);
     }
     #[cfg(target_arch = "aarch64")]
@@ -76,7 +77,7 @@ pub unsafe fn vfork_on(stack_top: *mut u8, child: unsafe extern "C" fn(usize) ->
     // control never comes back to this frame.
     unsafe {
         asm!("svc 0", "cbnz x0, 2f", "mov x29, 0", "mov x0, x9", "blr x10", "brk 1", "2:",
-             in("x8") CLONE, inlateout("x0") FLAGS as isize => r, in("x1") stack_top, in("x2") 0, in("x3") 0,
+             in("x8") CLONE, inlateout("x0") FLAGS as isize => r, in("x1") stack_top, in("x2") pidfd, in("x3") 0,
              in("x4") 0, in("x9") arg, in("x10") child);
     }
     r

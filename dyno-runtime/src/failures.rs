@@ -170,7 +170,7 @@ impl Supervisor {
         let comm = std::fs::read_to_string(format!("/proc/{}/comm", call.pid)).unwrap_or_default();
         match comm.trim() {
             // Its name before it has given itself one: of the memory file, or the descriptor's number.
-            "dyno-init" | "memfd:dyno-init" | "7" => "init",
+            "dyno-init" | "memfd:dyno-init" | "9" => "init",
             "program" => "program",
             _ => "child",
         }

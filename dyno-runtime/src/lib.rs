@@ -48,5 +48,5 @@ pub use exit::{Cause, ExitRecord};
 pub use host::{Found, Host};
 pub use mount::Images;
 pub use plan::Plan;
-pub use spawn::{StartOptions, Stdio, Stream, Streams, Timing};
+pub use spawn::{Exec, ExecStatus, Process, StartOptions, Stdio, Stream, Streams, Timing};
 pub use spec::*;

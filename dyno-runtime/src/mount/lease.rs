@@ -127,6 +127,11 @@ impl Leases {
     }
 }
 
+/// The host id of id `id` inside a sandbox with the range of `slot`.
+pub(crate) fn host_id(slot: u32, id: u32) -> u32 {
+    BASE + slot * SIZE + id
+}
+
 impl Lease {
     /// A user namespace that maps the range of `slot`. A sleeping child holds it until the maps are written.
     pub(crate) fn map(slot: u32) -> Result<Self> {
@@ -147,7 +152,7 @@ impl Lease {
 
     /// The host id of id `id` inside.
     pub fn host_id(&self, id: u32) -> u32 {
-        BASE + self.slot * SIZE + id
+        host_id(self.slot, id)
     }
 
     /// The user namespace.

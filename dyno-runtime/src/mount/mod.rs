@@ -13,5 +13,6 @@ mod root;
 pub use dev::{attach_dev, dev_with, new_pts, new_shm, open_terminal};
 pub use image::Images;
 pub use lease::{Lease, Leases};
+pub(crate) use lease::host_id;
 pub use by_path::detach;
 pub use root::{LayerTree, WritableLayer, assemble, clone_tree, volume};

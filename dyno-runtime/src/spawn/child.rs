@@ -91,8 +91,8 @@ pub(crate) struct Child<'a> {
     /// Made anew once inside the user namespace, which then owns them.
     pub own: Flags,
     pub standing: Standing<'a>,
-    /// Become descriptors 0 to 6: streams, log, exit record, ready, used processor time.
-    pub fds: [RawFd; 7],
+    /// Become descriptors 0 to 8: see `init/main.rs`.
+    pub fds: [RawFd; 9],
     pub init: BorrowedFd<'a>,
     pub argv: &'a [*const c_char],
     pub envp: &'a [*const c_char],
@@ -115,7 +115,7 @@ impl SharedChild for Child<'_> {
 }
 
 /// Where `place_descriptors` puts the init.
-const INIT_FD: RawFd = 7;
+const INIT_FD: RawFd = 9;
 
 impl Child<'_> {
     fn raise_walls(&mut self) -> Result<(), Errno> {
@@ -131,8 +131,10 @@ impl Child<'_> {
         self.join_user_namespace()?;
         self.standing.drop_privileges(&mut self.step)?;
         self.step = Step::Descriptors;
-        let [a, b, c, d, e, f, g] = self.fds;
-        sys::place_descriptors([a, b, c, d, e, f, g, self.init.as_raw_fd()], 1)?;
+        let mut fds = [0; 10];
+        fds[..9].copy_from_slice(&self.fds);
+        fds[9] = self.init.as_raw_fd();
+        sys::place_descriptors(fds, 1)?;
         self.standing.last_walls(&mut self.step)
     }
 

@@ -3,6 +3,7 @@
 mod assemble;
 mod child;
 mod debris;
+mod exec;
 mod standing;
 mod stdio;
 mod words;
@@ -19,6 +20,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::exec::{Exec, ExecStatus, Process};
 pub(crate) use self::stdio::open_log;
 pub use self::stdio::{Stdio, Stream, Streams};
 use self::{
@@ -94,7 +96,10 @@ impl Host {
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         let group = Group::create(self.cgroups(), id, &plan.limits)?;
         let group = &*debris.group.insert(group);
-        let (ready, ready_child) = ready_pair()?;
+        let (ready, ready_child) = socket_pair(SocketType::STREAM, "ready")?;
+        // Both ends are the init's: see `exec`.
+        let (requests, requests_peer) = socket_pair(SocketType::SEQPACKET, "requests")?;
+        let [stdin, stdout, stderr] = streams.child_streams();
         let (tasks, birthplace) = (group.task_files()?, group.birthplace());
         let cpu = if plan.limits.cpu_ms.is_some() { Some(group.cpu_time_file()?) } else { None };
         let (argv, envp) = (init_argv(streams.mode, &plan), plan.c_env());
@@ -111,7 +116,10 @@ impl Host {
             userns: lease.userns(),
             own: own_namespaces(&plan),
             standing: posture.standing(),
-            fds: streams.init_fds(exit_file.as_raw_fd(), ready_child.as_raw_fd(), cpu.as_ref()),
+            fds: [
+                stdin, stdout, stderr, streams.log_or_null(), exit_file.as_fd(), ready_child.as_fd(),
+                cpu.as_ref().map_or(streams.null(), AsFd::as_fd), requests.as_fd(), requests_peer.as_fd(),
+            ].map(|fd| fd.as_raw_fd()),
             init: self.init(),
             argv: &argv_pointers,
             envp: &envp_pointers,
@@ -126,7 +134,7 @@ impl Host {
             return Err(failure(step, failed, &mounts));
         }
         let walled = Instant::now();
-        drop(ready_child);
+        drop((ready_child, requests, requests_peer));
         streams.close_child_ends();
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
         let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
@@ -213,11 +221,12 @@ fn reach_in(pid: u32, ports: &[u16]) -> Result<(OwnedFd, Vec<OwnedFd>)> {
     Ok((netns.into(), listeners))
 }
 
-/// The line to the init: one byte to it lets the program start, its answer is what execve said.
-fn ready_pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).io(|| "socketpair(ready)".into())
+fn socket_pair(kind: SocketType, purpose: &str) -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).io(|| format!("socketpair({purpose})"))
 }
 
+/// One byte to the init lets the program start; its answer is what execve said.
+///
 /// Until now the init has waited, so that whatever the program meets is there, and so that however soon it ends we have seen its
 /// process. (Should we die here, it sees the end of file and goes.)
 fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -182,7 +182,7 @@ fn one(stream: Stream, null: &OwnedFd, input: bool, owner: Owner) -> Result<(Opt
 }
 
 /// A terminal of the devpts `pts` as all three streams.
-pub(super) fn terminal(pts: std::os::fd::BorrowedFd<'_>, owner: Owner, rows: u16, cols: u16) -> Result<Prepared> {
+pub(super) fn terminal(pts: BorrowedFd<'_>, owner: Owner, rows: u16, cols: u16) -> Result<Prepared> {
     let (master, slave) = mount::open_terminal(pts, owner.as_raw(), rows, cols)?;
     let child = [Some(copy(&slave)?), Some(copy(&slave)?), Some(slave)];
     Ok(Prepared { parent: Streams::Tty(master), pts: None, mode: 't', child, log: None, null: open_null()? })
@@ -220,6 +220,10 @@ pub(crate) fn open_log(dir: &Path) -> Result<OwnedFd> {
     Ok(reader)
 }
 
+fn or<'a>(end: &'a Option<OwnedFd>, own: BorrowedFd<'a>) -> BorrowedFd<'a> {
+    end.as_ref().map_or(own, AsFd::as_fd)
+}
+
 impl Prepared {
     /// Lets the init count the output, where the limits say so.
     ///
@@ -234,20 +238,20 @@ impl Prepared {
         }
     }
 
-    /// Sources of the child's descriptors 0 to 2.
-    pub fn streams(&self) -> [RawFd; 3] {
-        let mut number = 0..;
-        self.child.each_ref().map(|end| {
-            let own = number.next().unwrap_or_default();
-            end.as_ref().map_or(own, AsRawFd::as_raw_fd)
-        })
+    /// The child's streams 0 to 2.
+    pub fn child_streams(&self) -> [BorrowedFd<'_>; 3] {
+        let [stdin, stdout, stderr] = &self.child;
+        [or(stdin, rustix::stdio::stdin()), or(stdout, rustix::stdio::stdout()), or(stderr, rustix::stdio::stderr())]
     }
 
-    /// Sources of the init's descriptors 0 to 6.
-    pub fn init_fds(&self, exit: RawFd, ready: RawFd, cpu: Option<&OwnedFd>) -> [RawFd; 7] {
-        let [stdin, stdout, stderr] = self.streams();
-        let or_null = |fd: Option<&OwnedFd>| fd.unwrap_or(&self.null).as_raw_fd();
-        [stdin, stdout, stderr, or_null(self.log.as_ref()), exit, ready, or_null(cpu)]
+    /// What the init finds at its descriptors 3 and 6, for those that need it.
+    pub fn log_or_null(&self) -> BorrowedFd<'_> {
+        self.log.as_ref().unwrap_or(&self.null).as_fd()
+    }
+
+    /// /dev/null, where a descriptor must be and nobody uses it.
+    pub fn null(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
     }
 
     /// Drops our copies of the child's ends, so that end of file can be seen.

@@ -1,0 +1,124 @@
+//! Starting a program: the app, or a command that the platform runs beside it.
+
+use core::ptr::addr_of_mut;
+
+use crate::sys;
+
+#[repr(align(16))]
+#[allow(dead_code, reason = "only its address is used")]
+struct Stack([u8; 16384]);
+static mut STACK: Stack = Stack([0; 16384]);
+
+/// What the vforked child needs, and its answer.
+pub struct Start {
+    /// Become its streams; what is negative stays as it is.
+    pub streams: [i32; 3],
+    /// Working directory; null: ours.
+    pub cwd: *const u8,
+    /// Whether stdin becomes its controlling terminal.
+    pub terminal: bool,
+    pub program: *const u8,
+    pub argv: *const *const u8,
+    pub envp: *const *const u8,
+    pub failed: i32,
+}
+
+impl Start {
+    /// The child's pid and pidfd once its exec is done, or a negative errno.
+    pub fn run(&mut self) -> (isize, i32) {
+        let mut pidfd = -1;
+        // SAFETY: STACK is used by this one child at a time; `child` does not return, and `self` outlives it
+        // because we sleep until it has called execve or has exited.
+        let pid = unsafe { sys::vfork_on(addr_of_mut!(STACK).cast::<u8>().add(16384), child, core::ptr::from_mut(self) as usize, &mut pidfd) };
+        if pid >= 0 && self.failed != 0 {
+            sys::close(pidfd);
+            return (-(self.failed as isize), -1);
+        }
+        (pid, pidfd)
+    }
+}
+
+unsafe extern "C" fn child(arg: usize) -> ! {
+    // SAFETY: `arg` is the `Start` of the parent, which sleeps until we are gone.
+    let start = unsafe { &mut *(arg as *mut Start) };
+    let none: u64 = 0;
+    // SAFETY: numbers, a NUL-ended string, and a 64-bit kernel sigset that outlives the call.
+    unsafe {
+        let mut worst = sys::call3(sys::SETSID, 0, 0, 0).min(0);
+        if !start.cwd.is_null() {
+            worst = worst.min(sys::call3(sys::CHDIR, start.cwd as usize, 0, 0));
+        }
+        for (to, from) in start.streams.iter().enumerate().filter(|(_, from)| **from >= 0) {
+            worst = worst.min(sys::call3(sys::DUP3, *from as usize, to, 0));
+        }
+        if start.terminal {
+            worst = worst.min(sys::call3(sys::IOCTL, 0, 0x540e, 0)); // TIOCSCTTY
+        }
+        sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
+        start.failed = -(if worst < 0 { worst } else { exec(start) }) as i32;
+    }
+    sys::exit(127)
+}
+
+/// execve, looking the program up in PATH when its name has no slash. Returns only on failure, with -errno.
+///
+/// # Safety
+/// The pointers of `start` are the kernel's own argument vectors.
+unsafe fn exec(start: &Start) -> isize {
+    // SAFETY: NUL-ended strings and NULL-ended vectors from the kernel; `path` is NUL-ended by `join`.
+    unsafe {
+        let name = bytes(start.program);
+        let try_exec = |path: *const u8| sys::call3(sys::EXECVE, path as usize, start.argv as usize, start.envp as usize);
+        if name.contains(&b'/') {
+            return try_exec(start.program);
+        }
+        let mut answer = -2; // ENOENT
+        let mut path = [0u8; 1024];
+        for dir in search_path(start.envp).split(|b| *b == b':') {
+            if join(&mut path, dir, name) {
+                match try_exec(path.as_ptr()) {
+                    -2 | -20 => {} // ENOENT, ENOTDIR: look on
+                    other => answer = other,
+                }
+                if answer != -2 && answer != -13 {
+                    break;
+                }
+            }
+        }
+        answer
+    }
+}
+
+fn join(path: &mut [u8], dir: &[u8], name: &[u8]) -> bool {
+    let length = dir.len() + 1 + name.len();
+    if dir.is_empty() || length >= path.len() {
+        return false;
+    }
+    path[..dir.len()].copy_from_slice(dir);
+    path[dir.len()] = b'/';
+    path[dir.len() + 1..length].copy_from_slice(name);
+    path[length] = 0;
+    true
+}
+
+/// # Safety
+/// `envp` is a NULL-ended vector of NUL-ended strings.
+unsafe fn search_path<'a>(mut envp: *const *const u8) -> &'a [u8] {
+    // SAFETY: stops at the NULL.
+    unsafe {
+        while !envp.read().is_null() {
+            if let Some(path) = bytes(envp.read()).strip_prefix(b"PATH=") {
+                return path;
+            }
+            envp = envp.add(1);
+        }
+    }
+    b"/usr/local/bin:/usr/bin:/bin"
+}
+
+/// # Safety
+/// `s` is NUL-ended.
+pub unsafe fn bytes<'a>(s: *const u8) -> &'a [u8] {
+    // SAFETY: NUL-ended, says the caller.
+    unsafe { core::slice::from_raw_parts(s, sys::strlen(s)) }
+}
