@@ -157,7 +157,7 @@ impl Relay {
             }
             return self.say_dropped();
         }
-        while (0..2).any(|i| self.pipes[i] >= 0 || self.holds(i)) && !watch.over() {
+        while (0..2).any(|i| self.pipes[i] >= 0 || self.holds(i)) && watch.may_wait() {
             self.is_over(watch);
             let mut fds = [[-1, 0]; 3];
             self.wanted(&mut fds);

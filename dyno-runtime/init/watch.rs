@@ -20,6 +20,8 @@ pub struct Watch {
     look: i64,
     /// Bytes that may still be written; `i64::MAX` is any number.
     output: i64,
+    /// When the last of too much output must have been read.
+    flushed: i64,
     /// What was reached first, 0 for nothing.
     pub breach: i64,
 }
@@ -39,14 +41,25 @@ impl Watch {
             processors,
             look: if cpu == 0 { i64::MAX } else { began.saturating_add(cpu / processors) },
             output: if output == 0 { i64::MAX } else { output },
+            flushed: i64::MAX,
             breach: 0,
         }
     }
 
     /// Microseconds until something may have been reached, negative for never.
     pub fn patience(&self) -> i64 {
-        let next = self.wall.min(self.look);
-        if self.breach != 0 || next == i64::MAX { -1 } else { (next - sys::now_us(1)).max(0) }
+        let next = if self.breach == 0 { self.wall.min(self.look) } else { self.flushed };
+        if next == i64::MAX { -1 } else { (next - sys::now_us(1)).max(0) }
+    }
+
+    /// Whether what was written is still waited for to be read: of a run that was within its limits as long as the wall clock says,
+    /// of one that wrote too much for a second, else not.
+    pub fn may_wait(&mut self) -> bool {
+        self.over();
+        if self.breach == OUTPUT && self.flushed == i64::MAX {
+            self.flushed = sys::now_us(1) + 1_000_000;
+        }
+        self.breach == 0 || self.breach == OUTPUT && sys::now_us(1) < self.flushed
     }
 
     /// True when a limit has just been reached.

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, IsTerminal, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::{linux::net::SocketAddrExt, unix::net::{SocketAddr, UnixStream}},
     time::{Duration, Instant},
 };
 
@@ -43,6 +44,12 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["serve", port] => serve(number(port) as u16)?,
         ["connect", port] => connect(number(port) as u16)?,
         ["terminal"] => terminal()?,
+        ["rename", from, to] => fs::rename(from, to)?,
+        ["flood", bytes] => flood(number(bytes))?,
+        ["bind", port] => drop(TcpListener::bind((Ipv4Addr::LOCALHOST, number(port) as u16))?),
+        ["abstract", name] => drop(UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?),
+        ["chown", path, uid] => std::os::unix::fs::chown(path, Some(number(uid) as u32), None)?,
+        ["children", count, millis] => children(number(count), millis)?,
         ["nap", millis] => std::thread::sleep(Duration::from_millis(number(millis))),
         other => panic!("no such command: {other:?}"),
     }
@@ -92,6 +99,26 @@ fn files(dir: &str) {
             return println!("{n} errno {}", e.raw_os_error().unwrap_or(-1));
         }
     }
+}
+
+/// To stdout and stderr in turn.
+fn flood(bytes: u64) -> io::Result<()> {
+    for n in 0..bytes / 1000 {
+        let line = [b'x'; 1000];
+        if n % 2 == 0 { io::stdout().write_all(&line)? } else { io::stderr().write_all(&line)? }
+    }
+    Ok(())
+}
+
+/// Processes that each spin.
+fn children(count: u64, millis: &str) -> io::Result<()> {
+    let myself = "/bin/program";
+    let start = |_| std::process::Command::new(myself).args(["spin", millis]).spawn();
+    let children = (0..count).map(start).collect::<io::Result<Vec<_>>>()?;
+    for mut child in children {
+        child.wait()?;
+    }
+    Ok(())
 }
 
 fn open_files() {
