@@ -196,7 +196,7 @@ fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>) -> ChildNetwork<'
 fn init_argv(mode: char, plan: &Plan) -> Vec<CString> {
     let Limits { wall_ms, cpu_ms, output, .. } = plan.limits;
     let micros = |ms: Option<u64>| ms.unwrap_or(0) * 1000;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = if cpu_ms.is_some() { sys::processors() } else { 1 };
     let mode = format!("{mode} {} {} {} {processors}", micros(wall_ms), micros(cpu_ms), output.unwrap_or(0));
     let mut argv = vec![c_string("dyno-init"), c_string(&mode), c_string(&plan.process.argv[0])];
     argv.extend(plan.c_argv());

@@ -22,7 +22,7 @@ pub use loopdev::attach_loop;
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
-    interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, reset_scheduling, set_ids,
+    interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, processors, reset_scheduling, set_ids,
     unshare,
 };
 

@@ -206,6 +206,12 @@ pub fn is_open_for_writing(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     }
 }
 
+/// Processors that this host may ever have online: no process tree uses more time per second.
+pub fn processors() -> u64 {
+    // SAFETY: takes a number.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) }).unwrap_or(1).max(1)
+}
+
 /// Ends this process without running anything of ours. Child-safe.
 pub fn exit_now(code: i32) -> ! {
     loop {
