@@ -1,50 +1,69 @@
-//! Where this host has its controllers.
+//! Our parent group in each hierarchy of this host.
 
 use std::{
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, unlinkat},
+    fs::{FlockOperation, flock},
     io::Errno,
 };
 
-use super::{Controller, Group, group::read_file};
+use super::{
+    CgroupParent, Controller, Group, Version,
+    file::{make_dir, open_dir, read_file, write_file},
+    mounts::{self, Mounted},
+    parent,
+};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// How long a group may stay locked by what is about to end.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 
-/// One hierarchy and the controllers that we use there.
+/// One hierarchy and what it offers.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
-    /// Our parent group; every dyno's group holds it too.
-    pub dir: Arc<OwnedFd>,
-    /// Path of our parent group, for messages.
+    /// The group below which ours is.
+    base: String,
+    /// Our parent group.
     pub path: String,
-    /// What it limits.
+    pub version: Version,
     pub controllers: Vec<Controller>,
-    /// The v2 tree.
-    pub unified: bool,
+    /// Joined by every dyno.
+    pub always: bool,
+    /// Our parent group, once it is needed; every dyno's group holds it too.
+    dir: OnceLock<Arc<OwnedFd>>,
 }
 
 /// The parent groups of one instance, one per hierarchy.
 #[derive(Debug)]
 pub struct Cgroups {
     pub(super) hierarchies: Vec<Hierarchy>,
+    name: String,
 }
 
 impl Cgroups {
-    /// Finds memory, pids and cpu in the mount table and makes (or reopens) the group `name` in each.
+    /// Finds the controllers in the mount table and makes (or reopens) the group `name` below `parent` for those that every dyno
+    /// needs.
     ///
     /// # Errors
     /// [`ErrorKind::Wall`] naming the controller that this host lacks; groups that were not there before are gone again then.
     /// With `alone`, [`ErrorKind::Invalid`] when another process has claimed them.
-    pub fn open(name: &str, alone: bool) -> Result<Self> {
-        let mut this = Self { hierarchies: Vec::new() };
-        let opened = this.find(name);
+    pub fn open(name: &str, alone: bool, parent: CgroupParent) -> Result<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").wall(|| "read /proc/self/cgroup".into())?;
+        Self::open_among(&mounts::hierarchies(&mounts), &cgroup, name, alone, parent)
+    }
+
+    pub(super) fn open_among(mounted: &[Mounted], cgroup: &str, name: &str, alone: bool, parent: CgroupParent) -> Result<Self> {
+        let place = |mounted| Some(Hierarchy::of(mounted, &parent.place(mounted, cgroup)?, name));
+        let this = Self { hierarchies: mounted.iter().filter_map(place).collect(), name: name.to_owned() };
+        for controller in Controller::REQUIRED {
+            this.offers(controller, parent)?;
+        }
+        let opened = this.hierarchies.iter().try_for_each(|h| if h.always { h.prepare(name, &Controller::REQUIRED).map(drop) } else { h.look(name).map(drop) });
         if opened.is_err() {
             // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
             if let Err(e) = this.remove() {
@@ -58,32 +77,58 @@ impl Cgroups {
         Ok(this)
     }
 
-    fn find(&mut self, name: &str) -> Result<()> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
-        for controller in Controller::ALL {
-            let (mount, unified) = locate(&mounts, controller)?;
-            let path = format!("{mount}/{name}");
-            if let Some(known) = self.hierarchies.iter_mut().find(|h| h.path == path) {
-                known.controllers.push(controller);
-                continue;
-            }
-            let root = open(&mount, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({mount})"))?;
-            make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))?;
-            let dir = open_dir(&root, name).wall(|| format!("cgroup: open({path})"))?;
-            self.hierarchies.push(Hierarchy { dir: Arc::new(dir), path, controllers: vec![controller], unified });
-            if unified {
-                delegate(&root, &mount)?;
-            }
+    fn offers(&self, controller: Controller, parent: CgroupParent) -> Result<()> {
+        if self.find(controller).is_some() {
+            return Ok(());
         }
-        self.hierarchies.iter().filter(|h| h.unified).try_for_each(|h| delegate(&h.dir, &h.path))
+        let missing = self.missing(controller);
+        match parent {
+            CgroupParent::Root => Err(missing),
+            CgroupParent::Delegated => Err(Error::refused(ErrorKind::Wall, format!("{missing}; was it delegated to this process (Delegate=yes in its unit)?"))),
+        }
+    }
+
+    /// The hierarchy that has `controller`.
+    pub(super) fn find(&self, controller: Controller) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|h| h.controllers.contains(&controller))
+    }
+
+    pub(super) fn missing(&self, controller: Controller) -> Error {
+        let (v1, v2) = (controller.name(Version::V1), controller.name(Version::V2));
+        let way = match self.hierarchies.iter().find(|h| h.version == Version::V2) {
+            Some(tree) => format!("{}/cgroup.controllers does not list it, and there is no v1 hierarchy with it (mount -t cgroup -o {v1})", tree.base),
+            None => format!("mount cgroup2 with {v2} enabled, or a v1 hierarchy (mount -t cgroup -o {v1})"),
+        };
+        Error::refused(ErrorKind::Wall, format!("cgroup: this host has no {v2} controller: {way}"))
+    }
+
+    /// The hierarchies in which a dyno that needs `asked` has a group, ready for it.
+    pub(super) fn needed(&self, asked: &[Controller]) -> Result<Vec<(&Hierarchy, Arc<OwnedFd>)>> {
+        let tree = self.hierarchies.iter().any(|h| h.version == Version::V2);
+        let asked: Vec<Controller> = asked.iter().copied().filter(|c| !(tree && *c == Controller::Cpuacct)).collect();
+        for controller in &asked {
+            self.find(*controller).ok_or_else(|| self.missing(*controller))?;
+        }
+        let needed = self.hierarchies.iter().filter(|h| h.always || h.controllers.iter().any(|c| asked.contains(c)));
+        needed.map(|h| Ok((h, self.prepare(h, &asked)?))).collect()
+    }
+
+    pub(super) fn prepare(&self, hierarchy: &Hierarchy, asked: &[Controller]) -> Result<Arc<OwnedFd>> {
+        hierarchy.prepare(&self.name, asked)
+    }
+
+    /// Our parent groups as far as there are any, those too that an earlier process or another handle made.
+    pub(super) fn opened(&self) -> Result<Vec<(&Hierarchy, Arc<OwnedFd>)>> {
+        let look = |h| Hierarchy::look(h, &self.name).transpose().map(|dir| Ok((h, dir?)));
+        self.hierarchies.iter().filter_map(look).collect()
     }
 
     /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
     fn claim(&self) -> Result<()> {
         let end = Instant::now() + CLAIM_PATIENCE;
-        for h in &self.hierarchies {
+        for (h, dir) in self.opened()?.into_iter().filter(|(h, _)| h.always) {
             loop {
-                match flock(&h.dir, FlockOperation::NonBlockingLockExclusive) {
+                match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) => break,
                     // A start that outlived its killed warden by some milliseconds has copies of its descriptors.
                     Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
@@ -109,8 +154,8 @@ impl Cgroups {
     /// Of reading the directories.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for h in &self.hierarchies {
-            let dir = rustix::fs::Dir::read_from(&*h.dir).io(|| format!("list {}", h.path))?;
+        for (h, dir) in self.opened()? {
+            let dir = rustix::fs::Dir::read_from(&*dir).io(|| format!("list {}", h.path))?;
             for entry in dir {
                 let entry = entry.io(|| format!("list {}", h.path))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -122,7 +167,8 @@ impl Cgroups {
         Ok(names)
     }
 
-    /// Removes the parent groups; the host is then as before. They must be empty.
+    /// Removes the parent groups. They must be empty. What a v2 tree's top was made to hand down stays handed down: others may have
+    /// come to rely on it. So does the group `supervisor` of [`CgroupParent::Delegated`].
     ///
     /// # Errors
     /// EBUSY while a dyno's group is left.
@@ -137,77 +183,129 @@ impl Cgroups {
     }
 }
 
-/// The mount point that serves `controller`, and whether it is the v2 tree.
-fn locate(mountinfo: &str, controller: Controller) -> Result<(String, bool)> {
-    for line in mountinfo.lines() {
-        // proc_pid_mountinfo(5): … mount-point options … - type source super-options
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let Some(point) = before.split(' ').nth(4) else { continue };
-        let mut after = after.split(' ');
-        match after.next() {
-            Some("cgroup") if after.nth(1).is_some_and(|o| o.split(',').any(|o| o == controller.name())) => {
-                return Ok((point.to_owned(), false));
-            }
-            Some("cgroup2") => {
-                let have = std::fs::read_to_string(format!("{point}/cgroup.controllers")).unwrap_or_default();
-                if have.split_whitespace().any(|c| c == controller.name()) {
-                    return Ok((point.to_owned(), true));
-                }
-            }
-            _ => {}
+impl Hierarchy {
+    fn of(mounted: &Mounted, base: &str, name: &str) -> Self {
+        let controllers = match mounted.version {
+            Version::V1 => mounted.controllers.clone(),
+            // Unreadable: it offers nothing, and a controller that is nowhere else will be missed.
+            Version::V2 => mounts::listed(&std::fs::read_to_string(format!("{base}/cgroup.controllers")).unwrap_or_default()),
+        };
+        let always = mounted.version == Version::V2 || controllers.iter().any(|c| Controller::REQUIRED.contains(c));
+        Self { base: base.to_owned(), path: format!("{base}/{name}"), version: mounted.version, controllers, always, dir: OnceLock::new() }
+    }
+
+    /// Our parent group if it is there.
+    fn look(&self, name: &str) -> Result<Option<Arc<OwnedFd>>> {
+        if let Some(dir) = self.dir.get() {
+            return Ok(Some(dir.clone()));
+        }
+        match open_dir(&parent::open_place(&self.base)?, name) {
+            Ok(dir) => Ok(Some(self.dir.get_or_init(|| Arc::new(dir)).clone())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e).wall(|| format!("cgroup: open({})", self.path)),
         }
     }
-    let name = controller.name();
-    let hint = "mount it (cgroup2 with the controller enabled, or a v1 hierarchy)";
-    Err(Error::refused(ErrorKind::Wall, format!("cgroup: this host has no {name} controller mounted; {hint}")))
+
+    /// Our parent group, made if need be, with what of `asked` this hierarchy has handed down to the groups below.
+    fn prepare(&self, name: &str, asked: &[Controller]) -> Result<Arc<OwnedFd>> {
+        let ours: Vec<Controller> = asked.iter().copied().filter(|c| self.controllers.contains(c)).collect();
+        let dir = match self.dir.get() {
+            Some(dir) if self.version == Version::V1 || missing(dir, &ours).is_empty() => return Ok(dir.clone()),
+            Some(dir) => dir.clone(),
+            None => self.make(name, &ours)?,
+        };
+        if self.version == Version::V2 {
+            hand_down(&parent::open_place(&self.base)?, &self.base, &ours)?;
+            hand_down(&dir, &self.path, &ours)?;
+        }
+        Ok(self.dir.get_or_init(|| dir).clone())
+    }
+
+    fn make(&self, name: &str, ours: &[Controller]) -> Result<Arc<OwnedFd>> {
+        let root = parent::open_place(&self.base)?;
+        if self.version == Version::V2 && !missing(&root, ours).is_empty() {
+            parent::step_aside(&root, &self.base)?;
+        }
+        make_dir(&root, name).wall(|| format!("cgroup: mkdir({})", self.path))?;
+        let dir = open_dir(&root, name).wall(|| format!("cgroup: open({})", self.path))?;
+        if self.version == Version::V1 && self.controllers.contains(&Controller::Cpuset) {
+            inherit_cpuset(&root, &dir, &self.path)?;
+        }
+        Ok(Arc::new(dir))
+    }
 }
 
-/// v2: lets the children of `dir` have our controllers.
-fn delegate(dir: &OwnedFd, path: &str) -> Result<()> {
-    let have = read_file(dir, "cgroup.subtree_control").unwrap_or_default();
-    for controller in Controller::ALL {
-        if !have.split_whitespace().any(|c| c == controller.name()) {
-            let value = format!("+{}", controller.name());
-            super::group::write_file(dir, "cgroup.subtree_control", &value)
-                .wall(|| format!("cgroup: write {value:?} to {path}/cgroup.subtree_control"))?;
+/// v1: a new cpuset has no CPUs and no memory, and takes no task before it has both (cpusets.rst, 1.7).
+pub(super) fn inherit_cpuset(from: &OwnedFd, to: &OwnedFd, path: &str) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let read = |dir: &OwnedFd| read_file(dir, file).wall(|| format!("cgroup: read {file} of {path} and above"));
+        if read(to)?.trim().is_empty() {
+            let value = read(from)?;
+            write_file(to, file, value.trim()).wall(|| format!("cgroup: write {:?} to {path}/{file}", value.trim()))?;
         }
     }
     Ok(())
 }
 
-/// mkdir that accepts an existing directory.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
-    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+/// v2: those of `controllers` that the groups below `dir` do not have.
+fn missing(dir: &OwnedFd, controllers: &[Controller]) -> Vec<Controller> {
+    if controllers.is_empty() {
+        return Vec::new();
     }
+    let have = mounts::listed(&read_file(dir, "cgroup.subtree_control").unwrap_or_default());
+    controllers.iter().copied().filter(|c| !have.contains(c)).collect()
 }
 
-pub(super) fn open_dir(parent: &OwnedFd, name: &str) -> std::result::Result<OwnedFd, Errno> {
-    openat(parent, name, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-}
-
-pub(super) fn remove_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
-    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other,
+/// v2: lets the groups below `dir` have `controllers`.
+fn hand_down(dir: &OwnedFd, path: &str, controllers: &[Controller]) -> Result<()> {
+    for controller in missing(dir, controllers) {
+        let value = format!("+{}", controller.name(Version::V2));
+        write_file(dir, "cgroup.subtree_control", &value).wall(|| {
+            format!("cgroup: write {value:?} to {path}/cgroup.subtree_control (EBUSY: a group that holds processes cannot; see CgroupParent::Delegated)")
+        })?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn mounted(table: &str) -> Vec<Mounted> {
+        mounts::hierarchies(table)
+    }
+
     #[test]
-    fn v1_controllers_are_found_by_their_mount_options() {
+    fn a_missing_controller_is_named() {
         let table = "\
-32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
-35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+32 31 0:29 / /nonexistent/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /nonexistent/memory rw - cgroup cgroup rw,memory
 41 31 0:38 / /nonexistent/unified rw - cgroup2 cgroup2 rw";
-        assert_eq!(locate(table, Controller::Cpu).unwrap(), ("/sys/fs/cgroup/cpu,cpuacct".into(), false));
-        assert_eq!(locate(table, Controller::Memory).unwrap(), ("/sys/fs/cgroup/memory".into(), false));
-        let missing = locate(table, Controller::Pids).unwrap_err();
-        assert_eq!(missing.kind(), ErrorKind::Wall);
-        assert!(missing.to_string().contains("no pids controller"), "{missing}");
+        let open = |parent| Cgroups::open_among(&mounted(table), "0::/\n2:cpu,cpuacct:/\n3:memory:/\n", "x", false, parent).unwrap_err();
+        let e = open(CgroupParent::Root);
+        assert_eq!(e.kind(), ErrorKind::Wall);
+        assert!(e.to_string().contains("no pids controller"), "{e}");
+        assert!(open(CgroupParent::Delegated).to_string().contains("Delegate=yes"));
+    }
+
+    /// A directory of plain files instead of a v2 tree: what is written where, not what the kernel makes of it.
+    #[test]
+    fn a_v2_tree_hands_down_what_is_asked_for_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let point = dir.path().to_str().unwrap();
+        std::fs::write(dir.path().join("cgroup.controllers"), "cpuset cpu io memory pids\n").unwrap();
+        std::fs::write(dir.path().join("cgroup.subtree_control"), "memory pids cpu\n").unwrap();
+        std::fs::create_dir(dir.path().join("ours")).unwrap();
+        let below = dir.path().join("ours/cgroup.subtree_control");
+        std::fs::write(&below, "memory pids cpu\n").unwrap();
+        let table = format!("41 31 0:38 / {point} rw - cgroup2 cgroup2 rw");
+        let cgroups = Cgroups::open_among(&mounted(&table), "0::/\n", "ours", false, CgroupParent::Root).unwrap();
+        assert_eq!(std::fs::read_to_string(&below).unwrap(), "memory pids cpu\n", "nothing was missing");
+        let needed = cgroups.needed(&[Controller::Io]).unwrap();
+        assert_eq!(needed.len(), 1);
+        // A plain file keeps the rest of its text.
+        assert_eq!(std::fs::read_to_string(&below).unwrap(), "+iory pids cpu\n");
+        let e = cgroups.needed(&[Controller::Hugetlb]).unwrap_err();
+        assert!(e.to_string().contains("no hugetlb controller"), "{e}");
     }
 }
