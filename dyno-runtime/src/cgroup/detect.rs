@@ -304,7 +304,7 @@ mod tests {
         let needed = cgroups.needed(&[Controller::Io]).unwrap();
         assert_eq!(needed.len(), 1);
         // A plain file keeps the rest of its text.
-        assert_eq!(std::fs::read_to_string(&below).unwrap(), "+iory pids cpu\n");
+        assert_eq!(std::fs::read_to_string(&below).unwrap(), "+ioory pids cpu\n");
         let e = cgroups.needed(&[Controller::Hugetlb]).unwrap_err();
         assert!(e.to_string().contains("no hugetlb controller"), "{e}");
     }
