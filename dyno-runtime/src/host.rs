@@ -210,9 +210,11 @@ impl Host {
         crate::plan::check_id(id)?;
         if let Some(group) = self.cgroups().reopen(id)? {
             group.thaw_to_die(self.cgroups())?;
-            group.kill()?;
-            // A child on its way in may come after the first look.
-            group.remove_after(|| group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid)))?;
+            // A child on its way in may come after the first look. One by one first, because ours must be waited for as well.
+            group.remove_after(|| {
+                group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid))?;
+                group.kill().map(drop)
+            })?;
         }
         for (slot, owner) in self.leases().list()? {
             if owner == id {

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use rustix::{
 
 use super::{
     CgroupParent, Controller, Group, Version,
-    file::{make_dir, open_dir, read_file, write_file},
+    file::{make_dir, open_dir, read_file, remove_dir, write_file},
     mounts::{self, Mounted},
     parent,
 };
@@ -22,9 +22,16 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// How long a group may stay locked by what is about to end.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 
-/// One hierarchy and what it offers.
+/// One hierarchy, what it offers, and our parent group in it; every dyno's group holds that too.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
+    pub site: Site,
+    pub dir: Arc<OwnedFd>,
+}
+
+/// Where our parent group is or is going to be.
+#[derive(Debug)]
+pub(super) struct Site {
     /// The group below which ours is.
     base: String,
     /// Our parent group.
@@ -33,20 +40,17 @@ pub(super) struct Hierarchy {
     pub controllers: Vec<Controller>,
     /// Joined by every dyno.
     pub always: bool,
-    /// Our parent group, once it is needed; every dyno's group holds it too.
-    dir: OnceLock<Arc<OwnedFd>>,
 }
 
 /// The parent groups of one instance, one per hierarchy.
 #[derive(Debug)]
 pub struct Cgroups {
     pub(super) hierarchies: Vec<Hierarchy>,
-    name: String,
 }
 
 impl Cgroups {
-    /// Finds the controllers in the mount table and makes (or reopens) the group `name` below `parent` for those that every dyno
-    /// needs.
+    /// Finds the controllers in the mount table and makes (or reopens) the group `name` below `parent` in each hierarchy that has one
+    /// of use. Those that not every dyno needs may be absent.
     ///
     /// # Errors
     /// [`ErrorKind::Wall`] naming the controller that this host lacks; groups that were not there before are gone again then.
@@ -58,81 +62,54 @@ impl Cgroups {
     }
 
     pub(super) fn open_among(mounted: &[Mounted], cgroup: &str, name: &str, alone: bool, parent: CgroupParent) -> Result<Self> {
-        let place = |mounted| Some(Hierarchy::of(mounted, &parent.place(mounted, cgroup)?, name));
-        let this = Self { hierarchies: mounted.iter().filter_map(place).collect(), name: name.to_owned() };
-        for controller in Controller::REQUIRED {
-            this.offers(controller, parent)?;
-        }
-        let opened = this.hierarchies.iter().try_for_each(|h| if h.always { h.prepare(name, &Controller::REQUIRED).map(drop) } else { h.look(name).map(drop) });
-        if opened.is_err() {
+        let sites = sites(mounted, cgroup, name, parent)?;
+        let mut this = Self { hierarchies: Vec::with_capacity(sites.len()) };
+        let opened = sites.into_iter().try_for_each(|site| {
+            let dir = Arc::new(site.make(name)?);
+            this.hierarchies.push(Hierarchy { site, dir });
+            Ok(())
+        });
+        if let Err(e) = opened.and_then(|()| if alone { this.claim() } else { Ok(()) }) {
             // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
-            if let Err(e) = this.remove() {
+            if e.kind() != ErrorKind::Invalid
+                && let Err(e) = this.remove()
+            {
                 tracing::debug!(%e, "cgroups of an earlier start stay");
             }
-        }
-        opened?;
-        if alone {
-            this.claim()?;
+            return Err(e);
         }
         Ok(this)
     }
 
-    fn offers(&self, controller: Controller, parent: CgroupParent) -> Result<()> {
-        if self.find(controller).is_some() {
-            return Ok(());
-        }
-        let missing = self.missing(controller);
-        match parent {
-            CgroupParent::Root => Err(missing),
-            CgroupParent::Delegated => Err(Error::refused(ErrorKind::Wall, format!("{missing}; was it delegated to this process (Delegate=yes in its unit)?"))),
-        }
-    }
-
     /// The hierarchy that has `controller`.
     pub(super) fn find(&self, controller: Controller) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|h| h.controllers.contains(&controller))
+        self.hierarchies.iter().find(|h| h.site.controllers.contains(&controller))
     }
 
     pub(super) fn missing(&self, controller: Controller) -> Error {
-        let (v1, v2) = (controller.name(Version::V1), controller.name(Version::V2));
-        let way = match self.hierarchies.iter().find(|h| h.version == Version::V2) {
-            Some(tree) => format!("{}/cgroup.controllers does not list it, and there is no v1 hierarchy with it (mount -t cgroup -o {v1})", tree.base),
-            None => format!("mount cgroup2 with {v2} enabled, or a v1 hierarchy (mount -t cgroup -o {v1})"),
-        };
-        Error::refused(ErrorKind::Wall, format!("cgroup: this host has no {v2} controller: {way}"))
+        missing(controller, self.hierarchies.iter().map(|h| &h.site))
     }
 
     /// The hierarchies in which a dyno that needs `asked` has a group, ready for it.
-    pub(super) fn needed(&self, asked: &[Controller]) -> Result<Vec<(&Hierarchy, Arc<OwnedFd>)>> {
-        let tree = self.hierarchies.iter().any(|h| h.version == Version::V2);
+    pub(super) fn needed(&self, asked: &[Controller]) -> Result<Vec<&Hierarchy>> {
+        let tree = self.hierarchies.iter().any(|h| h.site.version == Version::V2);
         let asked: Vec<Controller> = asked.iter().copied().filter(|c| !(tree && *c == Controller::Cpuacct)).collect();
         for controller in &asked {
-            self.find(*controller).ok_or_else(|| self.missing(*controller))?;
+            self.find(*controller).ok_or_else(|| self.missing(*controller))?.offer(&[*controller])?;
         }
-        let needed = self.hierarchies.iter().filter(|h| h.always || h.controllers.iter().any(|c| asked.contains(c)));
-        needed.map(|h| Ok((h, self.prepare(h, &asked)?))).collect()
-    }
-
-    pub(super) fn prepare(&self, hierarchy: &Hierarchy, asked: &[Controller]) -> Result<Arc<OwnedFd>> {
-        hierarchy.prepare(&self.name, asked)
-    }
-
-    /// Our parent groups as far as there are any, those too that an earlier process or another handle made.
-    pub(super) fn opened(&self) -> Result<Vec<(&Hierarchy, Arc<OwnedFd>)>> {
-        let look = |h| Hierarchy::look(h, &self.name).transpose().map(|dir| Ok((h, dir?)));
-        self.hierarchies.iter().filter_map(look).collect()
+        Ok(self.hierarchies.iter().filter(|h| h.site.always || h.site.controllers.iter().any(|c| asked.contains(c))).collect())
     }
 
     /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
     fn claim(&self) -> Result<()> {
         let end = Instant::now() + CLAIM_PATIENCE;
-        for (h, dir) in self.opened()?.into_iter().filter(|(h, _)| h.always) {
+        for Hierarchy { site, dir } in &self.hierarchies {
             loop {
-                match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                match flock(dir, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) => break,
                     // A start that outlived its killed warden by some milliseconds has copies of its descriptors.
                     Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", h.path)),
+                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", site.path)),
                 }
             }
         }
@@ -154,10 +131,9 @@ impl Cgroups {
     /// Of reading the directories.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for (h, dir) in self.opened()? {
-            let dir = rustix::fs::Dir::read_from(&*dir).io(|| format!("list {}", h.path))?;
-            for entry in dir {
-                let entry = entry.io(|| format!("list {}", h.path))?;
+        for Hierarchy { site, dir } in &self.hierarchies {
+            for entry in rustix::fs::Dir::read_from(dir).io(|| format!("list {}", site.path))? {
+                let entry = entry.io(|| format!("list {}", site.path))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if entry.file_type() == rustix::fs::FileType::Directory && !name.starts_with('.') && !names.contains(&name) {
                     names.push(name);
@@ -173,9 +149,9 @@ impl Cgroups {
     /// # Errors
     /// EBUSY while a dyno's group is left.
     pub fn remove(&self) -> Result<()> {
-        for h in &self.hierarchies {
-            match std::fs::remove_dir(&h.path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).io(|| format!("cgroup: rmdir({})", h.path)),
+        for Hierarchy { site, .. } in &self.hierarchies {
+            match std::fs::remove_dir(&site.path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).io(|| format!("cgroup: rmdir({})", site.path)),
                 _ => {}
             }
         }
@@ -183,7 +159,35 @@ impl Cgroups {
     }
 }
 
-impl Hierarchy {
+/// The hierarchies that are of use here.
+fn sites(mounted: &[Mounted], cgroup: &str, name: &str, parent: CgroupParent) -> Result<Vec<Site>> {
+    let mut sites: Vec<Site> = mounted.iter().filter_map(|m| Some(Site::of(m, &parent.place(m, cgroup)?, name))).collect();
+    if sites.iter().any(|site| site.version == Version::V2) {
+        // The tree does what these do.
+        sites.retain(|site| site.version == Version::V2 || site.controllers.iter().any(|c| !matches!(c, Controller::Freezer | Controller::Cpuacct)));
+    }
+    for controller in Controller::REQUIRED {
+        if !sites.iter().any(|site| site.controllers.contains(&controller)) {
+            let missing = missing(controller, sites.iter());
+            return Err(match parent {
+                CgroupParent::Root => missing,
+                CgroupParent::Delegated => Error::refused(ErrorKind::Wall, format!("{missing}; was it delegated to this process (Delegate=yes in its unit)?")),
+            });
+        }
+    }
+    Ok(sites)
+}
+
+fn missing<'s>(controller: Controller, mut sites: impl Iterator<Item = &'s Site>) -> Error {
+    let (v1, v2) = (controller.name(Version::V1), controller.name(Version::V2));
+    let way = match sites.find(|site| site.version == Version::V2) {
+        Some(tree) => format!("{}/cgroup.controllers does not list it, and there is no v1 hierarchy with it (mount -t cgroup -o {v1})", tree.base),
+        None => format!("mount cgroup2 with {v2} enabled, or a v1 hierarchy (mount -t cgroup -o {v1})"),
+    };
+    Error::refused(ErrorKind::Wall, format!("cgroup: this host has no {v2} controller: {way}"))
+}
+
+impl Site {
     fn of(mounted: &Mounted, base: &str, name: &str) -> Self {
         let controllers = match mounted.version {
             Version::V1 => mounted.controllers.clone(),
@@ -191,47 +195,41 @@ impl Hierarchy {
             Version::V2 => mounts::listed(&std::fs::read_to_string(format!("{base}/cgroup.controllers")).unwrap_or_default()),
         };
         let always = mounted.version == Version::V2 || controllers.iter().any(|c| Controller::REQUIRED.contains(c));
-        Self { base: base.to_owned(), path: format!("{base}/{name}"), version: mounted.version, controllers, always, dir: OnceLock::new() }
+        Self { base: base.to_owned(), path: format!("{base}/{name}"), version: mounted.version, controllers, always }
     }
 
-    /// Our parent group if it is there.
-    fn look(&self, name: &str) -> Result<Option<Arc<OwnedFd>>> {
-        if let Some(dir) = self.dir.get() {
-            return Ok(Some(dir.clone()));
+    /// Our parent group, with what every dyno needs of this hierarchy handed down to the groups below.
+    fn make(&self, name: &str) -> Result<OwnedFd> {
+        let base = parent::open_place(&self.base)?;
+        let needed: Vec<Controller> = Controller::REQUIRED.into_iter().filter(|c| self.controllers.contains(c)).collect();
+        if self.version == Version::V2 && !withheld(&base, &needed).is_empty() {
+            parent::step_aside(&base, &self.base)?;
         }
-        match open_dir(&parent::open_place(&self.base)?, name) {
-            Ok(dir) => Ok(Some(self.dir.get_or_init(|| Arc::new(dir)).clone())),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(e).wall(|| format!("cgroup: open({})", self.path)),
-        }
+        make_dir(&base, name).wall(|| format!("cgroup: mkdir({})", self.path))?;
+        let opened = open_dir(&base, name).wall(|| format!("cgroup: open({})", self.path)).and_then(|dir| {
+            match self.version {
+                Version::V1 if self.controllers.contains(&Controller::Cpuset) => inherit_cpuset(&base, &dir, &self.path)?,
+                Version::V1 => {}
+                Version::V2 => {
+                    hand_down(&base, &self.base, &needed)?;
+                    hand_down(&dir, &self.path, &needed)?;
+                }
+            }
+            Ok(dir)
+        });
+        // Unless it holds an earlier dyno.
+        opened.inspect_err(|_| remove_dir(&base, name).unwrap_or_default())
     }
+}
 
-    /// Our parent group, made if need be, with what of `asked` this hierarchy has handed down to the groups below.
-    fn prepare(&self, name: &str, asked: &[Controller]) -> Result<Arc<OwnedFd>> {
-        let ours: Vec<Controller> = asked.iter().copied().filter(|c| self.controllers.contains(c)).collect();
-        let dir = match self.dir.get() {
-            Some(dir) if self.version == Version::V1 || missing(dir, &ours).is_empty() => return Ok(dir.clone()),
-            Some(dir) => dir.clone(),
-            None => self.make(name, &ours)?,
-        };
-        if self.version == Version::V2 {
-            hand_down(&parent::open_place(&self.base)?, &self.base, &ours)?;
-            hand_down(&dir, &self.path, &ours)?;
+impl Hierarchy {
+    /// Has these controllers handed down to the groups of dynos; of v1 they all are.
+    pub fn offer(&self, controllers: &[Controller]) -> Result<()> {
+        if self.site.version == Version::V1 || withheld(&self.dir, controllers).is_empty() {
+            return Ok(());
         }
-        Ok(self.dir.get_or_init(|| dir).clone())
-    }
-
-    fn make(&self, name: &str, ours: &[Controller]) -> Result<Arc<OwnedFd>> {
-        let root = parent::open_place(&self.base)?;
-        if self.version == Version::V2 && !missing(&root, ours).is_empty() {
-            parent::step_aside(&root, &self.base)?;
-        }
-        make_dir(&root, name).wall(|| format!("cgroup: mkdir({})", self.path))?;
-        let dir = open_dir(&root, name).wall(|| format!("cgroup: open({})", self.path))?;
-        if self.version == Version::V1 && self.controllers.contains(&Controller::Cpuset) {
-            inherit_cpuset(&root, &dir, &self.path)?;
-        }
-        Ok(Arc::new(dir))
+        hand_down(&parent::open_place(&self.site.base)?, &self.site.base, controllers)?;
+        hand_down(&self.dir, &self.site.path, controllers)
     }
 }
 
@@ -248,7 +246,7 @@ pub(super) fn inherit_cpuset(from: &OwnedFd, to: &OwnedFd, path: &str) -> Result
 }
 
 /// v2: those of `controllers` that the groups below `dir` do not have.
-fn missing(dir: &OwnedFd, controllers: &[Controller]) -> Vec<Controller> {
+fn withheld(dir: &OwnedFd, controllers: &[Controller]) -> Vec<Controller> {
     if controllers.is_empty() {
         return Vec::new();
     }
@@ -258,7 +256,7 @@ fn missing(dir: &OwnedFd, controllers: &[Controller]) -> Vec<Controller> {
 
 /// v2: lets the groups below `dir` have `controllers`.
 fn hand_down(dir: &OwnedFd, path: &str, controllers: &[Controller]) -> Result<()> {
-    for controller in missing(dir, controllers) {
+    for controller in withheld(dir, controllers) {
         let value = format!("+{}", controller.name(Version::V2));
         write_file(dir, "cgroup.subtree_control", &value).wall(|| {
             format!("cgroup: write {value:?} to {path}/cgroup.subtree_control (EBUSY: a group that holds processes cannot; see CgroupParent::Delegated)")

@@ -55,8 +55,8 @@ impl Group {
     pub fn create(cgroups: &Cgroups, name: &str, limits: &Limits) -> Result<Self> {
         let needed = cgroups.needed(&Controller::asked_for(limits))?;
         let mut group = Self { name: name.to_owned(), parts: Vec::with_capacity(needed.len()), late: Default::default(), traffic: OnceLock::new() };
-        let made = needed.into_iter().try_for_each(|(h, parent)| {
-            group.parts.push(Part::make(h, parent, name)?);
+        let made = needed.into_iter().try_for_each(|h| {
+            group.parts.push(Part::make(h, name)?);
             Ok(())
         });
         if let Err(e) = made.and_then(|()| group.limit(limits)) {
@@ -68,8 +68,8 @@ impl Group {
 
     pub(super) fn open(cgroups: &Cgroups, name: &str) -> Result<Option<Self>> {
         let mut parts = Vec::with_capacity(cgroups.hierarchies.len());
-        for (h, parent) in cgroups.opened()? {
-            parts.extend(Part::open(h, parent, name)?);
+        for h in &cgroups.hierarchies {
+            parts.extend(Part::open(h, name)?);
         }
         Ok((!parts.is_empty()).then(|| Self { name: name.to_owned(), parts, late: Default::default(), traffic: OnceLock::new() }))
     }
@@ -121,14 +121,8 @@ impl Group {
         if let Some(part) = self.part(controller) {
             return Ok(Some(part));
         }
-        for (h, parent) in cgroups.opened()? {
-            if h.controllers.contains(&controller)
-                && let Some(part) = Part::open(h, parent, &self.name)?
-            {
-                return self.keep(part).map(Some);
-            }
-        }
-        Ok(None)
+        let Some(hierarchy) = cgroups.find(controller) else { return Ok(None) };
+        Part::open(hierarchy, &self.name)?.map(|part| self.keep(part)).transpose()
     }
 
     /// Joins the hierarchy of `controller` with the processes that it has; `first` is done while the group is still empty. The processes
@@ -139,8 +133,7 @@ impl Group {
             return self.gather(part).map(|()| part);
         }
         let hierarchy = cgroups.find(controller).ok_or_else(|| cgroups.missing(controller))?;
-        let parent = cgroups.prepare(hierarchy, &[controller])?;
-        let part = Part::make(hierarchy, parent, &self.name)?;
+        let part = Part::make(hierarchy, &self.name)?;
         match first(&part).and_then(|()| self.gather(&part)) {
             Ok(()) => self.keep(part),
             Err(e) => {
@@ -247,23 +240,24 @@ impl Group {
 }
 
 impl Part {
-    fn make(h: &Hierarchy, parent: Arc<OwnedFd>, name: &str) -> Result<Self> {
-        mkdirat(&parent, name, Mode::from_raw_mode(0o755)).wall(|| format!("cgroup: mkdir({}/{name})", h.path))?;
-        let part = Self::open(h, parent.clone(), name).and_then(|part| {
-            let part = part.ok_or_else(|| Error::refused(ErrorKind::Wall, format!("cgroup {}/{name}: somebody removed it", h.path)))?;
-            if h.version == Version::V1 && h.controllers.contains(&Controller::Cpuset) {
-                inherit_cpuset(&parent, &part.dir, &part.path)?;
+    fn make(h: &Hierarchy, name: &str) -> Result<Self> {
+        let path = format!("{}/{name}", h.site.path);
+        mkdirat(&h.dir, name, Mode::from_raw_mode(0o755)).wall(|| format!("cgroup: mkdir({path})"))?;
+        let part = Self::open(h, name).and_then(|part| {
+            let part = part.ok_or_else(|| Error::refused(ErrorKind::Wall, format!("cgroup {path}: somebody removed it")))?;
+            if part.version == Version::V1 && part.controllers.contains(&Controller::Cpuset) {
+                inherit_cpuset(&h.dir, &part.dir, &part.path)?;
             }
             Ok(part)
         });
-        part.inspect_err(|_| remove_dir(&parent, name).unwrap_or_default())
+        part.inspect_err(|_| remove_dir(&h.dir, name).unwrap_or_default())
     }
 
     /// None when there is no such group.
-    fn open(h: &Hierarchy, parent: Arc<OwnedFd>, name: &str) -> Result<Option<Self>> {
-        let path = format!("{}/{name}", h.path);
-        match open_dir(&parent, name) {
-            Ok(dir) => Ok(Some(Self { dir, parent, path, controllers: h.controllers.clone(), version: h.version })),
+    fn open(h: &Hierarchy, name: &str) -> Result<Option<Self>> {
+        let path = format!("{}/{name}", h.site.path);
+        match open_dir(&h.dir, name) {
+            Ok(dir) => Ok(Some(Self { dir, parent: h.dir.clone(), path, controllers: h.site.controllers.clone(), version: h.site.version })),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(e).wall(|| format!("cgroup: open({path})")),
         }
