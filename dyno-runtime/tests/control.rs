@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use support::{
     Case, Stage,
-    groups::{group_of, says, tree},
+    groups::{disk_of, group_of, says, tree},
     same,
 };
 
@@ -184,14 +184,6 @@ fn other_limits(stage: &Stage) -> Result<()> {
     Ok(dyno.free()?)
 }
 
-/// The whole disk below the stage's directory, if there is one.
-fn disk_of(stage: &Stage) -> Option<String> {
-    let dev = rustix::fs::stat(stage.work()).ok()?.st_dev;
-    let link = fs::canonicalize(format!("/sys/dev/block/{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev))).ok()?;
-    let whole = if link.join("partition").exists() { link.parent()? } else { &link };
-    Some(fs::read_to_string(whole.join("dev")).ok()?.trim().to_owned())
-}
-
 fn limits_come_and_go_where_there_were_none(stage: &Stage) -> Result<()> {
     let (dyno, dots) = ticking(stage)?;
     dyno.update(&Limits { cpus: Some("0".into()), ..Limits::default() })?;
@@ -204,7 +196,7 @@ fn limits_come_and_go_where_there_were_none(stage: &Stage) -> Result<()> {
     let own = fs::read_to_string("/proc/self/status")?;
     let allowed = |text: &str| text.lines().find(|l| l.starts_with("Cpus_allowed_list")).map(str::to_owned);
     same("allowed again", allowed(&status), allowed(&own))?;
-    match disk_of(stage) {
+    match disk_of(stage.work()) {
         None => println!("skipped: ceilings of disks: {} is on none", stage.work().display()),
         Some(device) => {
             let io = vec![IoLimit { device: device.clone(), write_bytes: Some(5 << 20), reads: Some(300), ..IoLimit::default() }];
@@ -286,7 +278,7 @@ fn statistics(stage: &Stage) -> Result<()> {
 }
 
 fn disk_traffic_to_the_end(stage: &Stage) -> Result<()> {
-    let Some(device) = disk_of(stage) else {
+    let Some(device) = disk_of(stage.work()) else {
         println!("skipped: {} is on no disk", stage.work().display());
         return Ok(());
     };

@@ -161,7 +161,8 @@ impl Cgroups {
 
 /// The hierarchies that are of use here.
 fn sites(mounted: &[Mounted], cgroup: &str, name: &str, parent: CgroupParent) -> Result<Vec<Site>> {
-    let mut sites: Vec<Site> = mounted.iter().filter_map(|m| Some(Site::of(m, &parent.place(m, cgroup)?, name))).collect();
+    let places = mounted.iter().filter_map(|m| Some((m, parent.place(m, cgroup)?)));
+    let mut sites = places.map(|(m, base)| Site::of(m, &base, name)).collect::<Result<Vec<Site>>>()?;
     if sites.iter().any(|site| site.version == Version::V2) {
         // The tree does what these do.
         sites.retain(|site| site.version == Version::V2 || site.controllers.iter().any(|c| !matches!(c, Controller::Freezer | Controller::Cpuacct)));
@@ -188,21 +189,23 @@ fn missing<'s>(controller: Controller, mut sites: impl Iterator<Item = &'s Site>
 }
 
 impl Site {
-    fn of(mounted: &Mounted, base: &str, name: &str) -> Self {
+    fn of(mounted: &Mounted, base: &str, name: &str) -> Result<Self> {
         let controllers = match mounted.version {
             Version::V1 => mounted.controllers.clone(),
-            // Unreadable: it offers nothing, and a controller that is nowhere else will be missed.
-            Version::V2 => mounts::listed(&std::fs::read_to_string(format!("{base}/cgroup.controllers")).unwrap_or_default()),
+            Version::V2 => {
+                let file = format!("{base}/cgroup.controllers");
+                mounts::listed(&std::fs::read_to_string(&file).wall(|| format!("cgroup: read {file}"))?)
+            }
         };
         let always = mounted.version == Version::V2 || controllers.iter().any(|c| Controller::REQUIRED.contains(c));
-        Self { base: base.to_owned(), path: format!("{base}/{name}"), version: mounted.version, controllers, always }
+        Ok(Self { base: base.to_owned(), path: format!("{base}/{name}"), version: mounted.version, controllers, always })
     }
 
     /// Our parent group, with what every dyno needs of this hierarchy handed down to the groups below.
     fn make(&self, name: &str) -> Result<OwnedFd> {
         let base = parent::open_place(&self.base)?;
         let needed: Vec<Controller> = Controller::REQUIRED.into_iter().filter(|c| self.controllers.contains(c)).collect();
-        if self.version == Version::V2 && !withheld(&base, &needed).is_empty() {
+        if self.version == Version::V2 && !withheld(&base, &self.base, &needed)?.is_empty() {
             parent::step_aside(&base, &self.base)?;
         }
         make_dir(&base, name).wall(|| format!("cgroup: mkdir({})", self.path))?;
@@ -225,11 +228,12 @@ impl Site {
 impl Hierarchy {
     /// Has these controllers handed down to the groups of dynos; of v1 they all are.
     pub fn offer(&self, controllers: &[Controller]) -> Result<()> {
-        if self.site.version == Version::V1 || withheld(&self.dir, controllers).is_empty() {
+        let Site { base, path, version, .. } = &self.site;
+        if *version == Version::V1 || withheld(&self.dir, path, controllers)?.is_empty() {
             return Ok(());
         }
-        hand_down(&parent::open_place(&self.site.base)?, &self.site.base, controllers)?;
-        hand_down(&self.dir, &self.site.path, controllers)
+        hand_down(&parent::open_place(base)?, base, controllers)?;
+        hand_down(&self.dir, path, controllers)
     }
 }
 
@@ -246,17 +250,17 @@ pub(super) fn inherit_cpuset(from: &OwnedFd, to: &OwnedFd, path: &str) -> Result
 }
 
 /// v2: those of `controllers` that the groups below `dir` do not have.
-fn withheld(dir: &OwnedFd, controllers: &[Controller]) -> Vec<Controller> {
+fn withheld(dir: &OwnedFd, path: &str, controllers: &[Controller]) -> Result<Vec<Controller>> {
     if controllers.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let have = mounts::listed(&read_file(dir, "cgroup.subtree_control").unwrap_or_default());
-    controllers.iter().copied().filter(|c| !have.contains(c)).collect()
+    let have = mounts::listed(&read_file(dir, "cgroup.subtree_control").wall(|| format!("cgroup: read {path}/cgroup.subtree_control"))?);
+    Ok(controllers.iter().copied().filter(|c| !have.contains(c)).collect())
 }
 
 /// v2: lets the groups below `dir` have `controllers`.
 fn hand_down(dir: &OwnedFd, path: &str, controllers: &[Controller]) -> Result<()> {
-    for controller in withheld(dir, controllers) {
+    for controller in withheld(dir, path, controllers)? {
         let value = format!("+{}", controller.name(Version::V2));
         write_file(dir, "cgroup.subtree_control", &value).wall(|| {
             format!("cgroup: write {value:?} to {path}/cgroup.subtree_control (EBUSY: a group that holds processes cannot; see CgroupParent::Delegated)")
@@ -277,13 +281,15 @@ mod tests {
     fn a_missing_controller_is_named() {
         let table = "\
 32 31 0:29 / /nonexistent/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
-35 31 0:32 / /nonexistent/memory rw - cgroup cgroup rw,memory
-41 31 0:38 / /nonexistent/unified rw - cgroup2 cgroup2 rw";
+35 31 0:32 / /nonexistent/memory rw - cgroup cgroup rw,memory";
         let open = |parent| Cgroups::open_among(&mounted(table), "0::/\n2:cpu,cpuacct:/\n3:memory:/\n", "x", false, parent).unwrap_err();
         let e = open(CgroupParent::Root);
         assert_eq!(e.kind(), ErrorKind::Wall);
         assert!(e.to_string().contains("no pids controller"), "{e}");
         assert!(open(CgroupParent::Delegated).to_string().contains("Delegate=yes"));
+        let tree = mounted("41 31 0:38 / /nonexistent/unified rw - cgroup2 cgroup2 rw");
+        let e = Cgroups::open_among(&tree, "", "x", false, CgroupParent::Root).unwrap_err();
+        assert!(e.to_string().starts_with("cgroup: read /nonexistent/unified/cgroup.controllers: "), "{e}");
     }
 
     /// A directory of plain files instead of a v2 tree: what is written where, not what the kernel makes of it.

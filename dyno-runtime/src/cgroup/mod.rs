@@ -10,8 +10,9 @@
 //! parent      at the top of each, or where systemd lets us
 //! detect      Cgroups: our parent group in each hierarchy
 //! group       Group: one dyno's group in those hierarchies that it needs; its members, its end
-//! limit       Limits -> what is written to which file, and what must be read back
-//! stats       what was used, freeze: pause and resume, events: what happens, as it happens
+//! knob        Limits -> what is written to which file, and what must be read back; limit does it
+//! update      other limits for a group that lives
+//! stats       what was used; freeze: pause and resume; events: what happens, as it happens
 //! ```
 //!
 //! Memory, pids and cpu are joined by every dyno, and so is the v2 tree where the host has one, even without controllers (hybrid
@@ -23,12 +24,15 @@ mod events;
 mod file;
 mod freeze;
 mod group;
+mod knob;
 mod limit;
 mod mounts;
 mod parent;
 mod pressure;
 mod stats;
 mod update;
+#[cfg(test)]
+mod v1_only;
 
 pub use detect::Cgroups;
 pub use events::{Event, Events};

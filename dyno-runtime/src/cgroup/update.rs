@@ -6,7 +6,7 @@ use super::{
     Cgroups, Controller, Group, Version,
     file::{read_file, write_file},
     group::Part,
-    limit::Knob,
+    knob::Knob,
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},

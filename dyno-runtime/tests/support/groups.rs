@@ -38,3 +38,11 @@ pub fn says(group: &Path, names: [&str; 2]) -> Option<String> {
 pub fn tree() -> Option<PathBuf> {
     mounts_with_source(&fs::read_to_string("/proc/self/mountinfo").ok()?).into_iter().find(|m| m.0 == "cgroup2").map(|m| m.1.into())
 }
+
+/// The whole disk, `MAJOR:MINOR`, that holds a file, if one does.
+pub fn disk_of(file: &Path) -> Option<String> {
+    let dev = rustix::fs::stat(file).ok()?.st_dev;
+    let link = fs::canonicalize(format!("/sys/dev/block/{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev))).ok()?;
+    let whole = if link.join("partition").exists() { link.parent()? } else { &link };
+    Some(fs::read_to_string(whole.join("dev")).ok()?.trim().to_owned())
+}
