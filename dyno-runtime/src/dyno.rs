@@ -77,6 +77,13 @@ pub(crate) fn write_sandbox(dir: &Path, sandbox: &Sandbox) -> Result<()> {
     std::fs::write(&path, json).io(|| format!("write {}", path.display()))
 }
 
+/// What was started.
+pub(crate) fn read_sandbox(dir: &Path) -> Result<Sandbox> {
+    let path = dir.join(SANDBOX);
+    let json = std::fs::read(&path).io(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&json).map_err(|e| Error::refused(ErrorKind::Io, format!("{}: {e}", path.display())))
+}
+
 /// A sandbox that was started or taken up again.
 ///
 /// Dropping the handle leaves the dyno running; [`Dyno::free`] ends it and frees everything that it had.
@@ -209,9 +216,10 @@ impl Dyno {
             Stopped::Killed.note(&self.dir())?;
         }
         match pidfd_send_signal(&self.pidfd, named) {
-            Err(Errno::SRCH) | Ok(()) => Ok(()),
-            Err(e) => Err(e).io(|| format!("pidfd_send_signal({}, {signal})", self.id())),
+            Err(Errno::SRCH) | Ok(()) => {}
+            Err(e) => return Err(e).io(|| format!("pidfd_send_signal({}, {signal})", self.id())),
         }
+        if named == Signal::KILL { self.group.thaw_to_die(self.host.cgroups()) } else { Ok(()) }
     }
 
     /// SIGKILL to every process.
@@ -270,6 +278,8 @@ impl Dyno {
     }
 
     fn exit(&self) -> ExitRecord {
+        // Until it is waited for, the init tells what all its processes have moved to and from disks.
+        self.group.note_traffic(self.pid(), || start_time(self.pid()).ok() == Some(self.record.start_time));
         reap(self.pidfd.as_fd());
         ExitRecord::of(&self.dir(), self.group.usage(), self.timing())
     }

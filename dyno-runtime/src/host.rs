@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use crate::{
-    cgroup::Cgroups,
+    cgroup::{CgroupParent, Cgroups},
     dyno::{Dyno, Record},
     error::{Context, Error, ErrorKind, Result},
     exit::ExitRecord,
@@ -40,6 +40,15 @@ struct Inner {
     filters: [Vec<Filter>; 2],
 }
 
+/// How an instance is opened.
+#[derive(Debug, Clone, Default)]
+pub struct HostOptions {
+    /// Where its control groups are.
+    pub cgroups: CgroupParent,
+    /// As [`Host::open_alone`].
+    pub alone: bool,
+}
+
 /// What [`Host::recover`] found.
 #[derive(Debug)]
 pub enum Found {
@@ -56,7 +65,7 @@ impl Host {
     /// # Errors
     /// [`ErrorKind::Wall`] naming what this host lacks.
     pub fn open(dir: &Path, name: &str) -> Result<Self> {
-        Self::open_as(dir, name, false)
+        Self::open_with(dir, name, &HostOptions::default())
     }
 
     /// [`Self::open`] for who is going to [`Self::recover`], which ends whatever it finds in the cgroups and does not know: they are
@@ -65,10 +74,14 @@ impl Host {
     /// # Errors
     /// As [`Self::open`]; [`ErrorKind::Invalid`] when another process has the cgroups of that name.
     pub fn open_alone(dir: &Path, name: &str) -> Result<Self> {
-        Self::open_as(dir, name, true)
+        Self::open_with(dir, name, &HostOptions { alone: true, ..HostOptions::default() })
     }
 
-    fn open_as(dir: &Path, name: &str, alone: bool) -> Result<Self> {
+    /// [`Self::open`] with options.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::open_alone`].
+    pub fn open_with(dir: &Path, name: &str, options: &HostOptions) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
         }
@@ -76,7 +89,7 @@ impl Host {
         rustix::fs::chmod(dir, rustix::fs::Mode::from_raw_mode(0o700)).io(|| format!("chmod({}, 0700)", dir.display()))?;
         let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
         let fresh = make_private(&dir)?;
-        let opened = Self::furnish(&dir, name, alone);
+        let opened = Self::furnish(&dir, name, options);
         let unused = || match std::fs::read_dir(dir.join("dynos")) {
             Ok(mut dynos) => dynos.next().is_none(),
             Err(e) => e.kind() == std::io::ErrorKind::NotFound,
@@ -90,7 +103,7 @@ impl Host {
         opened
     }
 
-    fn furnish(dir: &Path, name: &str, alone: bool) -> Result<Self> {
+    fn furnish(dir: &Path, name: &str, options: &HostOptions) -> Result<Self> {
         for sub in ["dynos", "root"] {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
@@ -101,7 +114,7 @@ impl Host {
             init: sealed_init()?,
             filters: [seccomp::program(&Profile::Dyno)?, seccomp::program(&Profile::Build)?],
             // Last: it undoes itself when it fails.
-            cgroups: Cgroups::open(name, alone)?,
+            cgroups: Cgroups::open(name, options.alone, options.cgroups)?,
             dir: dir.to_owned(),
         })))
     }
@@ -196,8 +209,12 @@ impl Host {
     pub fn sweep(&self, id: &str) -> Result<()> {
         crate::plan::check_id(id)?;
         if let Some(group) = self.cgroups().reopen(id)? {
-            // A child on its way in may come after the first look.
-            group.remove_after(|| group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid)))?;
+            group.thaw_to_die(self.cgroups())?;
+            // A child on its way in may come after the first look. One by one first, because ours must be waited for as well.
+            group.remove_after(|| {
+                group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid))?;
+                group.kill().map(drop)
+            })?;
         }
         for (slot, owner) in self.leases().list()? {
             if owner == id {

@@ -20,6 +20,7 @@
 //! its own loopback; no inherited descriptor, environment, keyring or terminal.
 
 pub mod cgroup;
+mod control;
 mod dyno;
 mod error;
 mod exit;
@@ -42,10 +43,11 @@ extern crate self as dyno_runtime;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+pub use cgroup::{CgroupParent, Event, Events, Stats};
 pub use dyno::{Dyno, Record};
 pub use error::{Error, ErrorKind, Result};
 pub use exit::{Cause, ExitRecord};
-pub use host::{Found, Host};
+pub use host::{Found, Host, HostOptions};
 pub use mount::Images;
 pub use plan::Plan;
 pub use spawn::{Exec, ExecStatus, Process, StartOptions, Stdio, Stream, Streams, Timing};

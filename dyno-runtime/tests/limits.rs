@@ -5,9 +5,13 @@ mod support;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use dyno_runtime::{Cause, Limits, Sandbox, Stdio, Upper};
+use dyno_runtime::{Cause, Dyno, ErrorKind, IoLimit, Limits, Sandbox, Stdio, Upper};
 
-use support::{Case, Stage, same};
+use support::{
+    Case, Stage,
+    groups::{disk_of, group_of, says, tree},
+    same,
+};
 
 const CASES: &[Case] = &[
     ("processes_and_threads", processes_and_threads),
@@ -19,6 +23,12 @@ const CASES: &[Case] = &[
     ("the_least_memory_that_may_be_asked", the_least_memory_that_may_be_asked),
     ("usage_of_a_live_one", usage_of_a_live_one),
     ("no_limits", no_limits),
+    ("what_the_kernel_holds", what_the_kernel_holds),
+    ("cpus_and_memory_nodes", cpus_and_memory_nodes),
+    ("ceilings_of_disks", ceilings_of_disks),
+    ("weight_at_the_disks", weight_at_the_disks),
+    ("huge_pages", huge_pages),
+    ("what_the_kernel_refuses", what_the_kernel_refuses),
 ];
 
 fn main() -> ExitCode {
@@ -113,4 +123,139 @@ fn no_limits(stage: &Stage) -> Result<()> {
     let limits = Limits { memory: None, pids: None, cpu_weight: None, cpu_millis: None, open_files: 1024, ..Limits::default() };
     let (exit, text) = stage.output(&Sandbox { limits, ..stage.sandbox(&["threads", "300"]) })?;
     same("threads", (exit.status, text.as_str()), (0, "300\n"))
+}
+
+/// What a control file of a dyno says: of which controller, by v2's name and by v1's.
+fn file(dyno: &Dyno, controller: &str, names: [&str; 2]) -> Result<String> {
+    says(&group_of(dyno.pid(), controller)?, names).with_context(|| format!("no {names:?}"))
+}
+
+fn limited(stage: &Stage, limits: Limits) -> Result<Dyno> {
+    stage.here(&Sandbox { limits, ..stage.sandbox(&["forever"]) })
+}
+
+fn what_the_kernel_holds(stage: &Stage) -> Result<()> {
+    let limits = Limits { memory: Some(40 << 20), memory_high: Some(30 << 20), swap: 8 << 20, ..Limits::default() };
+    let dyno = limited(stage, limits)?;
+    same("memory", file(&dyno, "memory", ["memory.max", "memory.limit_in_bytes"])?, (40 << 20).to_string())?;
+    same("much memory", file(&dyno, "memory", ["memory.high", "memory.soft_limit_in_bytes"])?, (30 << 20).to_string())?;
+    let v2 = group_of(dyno.pid(), "memory")?.join("memory.max").exists();
+    match file(&dyno, "memory", ["memory.swap.max", "memory.memsw.limit_in_bytes"]) {
+        Ok(swap) => same("swap", swap, if v2 { 8 << 20 } else { 48 << 20 }.to_string())?,
+        Err(e) => println!("skipped: swap: {e}"),
+    }
+    if v2 {
+        same("together", file(&dyno, "memory", ["memory.oom.group"; 2])?, "1".into())?;
+    }
+    Ok(dyno.free()?)
+}
+
+fn cpus_and_memory_nodes(stage: &Stage) -> Result<()> {
+    let allowed = |limits: Limits| {
+        let (exit, text) = stage.output(&Sandbox { limits, ..stage.sandbox(&["read", "/proc/self/status"]) })?;
+        same("status", exit.status, 0)?;
+        let line = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(|l| l.trim().to_owned()).context("no such line");
+        anyhow::Ok((line("Cpus_allowed_list:")?, line("Mems_allowed_list:")?))
+    };
+    let all = allowed(Limits::default())?;
+    let last = all.0.rsplit(['-', ',']).next().unwrap_or_default().to_owned();
+    for cpu in ["0".to_owned(), last] {
+        same("processors", allowed(Limits { cpus: Some(cpu.clone()), ..Limits::default() })?, (cpu, all.1.clone()))?;
+    }
+    same("nodes", allowed(Limits { memory_nodes: Some("0".into()), ..Limits::default() })?, (all.0.clone(), "0".into()))?;
+    same("both", allowed(Limits { cpus: Some("0".into()), memory_nodes: Some("0".into()), ..Limits::default() })?, ("0".into(), "0".into()))
+}
+
+fn ceilings_of_disks(stage: &Stage) -> Result<()> {
+    let Some(device) = disk_of(stage.work()) else {
+        println!("skipped: {} is on no disk", stage.work().display());
+        return Ok(());
+    };
+    let limit = IoLimit { device: device.clone(), read_bytes: Some(3 << 20), write_bytes: Some(2 << 20), reads: None, writes: Some(70) };
+    let dyno = limited(stage, Limits { io: vec![limit], ..Limits::default() })?;
+    let group = group_of(dyno.pid(), "blkio")?;
+    let v1 = |name: &str| says(&group, [&format!("blkio.throttle.{name}_device"); 2]);
+    match says(&group, ["io.max"; 2]) {
+        Some(max) => same("ceilings", max, format!("{device} rbps=3145728 wbps=2097152 riops=max wiops=70"))?,
+        None => {
+            let is = ["read_bps", "write_bps", "read_iops", "write_iops"].map(v1);
+            let line = |n: u64| Some(format!("{device} {n}"));
+            same("ceilings", is, [line(3 << 20), line(2 << 20), Some(String::new()), line(70)])?;
+        }
+    }
+    Ok(dyno.free()?)
+}
+
+/// Held only where a disk has a scheduler that knows weights.
+fn weight_at_the_disks(stage: &Stage) -> Result<()> {
+    let sandbox = Sandbox { limits: Limits { io_weight: Some(300), ..Limits::default() }, ..stage.sandbox(&["forever"]) };
+    match stage.start(&sandbox, Stdio::Null) {
+        Ok(dyno) => {
+            let group = group_of(dyno.pid(), "blkio")?;
+            let bfq = says(&group, ["io.bfq.weight", "blkio.bfq.weight"]).unwrap_or_default();
+            let iocost = says(&group, ["io.weight"; 2]).unwrap_or_default();
+            // 100 and a little of what is above it: BFQ ends at 1000.
+            ensure!(bfq.ends_with("118") || iocost.ends_with("300"), "{bfq:?} {iocost:?}");
+            Ok(dyno.free()?)
+        }
+        Err(e) => {
+            println!("skipped: no disk of this host has a scheduler with weights");
+            ensure!(e.kind() == ErrorKind::Wall && e.to_string().starts_with("limits.io_weight: no disk of this host heeds weights; choose BFQ"), "{e}");
+            Ok(())
+        }
+    }
+}
+
+fn huge_pages(stage: &Stage) -> Result<()> {
+    let Some(size) = std::fs::read_dir("/sys/kernel/mm/hugepages").ok().and_then(|mut sizes| sizes.find(|s| s.as_ref().is_ok_and(|s| s.file_name() == "hugepages-2048kB"))) else {
+        println!("skipped: no huge pages of 2 MB");
+        return Ok(());
+    };
+    drop(size);
+    let handed = || tree().map(|tree| std::fs::read_to_string(tree.join("cgroup.subtree_control")).unwrap_or_default()).unwrap_or_default();
+    let before = handed();
+    let dyno = limited(stage, Limits { hugetlb: [("2MB".into(), 5 << 20)].into(), ..Limits::default() })?;
+    same("whole pages", file(&dyno, "hugetlb", ["hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes"])?, (4 << 20).to_string())?;
+    let told = dyno.stats()?.hugetlb;
+    ensure!(told.get("2MB").is_some_and(|h| (h.limit, h.now, h.refused) == (Some(4 << 20), Some(0), 0)), "{told:?}");
+    dyno.update(&Limits::default())?;
+    same("taken off", dyno.stats()?.hugetlb.get("2MB").map(|h| h.limit), Some(None))?;
+    dyno.update(&Limits { hugetlb: [("2MB".into(), 8 << 20)].into(), ..Limits::default() })?;
+    same("changed", dyno.stats()?.hugetlb.get("2MB").map(|h| h.limit), Some(Some(8 << 20)))?;
+    dyno.free()?;
+    if let Some(tree) = tree().filter(|_| !before.contains("hugetlb") && handed().contains("hugetlb")) {
+        // As it was before: first below, then at the top.
+        for dir in [tree.join(&stage.name), tree] {
+            std::fs::write(dir.join("cgroup.subtree_control"), "-hugetlb").with_context(|| format!("-hugetlb in {}", dir.display()))?;
+        }
+    }
+    same("handed down", handed(), before)
+}
+
+fn what_the_kernel_refuses(stage: &Stage) -> Result<()> {
+    let io = |device: &str, reads| vec![IoLimit { device: device.into(), reads: Some(reads), ..IoLimit::default() }];
+    let cases = [
+        ("cgroup: ", Limits { cpus: Some("4000".into()), ..Limits::default() }),
+        ("cgroup: ", Limits { memory_nodes: Some("900".into()), ..Limits::default() }),
+        ("cgroup: write \"259:65535 ", Limits { io: io("259:65535", 1), ..Limits::default() }),
+        ("limits.hugetlb: this host has no huge pages of 3MB", Limits { hugetlb: [("3MB".into(), 1)].into(), ..Limits::default() }),
+    ];
+    let restore = tree().map(|tree| (std::fs::read_to_string(tree.join("cgroup.subtree_control")).unwrap_or_default(), tree));
+    for (want, limits) in cases {
+        stage.leaves_nothing(|| {
+            let error = stage.start(&Sandbox { limits: limits.clone(), ..stage.sandbox(&["forever"]) }, Stdio::Null).err();
+            let error = error.with_context(|| format!("accepted: {limits:?}"))?;
+            ensure!(error.to_string().starts_with(want) && error.kind() == ErrorKind::Wall, "want {want:?}, got {error}");
+            Ok(())
+        })?;
+    }
+    if let Some((before, tree)) = restore.filter(|(before, _)| !before.contains("hugetlb")) {
+        for dir in [tree.join(&stage.name), tree] {
+            if std::fs::read_to_string(dir.join("cgroup.subtree_control"))?.contains("hugetlb") {
+                std::fs::write(dir.join("cgroup.subtree_control"), "-hugetlb")?;
+            }
+        }
+        drop(before);
+    }
+    Ok(())
 }

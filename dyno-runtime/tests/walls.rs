@@ -231,7 +231,7 @@ fn control_groups(stage: &Stage) -> Result<()> {
     let line = |name: &str| limits.lines().find(|l| l.starts_with(name)).map(|l| l[name.len()..].split_whitespace().take(2).collect::<Vec<_>>());
     same("open files", line("Max open files"), Some(vec!["64", "64"]))?;
     same("core files", line("Max core file size"), Some(vec!["1", "1"]))?;
-    let group = |controller: &str| group_of(dyno.pid(), controller);
+    let group = |controller: &str| support::groups::group_of(dyno.pid(), controller);
     let memory = group("memory")?;
     let file = |dir: &std::path::Path, names: [&str; 2]| names.iter().find_map(|n| fs::read_to_string(dir.join(n)).ok()).map(|t| t.trim().to_owned());
     same("memory", file(&memory, ["memory.max", "memory.limit_in_bytes"]), Some((40 << 20).to_string()))?;
@@ -242,31 +242,6 @@ fn control_groups(stage: &Stage) -> Result<()> {
     same("weight", file(&cpu, ["cpu.weight", "cpu.shares"]), Some(if unified { "250" } else { "2560" }.into()))?;
     ensure!(memory.ends_with(format!("{}/{}", stage.name, dyno.id())), "{}", memory.display());
     Ok(dyno.free()?)
-}
-
-/// The directory of a process's group.
-fn group_of(pid: u32, controller: &str) -> Result<std::path::PathBuf> {
-    let table = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let serves = |names: &str| names.split(',').any(|n| n == controller);
-    let v1 = table.lines().find_map(|l| l.split_once(':')?.1.split_once(':').filter(|(names, _)| serves(names)));
-    let v2 = table.lines().find_map(|l| l.strip_prefix("0::"));
-    let mounts = mounts_with_source(&fs::read_to_string("/proc/self/mountinfo")?);
-    let (point, path) = match v1 {
-        Some((_, path)) => (mounts.iter().find(|m| m.0 == "cgroup" && serves(&m.2)), path),
-        None => (mounts.iter().find(|m| m.0 == "cgroup2"), v2.context("no group")?),
-    };
-    let point = &point.with_context(|| format!("{controller} is not mounted"))?.1;
-    Ok(std::path::PathBuf::from(format!("{point}{path}")))
-}
-
-/// File system type, mount point, super-block options.
-fn mounts_with_source(text: &str) -> Vec<(String, String, String)> {
-    let parse = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut after = after.split(' ');
-        Some((after.next()?.to_owned(), before.split(' ').nth(4)?.to_owned(), after.nth(1)?.to_owned()))
-    };
-    text.lines().filter_map(parse).collect()
 }
 
 /// What only the kernel can find wrong; the rest is tested with the plan.

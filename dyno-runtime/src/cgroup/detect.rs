@@ -1,4 +1,4 @@
-//! Where this host has its controllers.
+//! Our parent group in each hierarchy of this host.
 
 use std::{
     os::fd::OwnedFd,
@@ -7,27 +7,39 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, open, openat, unlinkat},
+    fs::{FlockOperation, flock},
     io::Errno,
 };
 
-use super::{Controller, Group, group::read_file};
+use super::{
+    CgroupParent, Controller, Group, Version,
+    file::{make_dir, open_dir, read_file, remove_dir, write_file},
+    mounts::{self, Mounted},
+    parent,
+};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// How long a group may stay locked by what is about to end.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 
-/// One hierarchy and the controllers that we use there.
+/// One hierarchy, what it offers, and our parent group in it; every dyno's group holds that too.
 #[derive(Debug)]
 pub(super) struct Hierarchy {
-    /// Our parent group; every dyno's group holds it too.
+    pub site: Site,
     pub dir: Arc<OwnedFd>,
-    /// Path of our parent group, for messages.
+}
+
+/// Where our parent group is or is going to be.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// The group below which ours is.
+    base: String,
+    /// Our parent group.
     pub path: String,
-    /// What it limits.
+    pub version: Version,
     pub controllers: Vec<Controller>,
-    /// The v2 tree.
-    pub unified: bool,
+    /// Joined by every dyno.
+    pub always: bool,
 }
 
 /// The parent groups of one instance, one per hierarchy.
@@ -37,57 +49,67 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Finds memory, pids and cpu in the mount table and makes (or reopens) the group `name` in each.
+    /// Finds the controllers in the mount table and makes (or reopens) the group `name` below `parent` in each hierarchy that has one
+    /// of use. Those that not every dyno needs may be absent.
     ///
     /// # Errors
     /// [`ErrorKind::Wall`] naming the controller that this host lacks; groups that were not there before are gone again then.
     /// With `alone`, [`ErrorKind::Invalid`] when another process has claimed them.
-    pub fn open(name: &str, alone: bool) -> Result<Self> {
-        let mut this = Self { hierarchies: Vec::new() };
-        let opened = this.find(name);
-        if opened.is_err() {
+    pub fn open(name: &str, alone: bool, parent: CgroupParent) -> Result<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").wall(|| "read /proc/self/cgroup".into())?;
+        Self::open_among(&mounts::hierarchies(&mounts), &cgroup, name, alone, parent)
+    }
+
+    pub(super) fn open_among(mounted: &[Mounted], cgroup: &str, name: &str, alone: bool, parent: CgroupParent) -> Result<Self> {
+        let sites = sites(mounted, cgroup, name, parent)?;
+        let mut this = Self { hierarchies: Vec::with_capacity(sites.len()) };
+        let opened = sites.into_iter().try_for_each(|site| {
+            let dir = Arc::new(site.make(name)?);
+            this.hierarchies.push(Hierarchy { site, dir });
+            Ok(())
+        });
+        if let Err(e) = opened.and_then(|()| if alone { this.claim() } else { Ok(()) }) {
             // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
-            if let Err(e) = this.remove() {
+            if e.kind() != ErrorKind::Invalid
+                && let Err(e) = this.remove()
+            {
                 tracing::debug!(%e, "cgroups of an earlier start stay");
             }
-        }
-        opened?;
-        if alone {
-            this.claim()?;
+            return Err(e);
         }
         Ok(this)
     }
 
-    fn find(&mut self, name: &str) -> Result<()> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
-        for controller in Controller::ALL {
-            let (mount, unified) = locate(&mounts, controller)?;
-            let path = format!("{mount}/{name}");
-            if let Some(known) = self.hierarchies.iter_mut().find(|h| h.path == path) {
-                known.controllers.push(controller);
-                continue;
-            }
-            let root = open(&mount, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({mount})"))?;
-            make_dir(&root, name).wall(|| format!("cgroup: mkdir({path})"))?;
-            let dir = open_dir(&root, name).wall(|| format!("cgroup: open({path})"))?;
-            self.hierarchies.push(Hierarchy { dir: Arc::new(dir), path, controllers: vec![controller], unified });
-            if unified {
-                delegate(&root, &mount)?;
-            }
+    /// The hierarchy that has `controller`.
+    pub(super) fn find(&self, controller: Controller) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|h| h.site.controllers.contains(&controller))
+    }
+
+    pub(super) fn missing(&self, controller: Controller) -> Error {
+        missing(controller, self.hierarchies.iter().map(|h| &h.site))
+    }
+
+    /// The hierarchies in which a dyno that needs `asked` has a group, ready for it.
+    pub(super) fn needed(&self, asked: &[Controller]) -> Result<Vec<&Hierarchy>> {
+        let tree = self.hierarchies.iter().any(|h| h.site.version == Version::V2);
+        let asked: Vec<Controller> = asked.iter().copied().filter(|c| !(tree && *c == Controller::Cpuacct)).collect();
+        for controller in &asked {
+            self.find(*controller).ok_or_else(|| self.missing(*controller))?.offer(&[*controller])?;
         }
-        self.hierarchies.iter().filter(|h| h.unified).try_for_each(|h| delegate(&h.dir, &h.path))
+        Ok(self.hierarchies.iter().filter(|h| h.site.always || h.site.controllers.iter().any(|c| asked.contains(c))).collect())
     }
 
     /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
     fn claim(&self) -> Result<()> {
         let end = Instant::now() + CLAIM_PATIENCE;
-        for h in &self.hierarchies {
+        for Hierarchy { site, dir } in &self.hierarchies {
             loop {
-                match flock(&h.dir, FlockOperation::NonBlockingLockExclusive) {
+                match flock(dir, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) => break,
                     // A start that outlived its killed warden by some milliseconds has copies of its descriptors.
                     Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", h.path)),
+                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", site.path)),
                 }
             }
         }
@@ -109,10 +131,9 @@ impl Cgroups {
     /// Of reading the directories.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for h in &self.hierarchies {
-            let dir = rustix::fs::Dir::read_from(&*h.dir).io(|| format!("list {}", h.path))?;
-            for entry in dir {
-                let entry = entry.io(|| format!("list {}", h.path))?;
+        for Hierarchy { site, dir } in &self.hierarchies {
+            for entry in rustix::fs::Dir::read_from(dir).io(|| format!("list {}", site.path))? {
+                let entry = entry.io(|| format!("list {}", site.path))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if entry.file_type() == rustix::fs::FileType::Directory && !name.starts_with('.') && !names.contains(&name) {
                     names.push(name);
@@ -122,14 +143,15 @@ impl Cgroups {
         Ok(names)
     }
 
-    /// Removes the parent groups; the host is then as before. They must be empty.
+    /// Removes the parent groups. They must be empty. What a v2 tree's top was made to hand down stays handed down: others may have
+    /// come to rely on it. So does the group `supervisor` of [`CgroupParent::Delegated`].
     ///
     /// # Errors
     /// EBUSY while a dyno's group is left.
     pub fn remove(&self) -> Result<()> {
-        for h in &self.hierarchies {
-            match std::fs::remove_dir(&h.path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).io(|| format!("cgroup: rmdir({})", h.path)),
+        for Hierarchy { site, .. } in &self.hierarchies {
+            match std::fs::remove_dir(&site.path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).io(|| format!("cgroup: rmdir({})", site.path)),
                 _ => {}
             }
         }
@@ -137,77 +159,157 @@ impl Cgroups {
     }
 }
 
-/// The mount point that serves `controller`, and whether it is the v2 tree.
-fn locate(mountinfo: &str, controller: Controller) -> Result<(String, bool)> {
-    for line in mountinfo.lines() {
-        // proc_pid_mountinfo(5): … mount-point options … - type source super-options
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let Some(point) = before.split(' ').nth(4) else { continue };
-        let mut after = after.split(' ');
-        match after.next() {
-            Some("cgroup") if after.nth(1).is_some_and(|o| o.split(',').any(|o| o == controller.name())) => {
-                return Ok((point.to_owned(), false));
-            }
-            Some("cgroup2") => {
-                let have = std::fs::read_to_string(format!("{point}/cgroup.controllers")).unwrap_or_default();
-                if have.split_whitespace().any(|c| c == controller.name()) {
-                    return Ok((point.to_owned(), true));
-                }
-            }
-            _ => {}
+/// The hierarchies that are of use here.
+fn sites(mounted: &[Mounted], cgroup: &str, name: &str, parent: CgroupParent) -> Result<Vec<Site>> {
+    let places = mounted.iter().filter_map(|m| Some((m, parent.place(m, cgroup)?)));
+    let mut sites = places.map(|(m, base)| Site::of(m, &base, name)).collect::<Result<Vec<Site>>>()?;
+    if sites.iter().any(|site| site.version == Version::V2) {
+        // The tree does what these do.
+        sites.retain(|site| site.version == Version::V2 || site.controllers.iter().any(|c| !matches!(c, Controller::Freezer | Controller::Cpuacct)));
+    }
+    for controller in Controller::REQUIRED {
+        if !sites.iter().any(|site| site.controllers.contains(&controller)) {
+            let missing = missing(controller, sites.iter());
+            return Err(match parent {
+                CgroupParent::Root => missing,
+                CgroupParent::Delegated => Error::refused(ErrorKind::Wall, format!("{missing}; was it delegated to this process (Delegate=yes in its unit)?")),
+            });
         }
     }
-    let name = controller.name();
-    let hint = "mount it (cgroup2 with the controller enabled, or a v1 hierarchy)";
-    Err(Error::refused(ErrorKind::Wall, format!("cgroup: this host has no {name} controller mounted; {hint}")))
+    Ok(sites)
 }
 
-/// v2: lets the children of `dir` have our controllers.
-fn delegate(dir: &OwnedFd, path: &str) -> Result<()> {
-    let have = read_file(dir, "cgroup.subtree_control").unwrap_or_default();
-    for controller in Controller::ALL {
-        if !have.split_whitespace().any(|c| c == controller.name()) {
-            let value = format!("+{}", controller.name());
-            super::group::write_file(dir, "cgroup.subtree_control", &value)
-                .wall(|| format!("cgroup: write {value:?} to {path}/cgroup.subtree_control"))?;
+fn missing<'s>(controller: Controller, mut sites: impl Iterator<Item = &'s Site>) -> Error {
+    let (v1, v2) = (controller.name(Version::V1), controller.name(Version::V2));
+    let way = match sites.find(|site| site.version == Version::V2) {
+        Some(tree) => format!("{}/cgroup.controllers does not list it, and there is no v1 hierarchy with it (mount -t cgroup -o {v1})", tree.base),
+        None => format!("mount cgroup2 with {v2} enabled, or a v1 hierarchy (mount -t cgroup -o {v1})"),
+    };
+    Error::refused(ErrorKind::Wall, format!("cgroup: this host has no {v2} controller: {way}"))
+}
+
+impl Site {
+    fn of(mounted: &Mounted, base: &str, name: &str) -> Result<Self> {
+        let controllers = match mounted.version {
+            Version::V1 => mounted.controllers.clone(),
+            Version::V2 => {
+                let file = format!("{base}/cgroup.controllers");
+                mounts::listed(&std::fs::read_to_string(&file).wall(|| format!("cgroup: read {file}"))?)
+            }
+        };
+        let always = mounted.version == Version::V2 || controllers.iter().any(|c| Controller::REQUIRED.contains(c));
+        Ok(Self { base: base.to_owned(), path: format!("{base}/{name}"), version: mounted.version, controllers, always })
+    }
+
+    /// Our parent group, with what every dyno needs of this hierarchy handed down to the groups below.
+    fn make(&self, name: &str) -> Result<OwnedFd> {
+        let base = parent::open_place(&self.base)?;
+        let needed: Vec<Controller> = Controller::REQUIRED.into_iter().filter(|c| self.controllers.contains(c)).collect();
+        if self.version == Version::V2 && !withheld(&base, &self.base, &needed)?.is_empty() {
+            parent::step_aside(&base, &self.base)?;
+        }
+        make_dir(&base, name).wall(|| format!("cgroup: mkdir({})", self.path))?;
+        let opened = open_dir(&base, name).wall(|| format!("cgroup: open({})", self.path)).and_then(|dir| {
+            match self.version {
+                Version::V1 if self.controllers.contains(&Controller::Cpuset) => inherit_cpuset(&base, &dir, &self.path)?,
+                Version::V1 => {}
+                Version::V2 => {
+                    hand_down(&base, &self.base, &needed)?;
+                    hand_down(&dir, &self.path, &needed)?;
+                }
+            }
+            Ok(dir)
+        });
+        // Unless it holds an earlier dyno.
+        opened.inspect_err(|_| remove_dir(&base, name).unwrap_or_default())
+    }
+}
+
+impl Hierarchy {
+    /// Has these controllers handed down to the groups of dynos; of v1 they all are.
+    pub fn offer(&self, controllers: &[Controller]) -> Result<()> {
+        let Site { base, path, version, .. } = &self.site;
+        if *version == Version::V1 || withheld(&self.dir, path, controllers)?.is_empty() {
+            return Ok(());
+        }
+        hand_down(&parent::open_place(base)?, base, controllers)?;
+        hand_down(&self.dir, path, controllers)
+    }
+}
+
+/// v1: a new cpuset has no CPUs and no memory, and takes no task before it has both (cpusets.rst, 1.7).
+pub(super) fn inherit_cpuset(from: &OwnedFd, to: &OwnedFd, path: &str) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let read = |dir: &OwnedFd| read_file(dir, file).wall(|| format!("cgroup: read {file} of {path} and above"));
+        if read(to)?.trim().is_empty() {
+            let value = read(from)?;
+            write_file(to, file, value.trim()).wall(|| format!("cgroup: write {:?} to {path}/{file}", value.trim()))?;
         }
     }
     Ok(())
 }
 
-/// mkdir that accepts an existing directory.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
-    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+/// v2: those of `controllers` that the groups below `dir` do not have.
+fn withheld(dir: &OwnedFd, path: &str, controllers: &[Controller]) -> Result<Vec<Controller>> {
+    if controllers.is_empty() {
+        return Ok(Vec::new());
     }
+    let have = mounts::listed(&read_file(dir, "cgroup.subtree_control").wall(|| format!("cgroup: read {path}/cgroup.subtree_control"))?);
+    Ok(controllers.iter().copied().filter(|c| !have.contains(c)).collect())
 }
 
-pub(super) fn open_dir(parent: &OwnedFd, name: &str) -> std::result::Result<OwnedFd, Errno> {
-    openat(parent, name, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-}
-
-pub(super) fn remove_dir(parent: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
-    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other,
+/// v2: lets the groups below `dir` have `controllers`.
+fn hand_down(dir: &OwnedFd, path: &str, controllers: &[Controller]) -> Result<()> {
+    for controller in withheld(dir, path, controllers)? {
+        let value = format!("+{}", controller.name(Version::V2));
+        write_file(dir, "cgroup.subtree_control", &value).wall(|| {
+            format!("cgroup: write {value:?} to {path}/cgroup.subtree_control (EBUSY: a group that holds processes cannot; see CgroupParent::Delegated)")
+        })?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn mounted(table: &str) -> Vec<Mounted> {
+        mounts::hierarchies(table)
+    }
+
     #[test]
-    fn v1_controllers_are_found_by_their_mount_options() {
+    fn a_missing_controller_is_named() {
         let table = "\
-32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
-35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-41 31 0:38 / /nonexistent/unified rw - cgroup2 cgroup2 rw";
-        assert_eq!(locate(table, Controller::Cpu).unwrap(), ("/sys/fs/cgroup/cpu,cpuacct".into(), false));
-        assert_eq!(locate(table, Controller::Memory).unwrap(), ("/sys/fs/cgroup/memory".into(), false));
-        let missing = locate(table, Controller::Pids).unwrap_err();
-        assert_eq!(missing.kind(), ErrorKind::Wall);
-        assert!(missing.to_string().contains("no pids controller"), "{missing}");
+32 31 0:29 / /nonexistent/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /nonexistent/memory rw - cgroup cgroup rw,memory";
+        let open = |parent| Cgroups::open_among(&mounted(table), "0::/\n2:cpu,cpuacct:/\n3:memory:/\n", "x", false, parent).unwrap_err();
+        let e = open(CgroupParent::Root);
+        assert_eq!(e.kind(), ErrorKind::Wall);
+        assert!(e.to_string().contains("no pids controller"), "{e}");
+        assert!(open(CgroupParent::Delegated).to_string().contains("Delegate=yes"));
+        let tree = mounted("41 31 0:38 / /nonexistent/unified rw - cgroup2 cgroup2 rw");
+        let e = Cgroups::open_among(&tree, "", "x", false, CgroupParent::Root).unwrap_err();
+        assert!(e.to_string().starts_with("cgroup: read /nonexistent/unified/cgroup.controllers: "), "{e}");
+    }
+
+    /// A directory of plain files instead of a v2 tree: what is written where, not what the kernel makes of it.
+    #[test]
+    fn a_v2_tree_hands_down_what_is_asked_for_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let point = dir.path().to_str().unwrap();
+        std::fs::write(dir.path().join("cgroup.controllers"), "cpuset cpu io memory pids\n").unwrap();
+        std::fs::write(dir.path().join("cgroup.subtree_control"), "memory pids cpu\n").unwrap();
+        std::fs::create_dir(dir.path().join("ours")).unwrap();
+        let below = dir.path().join("ours/cgroup.subtree_control");
+        std::fs::write(&below, "memory pids cpu\n").unwrap();
+        let table = format!("41 31 0:38 / {point} rw - cgroup2 cgroup2 rw");
+        let cgroups = Cgroups::open_among(&mounted(&table), "0::/\n", "ours", false, CgroupParent::Root).unwrap();
+        assert_eq!(std::fs::read_to_string(&below).unwrap(), "memory pids cpu\n", "nothing was missing");
+        let needed = cgroups.needed(&[Controller::Io]).unwrap();
+        assert_eq!(needed.len(), 1);
+        // A plain file keeps the rest of its text.
+        assert_eq!(std::fs::read_to_string(&below).unwrap(), "+ioory pids cpu\n");
+        let e = cgroups.needed(&[Controller::Hugetlb]).unwrap_err();
+        assert!(e.to_string().contains("no hugetlb controller"), "{e}");
     }
 }

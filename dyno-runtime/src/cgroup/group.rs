@@ -1,8 +1,8 @@
-//! The group of one dyno: its limits, what it used, its end.
+//! The group of one dyno: where it is, who is in it, its end.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -12,61 +12,51 @@ use rustix::{
 };
 
 use super::{
-    Cgroups, Controller,
-    detect::{Hierarchy, open_dir, remove_dir},
+    Cgroups, Controller, Version,
+    detect::{Hierarchy, inherit_cpuset},
+    file::{open_dir, open_file, read_file, remove_dir, write_file},
+    stats::IoStats,
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     spec::Limits,
 };
 
-/// What a group used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Highest memory use in bytes (v1 `max_usage_in_bytes`; v2 `memory.peak`, Linux 5.19).
-    pub memory_peak: Option<u64>,
-    /// Memory in use now, bytes.
-    pub memory: Option<u64>,
-    /// Processes killed at the memory limit.
-    pub oom_kills: u64,
-    /// Times that a fork failed at the pids limit.
-    pub pids_refused: u64,
-    /// Bytes read from disks.
-    pub io_read: Option<u64>,
-    /// Bytes written to disks.
-    pub io_written: Option<u64>,
-    /// Whether the writable layer had no room left.
-    pub disk_full: bool,
-}
+/// How often is looked for processes that came after the first look.
+const LOOKS: usize = 1000;
 
+/// The directory of a group in one hierarchy.
 #[derive(Debug)]
-struct Part {
-    dir: OwnedFd,
+pub(super) struct Part {
+    pub dir: OwnedFd,
     parent: Arc<OwnedFd>,
-    path: String,
-    controllers: Vec<Controller>,
-    unified: bool,
+    pub path: String,
+    pub controllers: Vec<Controller>,
+    pub version: Version,
 }
 
-/// The group of one dyno, in every hierarchy that matters.
+/// The group of one dyno, in every hierarchy that matters to it.
 #[derive(Debug)]
 pub struct Group {
     name: String,
     parts: Vec<Part>,
+    /// Hierarchies joined later: when it was paused, or got a limit that it did not have.
+    late: [OnceLock<Part>; 4],
+    /// What its init told at its end.
+    pub(super) traffic: OnceLock<IoStats>,
 }
 
 impl Group {
     /// Makes the group and writes its limits, each read back from the kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Wall`] with the file and value that the kernel refused, or when a group of that name is left from before;
-    /// nothing is left behind then.
+    /// [`ErrorKind::Wall`] with the file and value that the kernel refused, naming a controller that this host lacks, or when a group
+    /// of that name is left from before; nothing is left behind then.
     pub fn create(cgroups: &Cgroups, name: &str, limits: &Limits) -> Result<Self> {
-        let mut group = Self { name: name.to_owned(), parts: Vec::with_capacity(cgroups.hierarchies.len()) };
-        let made = cgroups.hierarchies.iter().try_for_each(|h| {
-            mkdirat(&h.dir, name, Mode::from_raw_mode(0o755)).wall(|| format!("cgroup: mkdir({}/{name})", h.path))?;
-            let part = Part::open(h, name).wall(|| format!("cgroup: open({}/{name})", h.path));
-            group.parts.push(part.inspect_err(|_| remove_dir(&h.dir, name).unwrap_or_default())?);
+        let needed = cgroups.needed(&Controller::asked_for(limits))?;
+        let mut group = Self { name: name.to_owned(), parts: Vec::with_capacity(needed.len()), late: Default::default(), traffic: OnceLock::new() };
+        let made = needed.into_iter().try_for_each(|h| {
+            group.parts.push(Part::make(h, name)?);
             Ok(())
         });
         if let Err(e) = made.and_then(|()| group.limit(limits)) {
@@ -79,18 +69,28 @@ impl Group {
     pub(super) fn open(cgroups: &Cgroups, name: &str) -> Result<Option<Self>> {
         let mut parts = Vec::with_capacity(cgroups.hierarchies.len());
         for h in &cgroups.hierarchies {
-            match Part::open(h, name) {
-                Ok(part) => parts.push(part),
-                Err(Errno::NOENT) => {}
-                Err(e) => return Err(e).wall(|| format!("cgroup: open({}/{name})", h.path)),
-            }
+            parts.extend(Part::open(h, name)?);
         }
-        Ok((!parts.is_empty()).then(|| Self { name: name.to_owned(), parts }))
+        Ok((!parts.is_empty()).then(|| Self { name: name.to_owned(), parts, late: Default::default(), traffic: OnceLock::new() }))
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().chain(self.late.iter().filter_map(OnceLock::get))
+    }
+
+    /// Where `controller` limits it.
+    pub(super) fn part(&self, controller: Controller) -> Option<&Part> {
+        self.parts().find(|p| p.controllers.contains(&controller))
+    }
+
+    /// Its part of the v2 tree.
+    pub(super) fn unified(&self) -> Option<&Part> {
+        self.parts.iter().find(|p| p.version == Version::V2)
     }
 
     /// The v2 directory in which the dyno is born, if the host has one for us.
     pub fn birthplace(&self) -> Option<BorrowedFd<'_>> {
-        self.parts.iter().find(|p| p.unified).map(|p| p.dir.as_fd())
+        self.unified().map(|p| p.dir.as_fd())
     }
 
     /// The `tasks` files of the v1 hierarchies; the child writes `0` to each.
@@ -101,58 +101,75 @@ impl Group {
         let open = |p: &Part| {
             openat(&p.dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("cgroup: open({}/tasks)", p.path))
         };
-        self.parts.iter().filter(|p| !p.unified).map(open).collect()
+        self.parts().filter(|p| p.version == Version::V1).map(open).collect()
     }
 
-    /// The file that tells the processor time used: v2 `cpu.stat`, v1 `cpuacct.usage`.
+    /// The file that tells the processor time used: `cpu.stat` of the v2 tree, or v1's `cpuacct.usage`.
     ///
     /// # Errors
     /// [`ErrorKind::Wall`] on a host that counts it nowhere.
     pub fn cpu_time_file(&self) -> Result<OwnedFd> {
-        let files = self.parts.iter().map(|p| (p, if p.unified { "cpu.stat" } else { "cpuacct.usage" }));
-        for (part, file) in files {
-            match openat(&part.dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-                Err(Errno::NOENT) => {}
-                other => return other.wall(|| format!("cgroup: open({}/{file})", part.path)),
-            }
-        }
-        Err(Error::refused(ErrorKind::Wall, "cgroup: limits.cpu_ms needs cpu.stat (v2) or cpuacct.usage (v1), which this host has not"))
+        let told = self.unified().map(|part| (part, "cpu.stat")).or_else(|| Some((self.part(Controller::Cpuacct)?, "cpuacct.usage")));
+        let Some((part, file)) = told else {
+            return Err(Error::refused(ErrorKind::Wall, "cgroup: limits.cpu_ms needs cpu.stat (v2) or cpuacct.usage (v1), which this host has not"));
+        };
+        open_file(&part.dir, file).wall(|| format!("cgroup: open({}/{file})", part.path))
     }
 
-    /// Sets limits, at the start or live.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Wall`] when the kernel refuses or reads back another value.
-    pub fn limit(&self, limits: &Limits) -> Result<()> {
-        for part in &self.parts {
-            for controller in &part.controllers {
-                part.limit(*controller, limits)?;
-            }
+    /// [`Self::part`], looking for one that another handle has made since.
+    pub(super) fn look_for(&self, cgroups: &Cgroups, controller: Controller) -> Result<Option<&Part>> {
+        if let Some(part) = self.part(controller) {
+            return Ok(Some(part));
         }
-        Ok(())
+        let Some(hierarchy) = cgroups.find(controller) else { return Ok(None) };
+        Part::open(hierarchy, &self.name)?.map(|part| self.keep(part)).transpose()
     }
 
-    /// What was used up to now. Files that this host lacks leave their field empty.
-    pub fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        for part in &self.parts {
-            let number = |file: &str| read_file(&part.dir, file).ok()?.trim().parse().ok();
-            let keyed = |file: &str, key: &str| read_file(&part.dir, file).ok().and_then(|text| value_of(&text, key)).unwrap_or(0);
-            if part.controllers.contains(&Controller::Memory) {
-                let files = if part.unified {
-                    ["memory.peak", "memory.current", "memory.events"]
-                } else {
-                    ["memory.max_usage_in_bytes", "memory.usage_in_bytes", "memory.oom_control"]
-                };
-                usage.memory_peak = number(files[0]);
-                usage.memory = number(files[1]);
-                usage.oom_kills = keyed(files[2], "oom_kill");
-            }
-            if part.controllers.contains(&Controller::Pids) {
-                usage.pids_refused = keyed("pids.events", "max");
+    /// Joins the hierarchy of `controller` with the processes that it has; `first` is done while the group is still empty. The processes
+    /// move as a whole, by `cgroup.procs`: that waits for a grace period, which is why no dyno starts so.
+    pub(super) fn join_late(&self, cgroups: &Cgroups, controller: Controller, first: impl FnOnce(&Part) -> Result<()>) -> Result<&Part> {
+        if let Some(part) = self.look_for(cgroups, controller)? {
+            first(part)?;
+            return self.gather(part).map(|()| part);
+        }
+        let hierarchy = cgroups.find(controller).ok_or_else(|| cgroups.missing(controller))?;
+        let part = Part::make(hierarchy, &self.name)?;
+        match first(&part).and_then(|()| self.gather(&part)) {
+            Ok(()) => self.keep(part),
+            Err(e) => {
+                part.send_away()?;
+                Err(e)
             }
         }
-        usage
+    }
+
+    fn keep(&self, mut part: Part) -> Result<&Part> {
+        for place in &self.late {
+            match place.set(part) {
+                Ok(()) => break,
+                Err(back) => part = back,
+            }
+        }
+        let last = self.late.iter().rev().find_map(OnceLock::get);
+        last.ok_or_else(|| Error::refused(ErrorKind::Io, format!("cgroup {}: in too many hierarchies", self.name)))
+    }
+
+    /// Moves all processes of this group into `part` of it, until no more are found outside.
+    fn gather(&self, part: &Part) -> Result<()> {
+        for _ in 0..LOOKS {
+            let inside = part.pids()?;
+            let outside: Vec<u32> = self.pids()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+            if outside.is_empty() {
+                return Ok(());
+            }
+            for pid in outside {
+                match write_file(&part.dir, "cgroup.procs", &pid.to_string()) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(e) => return Err(e).wall(|| format!("cgroup: write {pid} to {}/cgroup.procs", part.path)),
+                }
+            }
+        }
+        Err(Error::refused(ErrorKind::Wall, format!("cgroup {}: its processes multiply faster than they can be moved", part.path)))
     }
 
     /// Host pids in the group (threads of v1 `tasks` are left out). One that was killed on its way in may be in some
@@ -162,29 +179,48 @@ impl Group {
     /// Of reading `cgroup.procs`.
     pub fn pids(&self) -> Result<Vec<u32>> {
         let mut pids = Vec::new();
-        for part in &self.parts {
-            let text = read_file(&part.dir, "cgroup.procs").io(|| format!("cgroup: read {}/cgroup.procs", part.path))?;
-            pids.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
+        for part in self.parts() {
+            pids.extend(part.pids()?);
         }
         pids.sort_unstable();
         pids.dedup();
         Ok(pids)
     }
 
+    /// SIGKILL to everything in it at once, which no fork escapes, where the v2 tree has it (`cgroup.kill`, Linux 5.14). False where
+    /// it has not.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn kill(&self) -> Result<bool> {
+        let Some(part) = self.unified() else { return Ok(false) };
+        match write_file(&part.dir, "cgroup.kill", "1") {
+            Ok(()) => Ok(true),
+            // An older kernel, or a group that is gone.
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(e) => Err(e).io(|| format!("cgroup: write \"1\" to {}/cgroup.kill", part.path)),
+        }
+    }
+
     /// Removes the group. The kernel empties it some moments after the last process has been seen to end, and tells
-    /// of it only on v2, so EBUSY is tried again for two seconds.
+    /// of it only on v2, so EBUSY is tried again for two seconds. What came into it from outside and stayed is killed, where the
+    /// kernel can do that ([`Self::kill`]).
     ///
     /// # Errors
     /// EBUSY when processes are left. What can be removed is removed all the same.
     pub fn remove(&self) -> Result<()> {
-        self.remove_after(|| Ok(()))
+        self.remove_while(Ok(()), || self.kill().map(drop))
     }
 
     /// [`Self::remove`] that calls `empty` before each try.
     pub(crate) fn remove_after(&self, empty: impl Fn() -> Result<()>) -> Result<()> {
+        self.remove_while(empty(), &empty)
+    }
+
+    /// `empty` is called after each try that failed.
+    fn remove_while(&self, mut result: Result<()>, empty: impl Fn() -> Result<()>) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(2);
-        let mut result = empty();
-        for part in &self.parts {
+        for part in self.parts() {
             loop {
                 match remove_dir(&part.parent, &self.name) {
                     Ok(()) => break,
@@ -204,99 +240,57 @@ impl Group {
 }
 
 impl Part {
-    fn open(h: &Hierarchy, name: &str) -> std::result::Result<Self, Errno> {
-        let dir = open_dir(&h.dir, name)?;
-        Ok(Self { dir, parent: h.dir.clone(), path: format!("{}/{name}", h.path), controllers: h.controllers.clone(), unified: h.unified })
+    fn make(h: &Hierarchy, name: &str) -> Result<Self> {
+        let path = format!("{}/{name}", h.site.path);
+        mkdirat(&h.dir, name, Mode::from_raw_mode(0o755)).wall(|| format!("cgroup: mkdir({path})"))?;
+        let part = Self::open(h, name).and_then(|part| {
+            let part = part.ok_or_else(|| Error::refused(ErrorKind::Wall, format!("cgroup {path}: somebody removed it")))?;
+            if part.version == Version::V1 && part.controllers.contains(&Controller::Cpuset) {
+                inherit_cpuset(&h.dir, &part.dir, &part.path)?;
+            }
+            Ok(part)
+        });
+        part.inspect_err(|_| remove_dir(&h.dir, name).unwrap_or_default())
     }
 
-    fn limit(&self, controller: Controller, limits: &Limits) -> Result<()> {
-        match controller {
-            Controller::Memory => {
-                let Some(bytes) = limits.memory else { return Ok(()) };
-                let pages = bytes / 4096 * 4096;
-                if self.unified {
-                    self.set("memory.max", pages)?;
-                    // Killing one process of an app leaves a broken rest; the whole dyno ends instead.
-                    self.write("memory.oom.group", "1")?;
-                    self.write_if_there("memory.swap.max", "0")
-                } else {
-                    // The limit with swap can never be below the one without: lower first, raise last.
-                    self.write_if_there("memory.memsw.limit_in_bytes", "-1")?;
-                    self.set("memory.limit_in_bytes", pages)?;
-                    self.write_if_there("memory.memsw.limit_in_bytes", &pages.to_string())
+    /// None when there is no such group.
+    fn open(h: &Hierarchy, name: &str) -> Result<Option<Self>> {
+        let path = format!("{}/{name}", h.site.path);
+        match open_dir(&h.dir, name) {
+            Ok(dir) => Ok(Some(Self { dir, parent: h.dir.clone(), path, controllers: h.site.controllers.clone(), version: h.site.version })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(e).wall(|| format!("cgroup: open({path})")),
+        }
+    }
+
+    /// Of a group that was removed meanwhile (ENODEV): none.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        match read_file(&self.dir, "cgroup.procs") {
+            Err(Errno::NODEV) => Ok(Vec::new()),
+            other => Ok(other.io(|| format!("cgroup: read {}/cgroup.procs", self.path))?.lines().filter_map(|l| l.parse().ok()).collect()),
+        }
+    }
+
+    /// A file of the group above, which is our parent group.
+    pub fn above(&self, file: &str) -> Result<String> {
+        read_file(&self.parent, file).wall(|| format!("cgroup: read {file} above {}", self.path))
+    }
+
+    /// Undoes a late join: its processes go back to the group above, and it is removed.
+    fn send_away(&self) -> Result<()> {
+        for _ in 0..LOOKS {
+            for pid in self.pids()? {
+                match write_file(&self.parent, "cgroup.procs", &pid.to_string()) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(e) => return Err(e).wall(|| format!("cgroup: write {pid} to {}/../cgroup.procs", self.path)),
                 }
             }
-            Controller::Pids => limits.pids.map_or(Ok(()), |n| self.set("pids.max", n)),
-            Controller::Cpu => {
-                if let Some(weight) = limits.cpu_weight {
-                    // cgroup v1 counts in shares, 1024 to one; v2 in weights, 100 to one.
-                    let shares = (weight * 1024 / 100).clamp(2, 262_144);
-                    if self.unified { self.set("cpu.weight", weight)? } else { self.set("cpu.shares", shares)? }
-                }
-                let Some(millis) = limits.cpu_millis else { return Ok(()) };
-                let quota = millis * 100; // microseconds of each 100 ms
-                if self.unified {
-                    return self.write("cpu.max", &format!("{quota} 100000"));
-                }
-                self.set("cpu.cfs_period_us", 100_000)?;
-                self.set("cpu.cfs_quota_us", quota)
+            let name = self.path.rsplit('/').next().unwrap_or_default();
+            match remove_dir(&self.parent, name) {
+                Err(Errno::BUSY) => {}
+                other => return other.io(|| format!("cgroup: rmdir({})", self.path)),
             }
         }
-    }
-
-    /// Writes a number and reads it back.
-    fn set(&self, file: &str, value: u64) -> Result<()> {
-        self.write(file, &value.to_string())?;
-        let is = read_file(&self.dir, file).wall(|| format!("cgroup: read {}/{file}", self.path))?;
-        if is.trim().parse() == Ok(value) {
-            return Ok(());
-        }
-        let text = format!("cgroup: {}/{file} is {} after writing {value}", self.path, is.trim());
-        Err(Error::refused(ErrorKind::Wall, text))
-    }
-
-    fn write(&self, file: &str, value: &str) -> Result<()> {
-        write_file(&self.dir, file, value).wall(|| format!("cgroup: write {value:?} to {}/{file}", self.path))
-    }
-
-    fn write_if_there(&self, file: &str, value: &str) -> Result<()> {
-        match write_file(&self.dir, file, value) {
-            Err(Errno::NOENT) => Ok(()), // a kernel without swap accounting
-            other => other.wall(|| format!("cgroup: write {value:?} to {}/{file}", self.path)),
-        }
-    }
-}
-
-/// The value of `key` in a file of `key value` lines.
-fn value_of(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
-pub(super) fn write_file(dir: &OwnedFd, name: &str, value: &str) -> std::result::Result<(), Errno> {
-    let file = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&file, value.as_bytes()).map(drop)
-}
-
-pub(super) fn read_file(dir: &OwnedFd, name: &str) -> std::result::Result<String, Errno> {
-    let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = Vec::new();
-    let mut chunk = [0u8; 4096];
-    loop {
-        match rustix::io::read(&file, &mut chunk)? {
-            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-            n => text.extend_from_slice(&chunk[..n]),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keyed_files() {
-        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
-        assert_eq!(value_of(text, "oom_kill"), Some(3));
-        assert_eq!(value_of(text, "oom"), None);
+        Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({})", self.path), Errno::BUSY))
     }
 }

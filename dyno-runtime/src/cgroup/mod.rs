@@ -1,17 +1,49 @@
-//! Control groups of v1, v2 and hybrid hosts behind one type: detect, create, limit, enter, read, remove.
+//! Control groups of v1, v2 and hybrid hosts behind one type: detect, create, limit, enter, read, freeze, kill, remove.
 //!
 //! Each controller is taken from wherever the host has it: its own v1 hierarchy, or the v2 tree.
 //! A child enters a v1 group by writing `0` to `tasks`, which moves one thread and waits for no RCU
 //! grace period (`cgroup.procs` does, 10 ms and more on an idle host); it enters a v2 group at birth,
 //! by CLONE_INTO_CGROUP. Groups are reached through directory fds, never by a path used twice.
+//!
+//! ```text
+//! mounts      which hierarchies there are, and where in them this process is           (text in, values out)
+//! parent      at the top of each, or where systemd lets us
+//! detect      Cgroups: our parent group in each hierarchy
+//! group       Group: one dyno's group in those hierarchies that it needs; its members, its end
+//! knob        Limits -> what is written to which file, and what must be read back; limit does it
+//! update      other limits for a group that lives
+//! stats       what was used; freeze: pause and resume; events: what happens, as it happens
+//! ```
+//!
+//! Memory, pids and cpu are joined by every dyno, and so is the v2 tree where the host has one, even without controllers (hybrid
+//! hosts): it is what tells of processor time and pressure, freezes and kills. Other controllers are joined by those whose limits
+//! ask for them.
 
 mod detect;
+mod events;
+mod file;
+mod freeze;
 mod group;
+mod knob;
+mod limit;
+mod mounts;
+mod parent;
+mod pressure;
+mod stats;
+mod update;
+#[cfg(test)]
+mod v1_only;
 
 pub use detect::Cgroups;
-pub use group::{Group, Usage};
+pub use events::{Event, Events};
+pub use group::Group;
+pub use parent::CgroupParent;
+pub use pressure::{Pressure, Stall, Stalls};
+pub use stats::{CpuStats, Disk, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, Usage};
 
-/// The controllers that a sandbox needs. A host without one of them cannot hold a limit, so nothing starts there.
+use crate::spec::Limits;
+
+/// What a hierarchy can limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controller {
     /// Memory, incl. the writable layer.
@@ -20,18 +52,57 @@ pub enum Controller {
     Pids,
     /// Weight and quota.
     Cpu,
+    /// CPUs and memory nodes.
+    Cpuset,
+    /// Disks; `blkio` on v1.
+    Io,
+    /// Huge pages.
+    Hugetlb,
+    /// v1 only: v2 groups can be frozen without any controller.
+    Freezer,
+    /// v1 only, where there is no v2 tree: v2 groups tell of processor time without any controller.
+    Cpuacct,
+}
+
+/// The two interfaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// A hierarchy for one controller or several.
+    V1,
+    /// The one tree.
+    V2,
 }
 
 impl Controller {
-    /// All of them, in the order in which they are entered.
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
+    /// Those that every sandbox needs, in the order in which they are entered. A host without one of them cannot hold a limit, so
+    /// nothing starts there.
+    pub const REQUIRED: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
 
-    /// The kernel's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Pids => "pids",
-            Self::Cpu => "cpu",
+    const KNOWN: [Self; 8] = [Self::Memory, Self::Pids, Self::Cpu, Self::Cpuset, Self::Io, Self::Hugetlb, Self::Freezer, Self::Cpuacct];
+
+    /// The kernel's name, in a v1 hierarchy's mount options or in v2's `cgroup.controllers`.
+    fn name(self, version: Version) -> &'static str {
+        match (self, version) {
+            (Self::Memory, _) => "memory",
+            (Self::Pids, _) => "pids",
+            (Self::Cpu, _) => "cpu",
+            (Self::Cpuset, _) => "cpuset",
+            (Self::Io, Version::V1) => "blkio",
+            (Self::Io, Version::V2) => "io",
+            (Self::Hugetlb, _) => "hugetlb",
+            (Self::Freezer, _) => "freezer",
+            (Self::Cpuacct, _) => "cpuacct",
         }
+    }
+
+    /// Those that hold `limits` beside the required ones.
+    fn asked_for(limits: &Limits) -> Vec<Self> {
+        let asked = [
+            (Self::Cpuset, limits.cpus.is_some() || limits.memory_nodes.is_some()),
+            (Self::Io, limits.io_weight.is_some() || !limits.io.is_empty()),
+            (Self::Hugetlb, !limits.hugetlb.is_empty()),
+            (Self::Cpuacct, limits.cpu_ms.is_some()),
+        ];
+        asked.into_iter().filter(|(_, asked)| *asked).map(|(controller, _)| controller).collect()
     }
 }

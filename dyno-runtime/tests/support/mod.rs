@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "every test program uses another part")]
 
+pub mod groups;
 pub mod leaks;
 mod suite;
 
@@ -118,9 +119,14 @@ impl Stage {
         self.host.start(&self.id(), sandbox, StartOptions { stdio, ..Default::default() })
     }
 
-    /// Starts the program with `args`; returns once it has said `here`.
+    /// Starts a program that stays; returns once it has said `here`.
     pub fn forever(&self) -> Result<Dyno> {
-        let mut dyno = self.start(&self.sandbox(&["forever"]), Stdio::Pipes)?;
+        self.here(&self.sandbox(&["forever"]))
+    }
+
+    /// Starts `sandbox`; returns once it has said `here`.
+    pub fn here(&self, sandbox: &Sandbox) -> Result<Dyno> {
+        let mut dyno = self.start(sandbox, Stdio::Pipes)?;
         let Streams::Pipes { stdout, .. } = dyno.take_streams() else { bail!("no pipes") };
         let mut said = [0; 5];
         fs::File::from(stdout).read_exact(&mut said)?;

@@ -39,6 +39,18 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["files", dir] => files(dir),
         ["open-files"] => open_files(),
         ["eat", bytes] => eat(number(bytes) as usize),
+        ["eat-and-wait", bytes] => {
+            let mut memory = vec![0u8; number(bytes) as usize];
+            memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+            forever()
+        }
+        [after, more @ ..] if after.ends_with("-when-told") => {
+            // The end of its input is the word.
+            io::copy(&mut io::stdin(), &mut io::sink())?;
+            run(&[&[after.trim_end_matches("-when-told")], more].concat())?;
+        }
+        ["tick", ..] => tick()?,
+        ["write-through", path, bytes] => write_through(path, number(bytes) as usize)?,
         ["threads", count] => threads(number(count)),
         ["spin", millis] => spin(Duration::from_millis(number(millis))),
         ["serve", port] => serve(number(port) as u16)?,
@@ -135,6 +147,31 @@ fn eat(bytes: usize) {
     let mut memory = vec![0u8; bytes];
     memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
     println!("ate {}", memory.iter().map(|b| usize::from(*b)).sum::<usize>());
+}
+
+/// A family of four, each with two threads: dots without end.
+fn tick() -> io::Result<()> {
+    let dots = || loop {
+        let mut out = io::stdout();
+        if out.write_all(b".").and_then(|()| out.flush()).is_err() {
+            std::process::exit(0);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    if std::env::args().len() == 2 {
+        for _ in 0..3 {
+            std::process::Command::new("/bin/program").args(["tick", "alone"]).spawn()?;
+        }
+    }
+    std::thread::spawn(dots);
+    dots()
+}
+
+/// Each piece is on the disk before the next is written (O_SYNC).
+fn write_through(path: &str, bytes: usize) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = OpenOptions::new().create(true).write(true).custom_flags(0o4_010_000).open(path)?;
+    vec![7u8; bytes].chunks(65536).try_for_each(|piece| file.write_all(piece))
 }
 
 fn threads(count: u64) {
