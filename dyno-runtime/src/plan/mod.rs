@@ -278,6 +278,7 @@ mod tests {
             ("root.upper.bytes", |s| s.root.upper = disk("/tmp", u64::MAX, 1000)),
             ("root.upper.inodes", |s| s.root.upper = disk("/tmp", 64 << 20, 1)),
             ("root.upper.inodes", |s| s.root.upper = disk("/tmp", 4 << 20, 1 << 31)),
+            ("root.upper.inodes", |s| s.root.upper = disk("/tmp", 1 << 44, 1 << 32)),
             ("argv", |s| s.argv.clear()),
             ("argv", |s| s.argv = vec![String::new()]),
             ("argv", |s| s.argv.push("a\0b".into())),
