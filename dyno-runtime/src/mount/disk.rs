@@ -6,8 +6,11 @@
 
 use std::{
     fs::File,
-    io::Read,
-    os::fd::{AsFd, OwnedFd},
+    io::{Read, Seek},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -123,21 +126,23 @@ fn mkfs(bytes: u64, inodes: u64) -> Result<Vec<(u64, Vec<u8>)>> {
     let what = |call: &str| format!("mkfs.ext4 of {bytes} bytes and {inodes} inodes: {call}");
     let missing = || Error::refused(ErrorKind::Wall, "root.upper: a layer on disk needs mkfs.ext4; install the package e2fsprogs");
     let program = MKFS.iter().find(|path| Path::new(path).exists()).ok_or_else(missing)?;
-    let memory = memfd_create("dyno-disk", MemfdFlags::CLOEXEC).wall(|| what("memfd_create"))?;
-    ftruncate(&memory, bytes).wall(|| what("ftruncate"))?;
-    let stdin = memory.try_clone().io(|| what("dup"))?;
+    let memory = || memfd_create("dyno-disk", MemfdFlags::CLOEXEC).map(File::from).wall(|| what("memfd_create"));
+    let (disk, mut said) = (memory()?, memory()?);
+    ftruncate(&disk, bytes).wall(|| what("ftruncate"))?;
+    let copy = |file: &File| file.try_clone().wall(|| what("dup"));
     // Nothing of the caller's environment, nor of the host's mke2fs.conf: the same file system everywhere.
     let mut command = Command::new(program);
-    command.env_clear().env("MKE2FS_CONFIG", "/dev/null").stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.env_clear().env("MKE2FS_CONFIG", "/dev/null").stdin(copy(&disk)?).stdout(Stdio::null()).stderr(copy(&said)?);
     command.args(["-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-N", &inodes.to_string(), "-O", FEATURES]);
     command.args(["-E", "nodiscard,lazy_itable_init=1,num_backup_sb=0,packed_meta_blocks=1,root_owner=0:0", "/proc/self/fd/0"]);
-    let done = command.output().wall(|| what("run"))?;
-    if !done.status.success() {
-        let said = String::from_utf8_lossy(&done.stderr);
-        let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        return Err(Error::refused(ErrorKind::Wall, what(&format!("{}: {}", done.status, said.join("; ")))));
+    let status = command.status().wall(|| what("run"))?;
+    if !status.success() {
+        let mut text = String::new();
+        said.rewind().and_then(|()| said.read_to_string(&mut text)).wall(|| what("read what it said"))?;
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        return Err(Error::refused(ErrorKind::Wall, what(&format!("{status}: {}", lines.join("; ")))));
     }
-    written(&File::from(memory), bytes).wall(|| what("read it back"))
+    written(&disk, bytes).wall(|| what("read it back"))
 }
 
 /// Everything of `file` that is no hole.
@@ -149,9 +154,8 @@ fn written(file: &File, bytes: u64) -> std::io::Result<Vec<(u64, Vec<u8>)>> {
             other => other?,
         };
         let end = seek(file, SeekFrom::Hole(at))?;
-        seek(file, SeekFrom::Start(at))?;
-        let mut part = Vec::new();
-        file.take(end - at).read_to_end(&mut part)?;
+        let mut part = vec![0; usize::try_from(end - at).unwrap_or_default()];
+        file.read_exact_at(&mut part, at)?;
         parts.push((at, part));
         at = end;
     }
