@@ -35,7 +35,7 @@ pub struct Usage {
     pub io_read: Option<u64>,
     /// Bytes written to disks.
     pub io_written: Option<u64>,
-    /// Whether the writable layer had no room left.
+    /// Whether the writable layer had no room left. Only the process that started it can tell.
     pub disk_full: bool,
 }
 
