@@ -56,7 +56,7 @@ const TOLERATED: &[(&str, &str)] = &[
 ];
 
 /// What an attempt makes.
-enum Made {
+pub(crate) enum Made {
     Dyno(Box<Dyno>),
     Pair(Box<Dyno>, Box<Dyno>),
     Host(Host),
@@ -73,7 +73,7 @@ impl Made {
 }
 
 /// What is attempted, under a name: a description, made before anything is counted, and what is done with it.
-type Attempt = (&'static str, fn(&Stage) -> Result<Sandbox>, fn(&Stage, &Sandbox) -> Result<crate::Result<Made>>);
+pub(crate) type Attempt = (&'static str, fn(&Stage) -> Result<Sandbox>, fn(&Stage, &Sandbox) -> Result<crate::Result<Made>>);
 
 const ATTEMPTS: &[Attempt] = &[
     ("open", quiet, |stage, _| {
@@ -218,7 +218,7 @@ impl Supervisor {
 }
 
 /// Attempts once with the call `target` failing. Who called what then (None: there are fewer calls), and what came of it.
-fn attempt(stage: &Stage, attempt: &Attempt, sandbox: &Sandbox, target: (&'static str, usize)) -> Result<(Option<String>, crate::Result<()>)> {
+pub(crate) fn attempt(stage: &Stage, attempt: &Attempt, sandbox: &Sandbox, target: (&'static str, usize)) -> Result<(Option<String>, crate::Result<()>)> {
     let armed = AtomicBool::new(false);
     let (send, receive) = mpsc::channel::<Result<(OwnedFd, u32)>>();
     std::thread::scope(|scope| {
@@ -299,7 +299,7 @@ fn check(hit: &str, result: &crate::Result<()>) -> Result<()> {
 }
 
 /// What stays mounted stays for the next start; an empty mount point would be a leak.
-fn release_images(stage: &Stage) -> Result<()> {
+pub(crate) fn release_images(stage: &Stage) -> Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     for image in stage.host.images().list()? {
         ensure!(table.contains(&image), "images/{image} is left and not mounted");

@@ -22,6 +22,8 @@
 pub mod cgroup;
 mod dyno;
 mod error;
+#[cfg(test)]
+mod endurance;
 mod exit;
 #[cfg(test)]
 mod failures;
