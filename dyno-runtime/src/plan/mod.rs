@@ -335,7 +335,7 @@ mod tests {
             ("network.egress.net", |s| s.network = allow("10.0.0.0/33", None)),
             ("network.egress.net", |s| s.network = allow("example.com", None)),
             ("network.egress.net", |s| s.network = allow("10.0.0.1/8", None)),
-            ("network.egress.ports", |s| s.network = allow("10.0.0.0/8", Some(2..=1))),
+            ("network.egress.ports", |s| s.network = allow("10.0.0.0/8", Some(std::ops::RangeInclusive::new(2, 1)))),
             ("network.egress.ports", |s| s.network = allow("10.0.0.0/8", Some(0..=1))),
             ("network.egress.dns", |s| s.network = Network::Egress(Egress { dns: vec![std::net::Ipv4Addr::LOCALHOST], ..Egress::default() })),
             ("network.egress.publish", |s| s.network = Network::Egress(Egress { publish: vec![publish(0, 80)], ..Egress::default() })),
