@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::{Command, ExitCode},
@@ -28,7 +28,7 @@ const CASES: &[Case] = &[
     ("a_failed_start_leaves_nothing", a_failed_start_leaves_nothing),
     ("a_killed_owner_leaves_nothing", a_killed_owner_leaves_nothing),
     ("directories_of_others_are_refused", directories_of_others_are_refused),
-    ("in_a_directory_in_memory", in_a_directory_in_memory),
+    ("a_full_host_disk_is_an_error_inside", a_full_host_disk_is_an_error_inside),
 ];
 
 const MIB: u64 = 1 << 20;
@@ -179,22 +179,35 @@ fn the_file_has_no_name_and_the_mount_no_place(stage: &Stage) -> Result<()> {
 
 /// The file on the host, which only the loop device knows, shrinks when files inside go.
 fn what_is_deleted_is_given_back(stage: &Stage) -> Result<()> {
-    let sandbox = on_disk(stage, 64 * MIB, 64, &["forever"]);
-    let dyno = start_forever(stage, &sandbox)?;
-    let inside = format!("/proc/{}/root/tmp/large", dyno.pid());
-    let used = || Ok::<_, anyhow::Error>(rustix::fs::statvfs(stage.work())?.f_bfree * 4096);
-    fs::write(&inside, vec![7; 48 << 20])?;
-    // Through the file system inside, and through that of the host.
-    for path in [inside.as_str(), &stage.work().display().to_string()] {
-        rustix::fs::syncfs(fs::File::open(path)?)?;
-    }
-    let full = used()?;
-    fs::remove_file(&inside)?;
-    rustix::fs::syncfs(fs::File::open(stage.work())?)?;
-    let freed = used()?.saturating_sub(full);
-    // Others use the host's disk meanwhile.
-    ensure!(freed > 24 * MIB, "only {freed} bytes came back");
-    Ok(dyno.free()?)
+    on_a_disk_of("64m", stage, |directory, dyno| {
+        let inside = format!("/proc/{}/root/tmp/large", dyno.pid());
+        let used = || rustix::fs::statvfs(directory).map(|stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize);
+        fs::write(&inside, vec![7; 32 << 20])?;
+        fs::File::open(&inside)?.sync_all()?;
+        let full = used()?;
+        fs::remove_file(&inside)?;
+        let after = used()?;
+        ensure!(full > 32 * MIB && after < 2 * MIB, "{full} bytes, then {after}");
+        Ok(())
+    })
+}
+
+/// A dyno whose layer of 64 MiB is on a disk of its own of that size.
+fn on_a_disk_of(size: &str, stage: &Stage, case: impl FnOnce(&Path, &Dyno) -> Result<()>) -> Result<()> {
+    let directory = stage.work().join("disk");
+    fs::create_dir(&directory)?;
+    let options = std::ffi::CString::new(format!("size={size},mode=755"))?;
+    rustix::mount::mount("disk", &directory, "tmpfs", rustix::mount::MountFlags::empty(), Some(options.as_c_str()))?;
+    let mut sandbox = stage.sandbox(&["forever"]);
+    sandbox.root.upper = Upper::Disk { directory: directory.clone(), bytes: 64 * MIB, inodes: 64 };
+    let met = start_forever(stage, &sandbox).and_then(|dyno| {
+        let met = case(&directory, &dyno);
+        dyno.free()?;
+        met
+    });
+    rustix::mount::unmount(&directory, rustix::mount::UnmountFlags::DETACH)?;
+    fs::remove_dir(&directory)?;
+    met
 }
 
 fn twenty_at_once(stage: &Stage) -> Result<()> {
@@ -286,14 +299,13 @@ fn directories_of_others_are_refused(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// The instance's own directory is a tmpfs on most hosts: another file system below, the same layer.
-fn in_a_directory_in_memory(stage: &Stage) -> Result<()> {
-    let mut sandbox = stage.sandbox(&["fill", "/tmp/file"]);
-    let directory = Path::new("/dev/shm").join(&stage.name);
-    fs::create_dir(&directory)?;
-    sandbox.root.upper = Upper::Disk { directory: directory.clone(), bytes: 8 * MIB, inodes: 64 };
-    let done = stage.output(&sandbox);
-    fs::remove_dir(&directory)?;
-    ensure!(number(&done?.1)? > 7 * MIB);
-    Ok(())
+/// The file is not allocated ahead. What finds no room is told to who asks (fsync), and the rest goes on.
+fn a_full_host_disk_is_an_error_inside(stage: &Stage) -> Result<()> {
+    on_a_disk_of("4m", stage, |_, dyno| {
+        let mut file = fs::File::create(format!("/proc/{}/root/tmp/large", dyno.pid()))?;
+        let error = file.write_all(&vec![7; 20 << 20]).and_then(|()| file.sync_all()).err().context("it was written")?;
+        // EIO where the loop device tells of no other error.
+        ensure!(matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EIO)), "{error}");
+        same("it runs on", dyno.has_ended(), false)
+    })
 }
