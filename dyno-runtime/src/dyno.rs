@@ -94,7 +94,10 @@ pub struct Dyno {
     pub(crate) pidfd: OwnedFd,
     pub(crate) netns: Option<OwnedFd>,
     pub(crate) group: Group,
+    /// Held to the end, to see whether it is full then.
     pub(crate) upper: Option<WritableLayer>,
+    /// Whether it may be a layer of another sandbox.
+    pub(crate) keeps_upper: bool,
     pub(crate) streams: Option<Streams>,
     pub(crate) listeners: Vec<OwnedFd>,
     /// The last part of its start's timing; 0 when another process started it.
@@ -134,6 +137,7 @@ impl Dyno {
             netns,
             group,
             upper: None,
+            keeps_upper: false,
             streams,
             listeners: Vec::new(),
             exec_us: 0,
@@ -281,16 +285,16 @@ impl Dyno {
         // Until it is waited for, the init tells what all its processes have moved to and from disks.
         self.group.note_traffic(self.pid(), || start_time(self.pid()).ok() == Some(self.record.start_time));
         reap(self.pidfd.as_fd());
-        ExitRecord::of(&self.dir(), self.group.usage(), self.timing())
+        ExitRecord::of(&self.dir(), self.usage(), self.timing())
     }
 
-    /// What its cgroup used up to now.
+    /// What it used up to now.
     pub fn usage(&self) -> Usage {
-        self.group.usage()
+        Usage { disk_full: self.upper.as_ref().is_some_and(WritableLayer::is_full), ..self.group.usage() }
     }
 
     pub(crate) fn upper(&self) -> Option<&WritableLayer> {
-        self.upper.as_ref()
+        self.upper.as_ref().filter(|_| self.keeps_upper)
     }
 
     /// Ends it if it runs and frees everything that it had: processes, cgroup, id range, writable layer, state directory.

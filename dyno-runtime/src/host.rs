@@ -18,7 +18,7 @@ use crate::{
     dyno::{Dyno, Record},
     error::{Context, Error, ErrorKind, Result},
     exit::ExitRecord,
-    mount::{Images, Leases, attach_dev},
+    mount::{Disks, Images, Leases, attach_dev},
     seccomp,
     spec::Profile,
     sys::Filter,
@@ -34,6 +34,7 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     dir: PathBuf,
     images: Images,
+    disks: Disks,
     leases: Leases,
     cgroups: Cgroups,
     init: OwnedFd,
@@ -110,6 +111,7 @@ impl Host {
         attach_dev(&dir.join("dev"))?;
         Ok(Self(Arc::new(Inner {
             images: Images::open(dir.join("images"))?,
+            disks: Disks::default(),
             leases: Leases::of(dir),
             init: sealed_init()?,
             filters: [seccomp::program(&Profile::Dyno)?, seccomp::program(&Profile::Build)?],
@@ -122,6 +124,10 @@ impl Host {
     /// The images mounted by this instance.
     pub fn images(&self) -> &Images {
         &self.0.images
+    }
+
+    pub(crate) fn disks(&self) -> &Disks {
+        &self.0.disks
     }
 
     pub(crate) fn leases(&self) -> &Leases {

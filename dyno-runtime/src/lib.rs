@@ -23,6 +23,8 @@ pub mod cgroup;
 mod control;
 mod dyno;
 mod error;
+#[cfg(test)]
+mod endurance;
 mod exit;
 #[cfg(test)]
 mod failures;

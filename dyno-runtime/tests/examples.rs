@@ -19,6 +19,9 @@ const CASES: &[Case] = &[
     ("paas_keeps_workers_alive", paas_keeps_workers_alive),
     ("paas_sweeps_what_a_killed_one_left", paas_sweeps_what_a_killed_one_left),
     ("shell", shell),
+    ("untrusted_build", untrusted_build),
+    ("untrusted_build_of_a_crate_that_does_not_compile", untrusted_build_of_a_crate_that_does_not_compile),
+    ("async_tokio", async_tokio),
 ];
 
 fn main() -> ExitCode {
@@ -124,4 +127,63 @@ fn shell(stage: &Stage) -> Result<()> {
         ensure!(text.contains(line), "{line:?} is not in {text:?}");
     }
     same("status", done.status.code(), Some(0))
+}
+
+/// Why nothing can be compiled here.
+fn no_toolchain() -> Option<String> {
+    support::missing(&["rustc", "cargo", "cc", "mkfs.ext4"])
+}
+
+fn untrusted_build(stage: &Stage) -> Result<()> {
+    if let Some(reason) = no_toolchain() {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    let program = stage.work().join("built");
+    let done = output(example("untrusted_build")?.arg(&program), "")?;
+    let (said, log) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    same("status", done.status.code(), Some(0)).with_context(|| log.to_string())?;
+    ensure!(said.starts_with("ExitRecord { status: 0") && log.contains("Compiling program"), "{said} {log}");
+    // What its build script found went into the program, which nobody has to run for it.
+    let built = std::fs::read(&program)?;
+    ensure!(built.starts_with(b"\x7fELF"), "no program");
+    ensure!(built.windows(22).any(|text| text == b"Network is unreachable"), "the build script had a network");
+    Ok(std::fs::remove_file(&program)?)
+}
+
+fn untrusted_build_of_a_crate_that_does_not_compile(stage: &Stage) -> Result<()> {
+    if let Some(reason) = no_toolchain() {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    let (source, program) = (stage.work().join("crate"), stage.work().join("built"));
+    std::fs::create_dir_all(source.join("src"))?;
+    std::fs::write(source.join("Cargo.toml"), "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2024\"\n")?;
+    std::fs::write(source.join("Cargo.lock"), "version = 4\n\n[[package]]\nname = \"broken\"\nversion = \"0.1.0\"\n")?;
+    std::fs::write(source.join("src/main.rs"), "fn main() { no }")?;
+    let done = output(example("untrusted_build")?.arg(&program).arg(&source), "")?;
+    same("status", done.status.code(), Some(1))?;
+    let (said, log) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    ensure!(said.contains("status: 101") && log.contains("cannot find value `no`"), "{said} {log}");
+    std::fs::remove_dir_all(&source)?;
+    Ok(std::fs::remove_file(&program)?)
+}
+
+/// A sandbox takes about 1 MiB of the host, half of it the kernel's.
+fn async_tokio(stage: &Stage) -> Result<()> {
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let kib = memory.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()).context("MemAvailable")?;
+    let count = (kib / 2048).min(1000);
+    if count < 1000 {
+        println!("skipped: {} of 1000 sandboxes: only {kib} KiB of memory are free", 1000 - count);
+    }
+    let done = output(example("async_tokio")?.arg(stage.rootfs()).args([&count.to_string(), PROGRAM, "forever"]), "")?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    same("status", done.status.code(), Some(0)).with_context(|| String::from_utf8_lossy(&done.stderr).to_string())?;
+    ensure!(said.starts_with(&format!("{count} of {count} alive together, ")) && said.contains(&format!("\n{count} ended, ")), "{said}");
+    // A program that cannot be started in any of them is one error, and leaves nothing.
+    let absent = output(example("async_tokio")?.arg(stage.rootfs()).args(["20", "/bin/nothing"]), "")?;
+    same("status", absent.status.code(), Some(1))?;
+    ensure!(String::from_utf8_lossy(&absent.stderr).contains("execve"), "{absent:?}");
+    Ok(())
 }

@@ -5,8 +5,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Packages of Debian 12, and the program of each that is looked for.
-const PACKAGES: [(&str, &str); 5] =
-    [("mmdebstrap", "mmdebstrap"), ("squashfs-tools", "mksquashfs"), ("util-linux", "unshare"), ("ca-certificates", "update-ca-certificates"), ("gcc", "cc")];
+const PACKAGES: [(&str, &str); 6] = [
+    ("mmdebstrap", "mmdebstrap"),
+    ("squashfs-tools", "mksquashfs"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("util-linux", "unshare"),
+    ("ca-certificates", "update-ca-certificates"),
+    ("gcc", "cc"),
+];
 
 /// Installs what all tasks need.
 pub fn prepare() -> Result<()> {

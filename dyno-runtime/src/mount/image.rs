@@ -147,7 +147,7 @@ fn open_verified(path: &Path, sha256: &str, maker: Option<u32>) -> Result<File> 
 fn mount_at(file: &File, path: &Path, point: &Path) -> Result<()> {
     let what = |call: &str| format!("image {}: {call}", path.display());
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (number, _device) = sys::attach_loop(file.as_fd(), &name).context(ErrorKind::Wall, || what("LOOP_CONFIGURE"))?;
+    let (number, _device) = sys::attach_loop(file.as_fd(), &name, sys::LoopAccess::Read).context(ErrorKind::Wall, || what("LOOP_CONFIGURE"))?;
     let fs = fsopen("squashfs", FsOpenFlags::FSOPEN_CLOEXEC).context(ErrorKind::Wall, || what("fsopen(squashfs)"))?;
     fsconfig_set_string(&fs, "source", format!("/dev/loop{number}")).wall(|| what("fsconfig(source)"))?;
     fsconfig_set_flag(&fs, "ro").wall(|| what("fsconfig(ro)"))?;

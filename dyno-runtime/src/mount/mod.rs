@@ -5,12 +5,14 @@
 
 mod by_path;
 mod dev;
+mod disk;
 mod image;
 mod lease;
 mod ownership;
 mod root;
 
 pub use dev::{attach_dev, dev_with, new_pts, new_shm, open_terminal};
+pub use disk::Disks;
 pub use image::Images;
 pub use lease::{Lease, Leases};
 pub(crate) use lease::host_id;

@@ -14,14 +14,14 @@ use rustix::{
     },
 };
 
-use super::{Lease, by_path, dev::new_tmpfs};
+use super::{Disks, Lease, by_path, dev::new_tmpfs};
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     spec::{Upper, Volume},
     sys::{self, MountAttr},
 };
 
-/// A tmpfs with the two directories that overlayfs wants. It lives as long as a descriptor or a mount uses it.
+/// A file system with the two directories that overlayfs wants. It lives as long as a descriptor or a mount uses it.
 #[derive(Debug)]
 pub struct WritableLayer {
     tree: OwnedFd,
@@ -30,13 +30,14 @@ pub struct WritableLayer {
 }
 
 impl WritableLayer {
-    /// A fresh one, owned by the sandbox's root id.
-    ///
-    /// # Errors
-    /// Of mounting.
-    pub fn new(bytes: u64, inodes: u64, lease: &Lease) -> Result<Self> {
+    /// A fresh one in memory.
+    fn in_memory(bytes: u64, inodes: u64) -> Result<OwnedFd> {
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let tree = new_tmpfs(&[("size", &bytes.to_string()), ("nr_inodes", &inodes.to_string()), ("mode", "700")], attributes)?;
+        new_tmpfs(&[("size", &bytes.to_string()), ("nr_inodes", &inodes.to_string()), ("mode", "700")], attributes)
+    }
+
+    /// Furnishes a fresh file system that is the host's root's; what is inside belongs to the sandbox's root id.
+    fn furnish(tree: OwnedFd, lease: &Lease) -> Result<Self> {
         for name in ["upper", "work"] {
             mkdirat(&tree, name, Mode::from_raw_mode(0o755)).wall(|| format!("mkdir({name})"))?;
             // Whatever the umask: the mode of `upper` is that of the sandbox's root.
@@ -57,6 +58,12 @@ impl WritableLayer {
             None => self.open("upper"),
             Some(point) => by_path::clone_at(&point.join("upper")),
         }
+    }
+
+    /// True when hardly a block or an inode is left: a 256th, because ext4 keeps some for itself.
+    pub fn is_full(&self) -> bool {
+        let hardly = |left: u64, all: u64| left <= all / 256;
+        rustix::fs::fstatfs(&self.tree).is_ok_and(|stat| hardly(stat.f_bavail, stat.f_blocks) || hardly(stat.f_ffree, stat.f_files))
     }
 
     pub(super) fn tree(&self) -> BorrowedFd<'_> {
@@ -117,12 +124,13 @@ fn open_clone(tree: BorrowedFd<'_>) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// Of mounting.
-pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, lease: &Lease, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
-    let mut writable = match upper {
+pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, disks: &Disks, lease: &Lease, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
+    let fresh = match upper {
         Upper::ReadOnly => None,
-        Upper::Tmpfs { bytes, inodes } => Some(WritableLayer::new(*bytes, *inodes, lease)?),
-        Upper::Disk { .. } => return Err(Error::refused(ErrorKind::Wall, "root.upper: disk is not there yet")),
+        Upper::Tmpfs { bytes, inodes } => Some(WritableLayer::in_memory(*bytes, *inodes)?),
+        Upper::Disk { directory, bytes, inodes } => Some(disks.mount(directory, *bytes, *inodes)?),
     };
+    let mut writable = fresh.map(|tree| WritableLayer::furnish(tree, lease)).transpose()?;
     if writable.is_none() && layers.len() == 1 {
         return Ok((layers.into_iter().next().map(|l| l.tree).ok_or_else(|| Error::refused(ErrorKind::Invalid, "no layer"))?, None));
     }

@@ -78,7 +78,8 @@ fn root(sandbox: &Sandbox) -> Result<()> {
         Upper::Disk { directory, bytes, inodes } => {
             plain_path("root.upper.directory", directory)?;
             check((4 << 20..=1 << 44).contains(bytes), "root.upper.bytes", bytes, "must be 4 MiB to 16 TiB")?;
-            check((64..=bytes / 1024).contains(inodes), "root.upper.inodes", inodes, "must be at least 64, and at most one per KiB of its size")
+            let most = (bytes / 1024).min(u32::MAX.into());
+            check((64..=most).contains(inodes), "root.upper.inodes", inodes, "must be at least 64, at most one per KiB of its size, and below 2^32")
         }
         Upper::ReadOnly => Ok(()),
     }

@@ -27,7 +27,7 @@ pub(crate) fn limits(limits: &Limits) -> Result<()> {
         }
     }
     limits.io.iter().try_for_each(io)?;
-    for (size, _) in &limits.hugetlb {
+    for size in limits.hugetlb.keys() {
         let digits = size.trim_end_matches(|c: char| c.is_ascii_uppercase());
         let known = ["KB", "MB", "GB"].contains(&&size[digits.len()..]) && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         check(known, "limits.hugetlb", size, "must be a page size such as 2MB or 1GB")?;

@@ -30,7 +30,7 @@ impl Host {
                 }
             });
         }
-        mount::assemble(layers, &plan.upper, lease, scratch)
+        mount::assemble(layers, &plan.upper, self.disks(), lease, scratch)
     }
 
     pub(super) fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>) -> Result<Vec<ChildMount>> {

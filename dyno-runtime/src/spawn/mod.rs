@@ -142,9 +142,8 @@ impl Host {
         let (netns, listeners) = reach_in(pid, &options.listen)?;
         run_program(&ready, &plan)?;
         let exec_us = micros(walled.elapsed());
-        let upper = upper.filter(|_| options.keep_upper);
         let (host, group, pidfd) = debris.disarm()?;
-        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, streams: Some(streams.parent), listeners, exec_us })
+        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, exec_us })
     }
 
     fn lease(&self, debris: &mut Debris<'_>, options: &StartOptions<'_>) -> Result<Lease> {

@@ -43,14 +43,16 @@ pub enum Upper {
         /// Files and directories, at least 16.
         inodes: u64,
     },
-    /// On disk: a file system of its own in a sparse file, capped by its size, gone with the sandbox. Takes no memory but page
-    /// cache, and some 10 ms more to start (mkfs.ext4 makes it).
+    /// On disk: a file system of its own (ext4) in a sparse file without a name, capped by its size, gone with the sandbox. Takes no
+    /// memory but page cache, and about 1 ms more to start; the first of each size some ms more, because mkfs.ext4 makes it (package
+    /// e2fsprogs). What is deleted inside is given back to the host at once. It is not allocated ahead: when the host's
+    /// disk is full, what was written last is lost inside, and the layer may become read-only.
     Disk {
-        /// Directory of the host in which the file is made, absolute; root's alone.
+        /// Directory of the host in which the file is made, absolute; it belongs to root, and others must not write it.
         directory: PathBuf,
-        /// Size in bytes, at least 4 MiB.
+        /// Size in bytes, 4 MiB to 16 TiB; 256 of each inode and about a 50th are its own.
         bytes: u64,
-        /// Files and directories, at least 64.
+        /// Files and directories, at least 64; ext4 rounds up to 16 per 128 MiB, and 11 are its own.
         inodes: u64,
     },
     /// None: the root is read-only.

@@ -18,7 +18,7 @@ mod process;
 pub use capability::{capabilities_are, keep_capabilities};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
 pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
-pub use loopdev::attach_loop;
+pub use loopdev::{LoopAccess, attach_loop};
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,

@@ -36,6 +36,10 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["write", path, text] => OpenOptions::new().create(true).write(true).truncate(true).open(path)?.write_all(text.as_bytes())?,
         ["list", path] => list(path)?,
         ["fill", path] => fill(path)?,
+        ["fill-and-fail", path] => {
+            fill(path)?;
+            std::process::exit(1)
+        }
         ["files", dir] => files(dir),
         ["open-files"] => open_files(),
         ["eat", bytes] => eat(number(bytes) as usize),
