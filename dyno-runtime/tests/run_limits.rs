@@ -118,9 +118,9 @@ fn below_the_limits_nothing_changes(stage: &Stage) -> Result<()> {
     let mut stdout = fs::File::from(stdout);
     let mut stdin = fs::File::from(stdin);
     // Every byte comes at once, not when the program ends.
-    for word in ["one", "two"] {
+    for word in ["one\n", "two\n"] {
         std::io::Write::write_all(&mut stdin, word.as_bytes())?;
-        let mut back = [0; 3];
+        let mut back = [0; 4];
         stdout.read_exact(&mut back)?;
         same("echo", &back[..], word.as_bytes())?;
     }
