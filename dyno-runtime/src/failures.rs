@@ -123,6 +123,7 @@ fn small(stage: &Stage) -> Result<Sandbox> {
 fn large(stage: &Stage) -> Result<Sandbox> {
     let mut sandbox = quiet(stage)?;
     sandbox.limits.cpu_millis = Some(2000);
+    sandbox.limits.cpus = Some("0".into());
     match support::missing(&["mksquashfs"]) {
         None => sandbox.root.layers = vec![layer(&stage.image("image.sqsh")?)?, Layer::Directory(stage.rootfs())],
         Some(reason) => println!("skipped: the image layer: {reason}"),

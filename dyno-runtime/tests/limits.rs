@@ -207,13 +207,11 @@ fn weight_at_the_disks(stage: &Stage) -> Result<()> {
 }
 
 fn huge_pages(stage: &Stage) -> Result<()> {
-    let Some(size) = std::fs::read_dir("/sys/kernel/mm/hugepages").ok().and_then(|mut sizes| sizes.find(|s| s.as_ref().is_ok_and(|s| s.file_name() == "hugepages-2048kB"))) else {
+    if !std::fs::exists("/sys/kernel/mm/hugepages/hugepages-2048kB")? {
         println!("skipped: no huge pages of 2 MB");
         return Ok(());
-    };
-    drop(size);
-    let handed = || tree().map(|tree| std::fs::read_to_string(tree.join("cgroup.subtree_control")).unwrap_or_default()).unwrap_or_default();
-    let before = handed();
+    }
+    let before = handed_down();
     let dyno = limited(stage, Limits { hugetlb: [("2MB".into(), 5 << 20)].into(), ..Limits::default() })?;
     same("whole pages", file(&dyno, "hugetlb", ["hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes"])?, (4 << 20).to_string())?;
     let told = dyno.stats()?.hugetlb;
@@ -223,13 +221,8 @@ fn huge_pages(stage: &Stage) -> Result<()> {
     dyno.update(&Limits { hugetlb: [("2MB".into(), 8 << 20)].into(), ..Limits::default() })?;
     same("changed", dyno.stats()?.hugetlb.get("2MB").map(|h| h.limit), Some(Some(8 << 20)))?;
     dyno.free()?;
-    if let Some(tree) = tree().filter(|_| !before.contains("hugetlb") && handed().contains("hugetlb")) {
-        // As it was before: first below, then at the top.
-        for dir in [tree.join(&stage.name), tree] {
-            std::fs::write(dir.join("cgroup.subtree_control"), "-hugetlb").with_context(|| format!("-hugetlb in {}", dir.display()))?;
-        }
-    }
-    same("handed down", handed(), before)
+    hand_down_again(stage, &before)?;
+    same("handed down", handed_down(), before)
 }
 
 fn what_the_kernel_refuses(stage: &Stage) -> Result<()> {
@@ -240,7 +233,7 @@ fn what_the_kernel_refuses(stage: &Stage) -> Result<()> {
         ("cgroup: write \"259:65535 ", Limits { io: io("259:65535", 1), ..Limits::default() }),
         ("limits.hugetlb: this host has no huge pages of 3MB", Limits { hugetlb: [("3MB".into(), 1)].into(), ..Limits::default() }),
     ];
-    let restore = tree().map(|tree| (std::fs::read_to_string(tree.join("cgroup.subtree_control")).unwrap_or_default(), tree));
+    let before = handed_down();
     for (want, limits) in cases {
         stage.leaves_nothing(|| {
             let error = stage.start(&Sandbox { limits: limits.clone(), ..stage.sandbox(&["forever"]) }, Stdio::Null).err();
@@ -249,13 +242,20 @@ fn what_the_kernel_refuses(stage: &Stage) -> Result<()> {
             Ok(())
         })?;
     }
-    if let Some((before, tree)) = restore.filter(|(before, _)| !before.contains("hugetlb")) {
-        for dir in [tree.join(&stage.name), tree] {
-            if std::fs::read_to_string(dir.join("cgroup.subtree_control"))?.contains("hugetlb") {
-                std::fs::write(dir.join("cgroup.subtree_control"), "-hugetlb")?;
-            }
-        }
-        drop(before);
+    hand_down_again(stage, &before)
+}
+
+/// The controllers that the top of the v2 tree hands down.
+fn handed_down() -> String {
+    tree().and_then(|tree| std::fs::read_to_string(tree.join("cgroup.subtree_control")).ok()).unwrap_or_default()
+}
+
+/// The runtime leaves what it had handed down; the host gets back what it had.
+fn hand_down_again(stage: &Stage, before: &str) -> Result<()> {
+    let Some(tree) = tree() else { return Ok(()) };
+    let more: Vec<String> = handed_down().split_whitespace().filter(|c| before.split_whitespace().all(|b| b != *c)).map(|c| format!("-{c}")).collect();
+    for (dir, value) in [tree.join(&stage.name), tree].iter().flat_map(|dir| more.iter().map(move |value| (dir, value))) {
+        std::fs::write(dir.join("cgroup.subtree_control"), value).with_context(|| format!("{value} in {}", dir.display()))?;
     }
     Ok(())
 }

@@ -169,10 +169,12 @@ fn sites(mounted: &[Mounted], cgroup: &str, name: &str, parent: CgroupParent) ->
     }
     for controller in Controller::REQUIRED {
         if !sites.iter().any(|site| site.controllers.contains(&controller)) {
-            let missing = missing(controller, sites.iter());
             return Err(match parent {
-                CgroupParent::Root => missing,
-                CgroupParent::Delegated => Error::refused(ErrorKind::Wall, format!("{missing}; was it delegated to this process (Delegate=yes in its unit)?")),
+                CgroupParent::Root => missing(controller, sites.iter()),
+                CgroupParent::Delegated => {
+                    let name = controller.name(Version::V2);
+                    Error::refused(ErrorKind::Wall, format!("cgroup: the {name} controller was not delegated to this process (Delegate=yes in its unit)"))
+                }
             });
         }
     }

@@ -223,7 +223,7 @@ impl Events {
 
     /// Reads everything and notes what is new. The end comes last, after what led to it.
     fn look(&mut self) {
-        let ended = self.pidfd.as_ref().is_some_and(|fd| is_readable(fd));
+        let ended = self.pidfd.as_ref().is_some_and(is_readable);
         let oom = self.oom.as_ref().is_some_and(drain);
         let high = self.high.as_ref().is_some_and(|(fd, ..)| drain(fd));
         drain(&self.watch);

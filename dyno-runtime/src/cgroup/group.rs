@@ -41,9 +41,9 @@ pub struct Group {
     name: String,
     parts: Vec<Part>,
     /// Hierarchies joined later: when it was paused, or got a limit that it did not have.
-    late: [OnceLock<Part>; 4],
+    late: [OnceLock<Box<Part>>; 4],
     /// What its init told at its end.
-    pub(super) traffic: OnceLock<IoStats>,
+    pub(super) traffic: OnceLock<Box<IoStats>>,
 }
 
 impl Group {
@@ -75,7 +75,7 @@ impl Group {
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
-        self.parts.iter().chain(self.late.iter().filter_map(OnceLock::get))
+        self.parts.iter().chain(self.late.iter().filter_map(OnceLock::get).map(|part| &**part))
     }
 
     /// Where `controller` limits it.
@@ -127,13 +127,17 @@ impl Group {
 
     /// Joins the hierarchy of `controller` with the processes that it has; `first` is done while the group is still empty. The processes
     /// move as a whole, by `cgroup.procs`: that waits for a grace period, which is why no dyno starts so.
-    pub(super) fn join_late(&self, cgroups: &Cgroups, controller: Controller, first: impl FnOnce(&Part) -> Result<()>) -> Result<&Part> {
+    pub(super) fn join_late(&self, cgroups: &Cgroups, controller: Controller, first: impl Fn(&Part) -> Result<()>) -> Result<&Part> {
+        let there = |part| first(part).and_then(|()| self.gather(part)).map(|()| part);
         if let Some(part) = self.look_for(cgroups, controller)? {
-            first(part)?;
-            return self.gather(part).map(|()| part);
+            return there(part);
         }
         let hierarchy = cgroups.find(controller).ok_or_else(|| cgroups.missing(controller))?;
-        let part = Part::make(hierarchy, &self.name)?;
+        let part = match Part::make(hierarchy, &self.name) {
+            // Another thread or process does the same just now.
+            Err(e) if e.errno() == Some(Errno::EXIST) => return there(self.look_for(cgroups, controller)?.ok_or(e)?),
+            other => other?,
+        };
         match first(&part).and_then(|()| self.gather(&part)) {
             Ok(()) => self.keep(part),
             Err(e) => {
@@ -143,14 +147,15 @@ impl Group {
         }
     }
 
-    fn keep(&self, mut part: Part) -> Result<&Part> {
+    fn keep(&self, part: Part) -> Result<&Part> {
+        let mut part = Box::new(part);
         for place in &self.late {
             match place.set(part) {
                 Ok(()) => break,
                 Err(back) => part = back,
             }
         }
-        let last = self.late.iter().rev().find_map(OnceLock::get);
+        let last = self.late.iter().rev().find_map(OnceLock::get).map(|part| &**part);
         last.ok_or_else(|| Error::refused(ErrorKind::Io, format!("cgroup {}: in too many hierarchies", self.name)))
     }
 

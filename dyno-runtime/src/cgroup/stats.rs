@@ -70,7 +70,7 @@ pub struct MemoryStats {
     pub file: Option<u64>,
     /// The kernel's, on their account (v2: Linux 5.18).
     pub kernel: Option<u64>,
-    /// Swapped out.
+    /// Swapped out; where the kernel accounts for swap.
     pub swap: Option<u64>,
     /// Processes killed at the limit.
     pub oom_kills: u64,
@@ -202,7 +202,7 @@ impl Group {
                 Some(io_v1(&read("io_service_bytes")?, &read("io_serviced")?))
             }
         });
-        told.or_else(|| self.traffic.get().cloned()).or_else(|| processes_io(&self.pids().ok()?))
+        told.or_else(|| self.traffic.get().map(|io| (**io).clone())).or_else(|| processes_io(&self.pids().ok()?))
     }
 
     /// Keeps what the init `pid` tells before it is waited for: the whole of what it and its descendants did, for nobody else ever waits
@@ -212,7 +212,7 @@ impl Group {
             && let Some(io) = processes_io(&[pid])
             && is_it()
         {
-            self.traffic.get_or_init(|| io);
+            self.traffic.get_or_init(|| Box::new(io));
         }
     }
 }
@@ -253,17 +253,15 @@ fn ticks(stat: &str) -> Option<[u64; 2]> {
 fn memory(part: &Part) -> MemoryStats {
     let stat = read_file(&part.dir, "memory.stat").unwrap_or_default();
     if part.version == Version::V1 {
-        let both = part.number("memory.memsw.usage_in_bytes");
-        let now = part.number("memory.usage_in_bytes");
         return MemoryStats {
-            now,
+            now: part.number("memory.usage_in_bytes"),
             peak: part.number("memory.max_usage_in_bytes"),
             limit: part.limited("memory.limit_in_bytes"),
             anon: value_of(&stat, "total_rss"),
             file: value_of(&stat, "total_cache"),
             kernel: part.number("memory.kmem.usage_in_bytes"),
-            // The line is there from Linux 6.? on some; the difference is there on all that account for swap.
-            swap: value_of(&stat, "total_swap").or(both.zip(now).map(|(both, now)| both.saturating_sub(now))),
+            // With swap accounting only.
+            swap: value_of(&stat, "total_swap"),
             oom_kills: read_file(&part.dir, "memory.oom_control").ok().and_then(|text| value_of(&text, "oom_kill")).unwrap_or(0),
             high: None,
         };

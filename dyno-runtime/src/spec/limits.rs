@@ -14,7 +14,7 @@ pub struct Limits {
     /// Bytes of memory incl. the writable layer in memory; at least 4 MiB (below, the kernel's errors turn odd).
     pub memory: Option<u64>,
     /// Bytes above which the kernel reclaims and slows the sandbox down (v2 `memory.high`, v1 `memory.soft_limit_in_bytes`,
-    /// which only acts when the host is short of memory).
+    /// which only acts when the host is short of memory). Both make [`crate::Event::MemoryHigh`].
     pub memory_high: Option<u64>,
     /// Bytes of swap beside `memory`. None by default: 0.
     pub swap: u64,
@@ -28,8 +28,8 @@ pub struct Limits {
     pub cpus: Option<String>,
     /// Memory nodes it may use, as a list (cpuset).
     pub memory_nodes: Option<String>,
-    /// Share of the disks under contention: 1 to 10000, 100 is one share (v2 `io.weight`, v1 `blkio.weight` or
-    /// `blkio.bfq.weight`; needs the BFQ scheduler or iocost, and is refused where the kernel has neither).
+    /// Share of the disks under contention: 1 to 10000, 100 is one share (v2 `io.weight` with iocost, or `io.bfq.weight`; v1
+    /// `blkio.bfq.weight`; BFQ's scale ends at 1000, so what is above 100 is compressed). Refused where no disk uses BFQ or iocost.
     pub io_weight: Option<u64>,
     /// Ceilings per disk.
     pub io: Vec<IoLimit>,
@@ -72,7 +72,8 @@ impl Default for Limits {
     }
 }
 
-/// Ceilings on one disk (v2 `io.max`, v1 `blkio.throttle.*`).
+/// Ceilings on one disk (v2 `io.max`, v1 `blkio.throttle.*`). v1 does not know whose the writes are that the kernel makes later from
+/// its page cache, and lets them pass; it holds reads, direct and synchronous writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IoLimit {
