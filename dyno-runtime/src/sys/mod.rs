@@ -26,6 +26,8 @@ pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCAT
 pub use loopdev::{LoopAccess, attach_loop};
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
 pub use needed::first_missing;
+#[cfg(test)]
+pub use needed::is_question;
 pub use path::open_without_symlinks;
 pub use pidfd::{pin, reap};
 pub use process::{
