@@ -106,6 +106,12 @@ pub fn hide(hidden: &[Hidden]) -> Result<(), Errno> {
     super::install_filter(&program)
 }
 
+/// Whether a call that takes no such descriptor or size answers ENOSYS to this thread.
+pub fn is_hidden(number: i64) -> bool {
+    // SAFETY: no call that is hidden takes -1 for a pointer, a descriptor or a size.
+    check(unsafe { libc::syscall(number, -1, -1, -1, -1, -1) }) == Err(Errno::NOSYS)
+}
+
 /// The next call. ENOENT when its caller was killed meanwhile.
 pub fn receive(listener: &OwnedFd) -> Result<Call, Errno> {
     let mut call = Call::default();
