@@ -5,6 +5,8 @@
 //! no substitute must be named before anything is made. The work is done in a process of its own, because the leak check
 //! counts the descriptors of the process.
 
+#![allow(clippy::duplicate_mod, reason = "each test program brings its own stage")]
+
 #[allow(dead_code, reason = "a test program of its own")]
 #[path = "../tests/images.rs"]
 mod images;

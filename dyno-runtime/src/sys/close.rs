@@ -58,8 +58,8 @@ fn close_listed(first: RawFd) -> Result<(), Errno> {
 fn next(entries: &[u8]) -> Option<(Option<i64>, &[u8])> {
     let length = usize::from(u16::from_ne_bytes([*entries.get(16)?, *entries.get(17)?]));
     let (entry, rest) = entries.split_at_checked(length)?;
-    let name = entry.get(HEADER..)?.iter().copied().take_while(|byte| *byte != 0);
-    let number = name.fold(Some(0i64), |sum, byte| byte.is_ascii_digit().then(|| sum.map(|sum| sum * 10 + i64::from(byte - b'0'))).flatten());
+    let mut name = entry.get(HEADER..)?.iter().copied().take_while(|byte| *byte != 0);
+    let number = name.try_fold(0i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')));
     Some((number, rest))
 }
 
