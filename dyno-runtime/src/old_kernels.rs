@@ -8,6 +8,9 @@
 #![allow(clippy::duplicate_mod, reason = "each test program brings its own stage")]
 
 #[allow(dead_code, reason = "a test program of its own")]
+#[path = "../tests/exec.rs"]
+mod exec;
+#[allow(dead_code, reason = "a test program of its own")]
 #[path = "../tests/images.rs"]
 mod images;
 #[allow(dead_code, reason = "a test program of its own")]
@@ -104,6 +107,7 @@ fn starts(without_pidfd_open: bool) -> Result<usize> {
     if support::missing(&["mksquashfs"]).is_none() {
         held += cases!(images, |name| ["runs_on_an_image", "image_and_directory_stacked", "volumes", "upper_of_an_ended_dyno"].contains(&name));
     }
+    held += cases!(exec, |name| ["output_and_status", "behind_the_same_walls", "on_a_terminal"].contains(&name));
     // What ended is recovered and what runs is ended without it; only what runs cannot be taken up.
     held += if without_pidfd_open { cases!(restart, |name| name == "sweep_ends_what_runs") } else { cases!(restart, |_| true) };
     Ok(held)
@@ -191,16 +195,19 @@ fn needed() -> Result<()> {
     Ok(())
 }
 
-/// Dynos are started and waited for without pidfd_open; one that runs already cannot be taken up, and is told so.
-fn taking_up() -> Result<()> {
+/// Dynos are started and waited for without these two; one that runs already cannot be taken up, or asked for another command, and
+/// that is told.
+fn what_is_left_undone() -> Result<()> {
     let stage = support::Stage::new("old")?;
     let dyno = stage.forever()?;
     let refused = under(&[gone(libc::SYS_pidfd_open)], || Ok(stage.host.recover().err()))?;
     let error = refused.context("it was taken up")?;
     ensure!(error.kind() == ErrorKind::Wall && error.to_string().contains(": pidfd_open("), "{error}");
+    let refused = under(&[gone(libc::SYS_pidfd_getfd)], || Ok(dyno.exec(crate::Exec::new([PROGRAM, "exit", "0"])).err()))?;
+    let error = refused.context("a command was started")?;
+    ensure!(error.to_string().starts_with("pidfd_getfd("), "{error}");
     ensure!(!dyno.has_ended(), "it was harmed");
     dyno.free()?;
-    println!("{error}");
     stage.close()
 }
 
@@ -227,5 +234,5 @@ fn what_is_hidden_has_a_substitute_or_is_named() {
 fn driver() {
     needed().unwrap();
     substituted().unwrap();
-    taking_up().unwrap();
+    what_is_left_undone().unwrap();
 }

@@ -28,7 +28,7 @@ pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_
 pub use needed::first_missing;
 #[cfg(test)]
 pub use needed::is_question;
-pub use path::open_without_symlinks;
+pub use path::{open_beneath, open_without_symlinks};
 pub use pidfd::{pin, reap};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
