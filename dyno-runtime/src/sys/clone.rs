@@ -33,9 +33,6 @@ impl Flags {
     pub const NEWPID: Self = Self(0x2000_0000);
     /// CLONE_NEWNET.
     pub const NEWNET: Self = Self(0x4000_0000);
-    /// None.
-    #[cfg(test)]
-    pub const NONE: Self = Self(0);
     const VM: u64 = 0x100;
     const PIDFD: u64 = 0x1000;
     const VFORK: u64 = 0x4000;
