@@ -21,7 +21,7 @@ use super::{
     items::Item,
     payload::Payload,
     recipes::Machine,
-    report::{Counts, Line, Row, rows},
+    report::{Counts, Line, Row, rows, tells_of_skipping},
 };
 
 /// From the start of qemu to the runner's first line. It takes 15 to 60 s, more on a busy host.
@@ -133,7 +133,7 @@ impl Reader<'_> {
             let (counts, seconds, output) = self.item(&name, limit)?;
             let Counts { passed, failed, skipped } = counts;
             let mut text = format!("       {}: {name}: {passed} passed, {failed} failed, {skipped} skipped ({seconds} s)", self.version);
-            for line in output.iter().filter(|line| failed > 0 || line.starts_with("skipped: ")) {
+            for line in output.iter().filter(|line| failed > 0 || tells_of_skipping(line)) {
                 text.push_str("\n         | ");
                 text.push_str(line);
             }
