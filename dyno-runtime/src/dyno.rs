@@ -9,7 +9,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid},
+    process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +113,8 @@ impl Dyno {
         let pid = i32::try_from(record.pid).ok().and_then(rustix::process::Pid::from_raw);
         let pidfd = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
             None | Some(Err(Errno::SRCH)) => return Ok(None),
-            Some(other) => other.io(|| format!("pidfd_open({})", record.pid))?,
+            // What is not seen to be ended cannot be watched without it: a number may be another's at any time.
+            Some(other) => other.wall(|| format!("take up dyno {}: pidfd_open({}) (Linux 5.3)", record.id, record.pid))?,
         };
         // The pidfd pins the process, so the start time read now is that of the process it refers to.
         if start_time(record.pid).ok() != Some(record.start_time) {
@@ -335,10 +336,8 @@ fn ended(pidfd: BorrowedFd<'_>) -> bool {
 }
 
 fn reap(pidfd: BorrowedFd<'_>) {
-    // ECHILD: adopted, so its exit was collected by somebody else; the record tells how it ended.
-    if let Err(e) = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)
-        && e != Errno::CHILD
-    {
+    // Adopted, its exit is collected by somebody else; the record tells how it ended.
+    if let Err(e) = crate::sys::reap(pidfd) {
         tracing::warn!(%e, "waitid(P_PIDFD)");
     }
 }

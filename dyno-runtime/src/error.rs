@@ -20,7 +20,7 @@ pub enum ErrorKind {
 
 /// A failure, printed like `squashfs image /x.sqsh: fsmount(squashfs): EINVAL …`.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}{}", self.errno.map(|e| format!(": {e}")).unwrap_or_default())]
+#[error("{message}{}", self.errno.map(answer).unwrap_or_default())]
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -50,6 +50,13 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         self.errno
     }
+}
+
+/// The kernel's answer in words.
+fn answer(errno: Errno) -> String {
+    // Everything used here is in every kernel that this crate supports (`docs/kernels.md`).
+    let hint = if errno == Errno::NOSYS { "; the kernel is too old, or a system-call filter around this process hides the call" } else { "" };
+    format!(": {errno}{hint}")
 }
 
 /// Names a call that failed.

@@ -21,7 +21,7 @@ use crate::{
     mount::{Disks, Images, Leases, attach_dev},
     seccomp,
     spec::Profile,
-    sys::Filter,
+    sys::{self, Filter},
 };
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-init"));
@@ -86,6 +86,7 @@ impl Host {
         if !rustix::process::geteuid().is_root() {
             return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
         }
+        has_needed_calls()?;
         std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
         rustix::fs::chmod(dir, rustix::fs::Mode::from_raw_mode(0o700)).io(|| format!("chmod({}, 0700)", dir.display()))?;
         let dir = dir.canonicalize().io(|| format!("realpath({})", dir.display()))?;
@@ -270,22 +271,24 @@ impl Found {
     }
 }
 
+/// A start that cannot be completed is not begun, and what was begun can be ended.
+fn has_needed_calls() -> Result<()> {
+    let Some(call) = sys::first_missing() else { return Ok(()) };
+    let (major, minor) = call.since;
+    Err(Error::call(ErrorKind::Wall, format!("this host lacks {}(2) (Linux {major}.{minor})", call.name), Errno::NOSYS))
+}
+
 /// /proc/sys/kernel/random/boot_id.
 pub(crate) fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     Ok(std::fs::read_to_string(path).io(|| format!("read {path}"))?.trim().to_owned())
 }
 
-/// Kills one process by number, safely: the pidfd pins it, and it is killed only if the group still lists that number then.
+/// Kills one process by number, safely: the descriptor pins it, and it is killed only if the group still lists that number then.
 fn kill_member(group: &crate::cgroup::Group, pid: u32) -> Result<()> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(()),
-        other => other.io(|| format!("pidfd_open({pid})"))?,
-    };
+    let Some(pin) = sys::pin(pid).io(|| format!("pidfd_open({pid})"))? else { return Ok(()) };
     if group.pids()?.contains(&pid) {
-        crate::dyno::kill_and_reap(pidfd.as_fd());
+        crate::dyno::kill_and_reap(pin.as_fd());
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ mod host;
 pub mod log;
 mod mount;
 pub mod net;
+#[cfg(test)]
+mod old_kernels;
 pub mod plan;
 pub mod seccomp;
 mod spawn;

@@ -1,6 +1,6 @@
 //! Commands beside a sandbox's program.
 
-mod support;
+pub(crate) mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use dyno_runtime::{Exec, ExecStatus, Limits, Process, Stdio, Stream, Streams};
 
 use support::{Case, PROGRAM, Stage, read_all, same};
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("output_and_status", output_and_status),
     ("behind_the_same_walls", behind_the_same_walls),
     ("on_a_terminal", on_a_terminal),

@@ -1,6 +1,6 @@
 //! Squashfs images, layers on layers, volumes.
 
-mod support;
+pub(crate) mod support;
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -14,7 +14,7 @@ use dyno_runtime::{ErrorKind, Layer, Sandbox, StartOptions, Stdio, Upper, Volume
 
 use support::{Case, PROGRAM, Stage, layer, leaks, same, sha256, squash};
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("runs_on_an_image", runs_on_an_image),
     ("two_dynos_share_one_mount", two_dynos_share_one_mount),
     ("an_image_lives_as_long_as_its_last_dyno", an_image_lives_as_long_as_its_last_dyno),

@@ -20,13 +20,13 @@ fn main() -> ExitCode {
 }
 
 const THREADS: usize = 20;
-const EACH: usize = 10;
 
 /// All are alive at the same time, each with every wall, each with ids of its own.
 fn two_hundred_from_twenty_threads(stage: &Stage) -> Result<()> {
     let all = Mutex::new(Vec::new());
+    let each = if support::emulated() { 2 } else { 10 };
     let work = || -> Result<()> {
-        for _ in 0..EACH {
+        for _ in 0..each {
             let dyno = stage.start(&stage.sandbox(&["forever"]), Stdio::Null)?;
             walls(&dyno).with_context(|| format!("dyno {}", dyno.id()))?;
             // While other threads start theirs, this one allocates, locks and looks into /proc.
@@ -45,9 +45,9 @@ fn two_hundred_from_twenty_threads(stage: &Stage) -> Result<()> {
         dyno.free()?;
     }
     results.into_iter().collect::<Result<()>>()?;
-    same("started", count, THREADS * EACH)?;
-    same("alive together", alive, THREADS * EACH)?;
-    same("id ranges", slots.len(), THREADS * EACH)
+    same("started", count, THREADS * each)?;
+    same("alive together", alive, THREADS * each)?;
+    same("id ranges", slots.len(), THREADS * each)
 }
 
 fn walls(dyno: &Dyno) -> Result<()> {
@@ -74,8 +74,9 @@ fn walls(dyno: &Dyno) -> Result<()> {
 
 /// Programs that end at once: whoever started them must not come too late to see them. Two threads, to have it meet itself.
 fn a_thousand_quick_ones(stage: &Stage) -> Result<()> {
+    let times = if support::emulated() { 50 } else { 500 };
     let work = |_| -> Result<()> {
-        for n in 0..500 {
+        for n in 0..times {
             let dyno = stage.start(&stage.sandbox(&["exit", &(n % 100).to_string()]), Stdio::Null)?;
             same("status", dyno.wait()?.status, n % 100)?;
             dyno.free()?;

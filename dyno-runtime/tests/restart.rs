@@ -1,6 +1,6 @@
 //! The embedder's process ends, its dynos do not: handles are dropped and taken up again.
 
-mod support;
+pub(crate) mod support;
 
 use std::{fs, path::Path, process::ExitCode};
 
@@ -9,7 +9,7 @@ use dyno_runtime::{Cause, Dyno, Found, Host, Stdio, Streams};
 
 use support::{Case, Stage, same};
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("a_running_dyno_is_adopted", a_running_dyno_is_adopted),
     ("exit_record_after_adoption", exit_record_after_adoption),
     ("ended_while_nobody_watched", ended_while_nobody_watched),

@@ -1,6 +1,6 @@
 //! Each way in which the standard streams can go.
 
-mod support;
+pub(crate) mod support;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use support::{Case, Stage, read_all, same};
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("null", null),
     ("inherit", inherit),
     ("pipes", pipes),

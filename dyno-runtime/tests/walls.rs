@@ -1,6 +1,6 @@
 //! Every wall of a sandbox, read back from what the kernel says about its processes.
 
-mod support;
+pub(crate) mod support;
 
 use std::{collections::BTreeSet, fs, process::ExitCode};
 
@@ -9,7 +9,7 @@ use dyno_runtime::{Dyno, Layer, Limits, Sandbox, Upper, Volume};
 
 use support::{Case, PROGRAM, Stage, same};
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("status_of_every_process", status_of_every_process),
     ("ids_of_every_process", ids_of_every_process),
     ("seven_namespaces_of_its_own", seven_namespaces_of_its_own),
@@ -53,16 +53,19 @@ fn status_of_every_process(stage: &Stage) -> Result<()> {
         ("CapAmb:", "0000000000000000"),
         ("NoNewPrivs:", "1"),
         ("Seccomp:", "2"),
-        ("Seccomp_filters:", "1"),
         ("Umask:", "0022"),
     ];
+    let of = |status: &str, field: &str| status.lines().find_map(|l| l.strip_prefix(field)).map(|value| value.trim().to_owned());
+    let ours = fs::read_to_string("/proc/thread-self/status")?;
     on_live_dyno(stage, |dyno| {
         for pid in members(dyno)? {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
             for (field, want) in WANT {
-                let is = status.lines().find_map(|l| l.strip_prefix(field)).map(str::trim);
-                same(&format!("{field} of {pid}"), is, Some(*want))?;
+                same(&format!("{field} of {pid}"), of(&status, field).as_deref(), Some(*want))?;
             }
+            // One, and those that its starter was under.
+            let filters = |status| of(status, "Seccomp_filters:").and_then(|n| n.parse::<u32>().ok());
+            same("filters", filters(&status), filters(&ours).map(|n| n + 1))?;
         }
         Ok(())
     })

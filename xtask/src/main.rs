@@ -19,8 +19,9 @@ use clap::{Parser, Subcommand};
 Examples:
   cargo xtask demo          a running platform to play with
   cargo xtask demo --once   the same unattended: checks every step, leaves nothing behind
-  cargo xtask test          all tests, with all their set-up
-  cargo xtask vm-test       the same programs on Debian's kernels, in a virtual machine
+  cargo xtask test          all tests, with all their set-up, and vm-test
+  cargo xtask test --no-vm  without it
+  cargo xtask vm-test       the runtime's tests on Debian's kernels, in virtual machines
   cargo xtask test -- cgroup   only tests whose name holds `cgroup`")]
 struct Cli {
     #[command(subcommand)]
@@ -40,6 +41,9 @@ enum Task {
     },
     /// Set up everything for the tests and run them all.
     Test {
+        /// Leave out the virtual machines with other kernels.
+        #[arg(long)]
+        no_vm: bool,
         /// Passed on to the test programs.
         #[arg(last = true)]
         filter: Vec<String>,
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Demo { stop: true, .. } => demo::stop(),
         Task::Demo { once, .. } => demo::run(once),
-        Task::Test { filter } => test::run(&filter),
+        Task::Test { no_vm, filter } => test::run(&filter, no_vm),
         Task::VmTest(options) => vm::run(&options),
         Task::Tidy => tidy::run(),
         Task::Stack => host::prepare().and_then(|()| images::make()).map(|images| {

@@ -1,13 +1,14 @@
-//! `cargo xtask test`: set-up, then every test of the workspace.
+//! `cargo xtask test`: set-up, then every test of the workspace, then the runtime's on other kernels.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cargo, host, images};
+use crate::{cargo, host, images, vm};
 
-/// Prepares the host, makes images and programs, runs all tests; `filter` goes to the test programs.
-pub fn run(filter: &[String]) -> Result<()> {
+/// Prepares the host, makes images and programs, runs all tests; `filter` goes to the test programs. The machines come last, and
+/// not when only some tests are asked for.
+pub fn run(filter: &[String], no_vm: bool) -> Result<()> {
     host::prepare()?;
     let images = images::make()?;
     let programs = cargo::build()?;
@@ -16,5 +17,10 @@ pub fn run(filter: &[String]) -> Result<()> {
     command.args(["test", "--workspace", "--no-fail-fast", "--"]).args(filter);
     command.env("DYNO_STACK", &images.stack).env("DYNO_BUILDPACKS", &images.buildpacks);
     command.env("DYNO_BIN_DYNOD", &programs.dynod).env("DYNO_BIN_DYNO", &programs.dyno);
-    cargo::run(&mut command)
+    cargo::run(&mut command)?;
+    if no_vm || !filter.is_empty() {
+        println!("-----> Not run: the machines with other kernels (cargo xtask vm-test)");
+        return Ok(());
+    }
+    vm::run(&vm::Options::default())
 }

@@ -70,11 +70,16 @@ pub(super) fn clone_at(path: &Path) -> Result<OwnedFd> {
 /// Detaches whatever is attached below the state directory `scratch`.
 ///
 /// # Errors
-/// Of umount2(2).
+/// Of listing it and umount2(2).
 pub fn detach(scratch: &Path) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(scratch.join(LAYERS)) else { return Ok(()) };
-    for entry in entries.filter_map(std::result::Result::ok) {
-        unmount_now(&entry.path())?;
+    let dir = scratch.join(LAYERS);
+    let what = || format!("list {}", dir.display());
+    let entries = match std::fs::read_dir(&dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.io(what)?,
+    };
+    for entry in entries {
+        unmount_now(&entry.io(what)?.path())?;
     }
     Ok(())
 }

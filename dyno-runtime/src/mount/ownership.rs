@@ -10,12 +10,15 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, openat, openat2, statat},
+    fs::{AtFlags, Dir, FileType, Gid, OFlags, Uid, chownat, statat},
     io::Errno,
 };
 
 use super::{Lease, root::LayerTree};
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    sys,
+};
 
 /// Shifts what `layers` brought unshifted, in `root`.
 pub(super) fn shift(root: BorrowedFd<'_>, layers: &[LayerTree], lease: &Lease) -> Result<()> {
@@ -58,8 +61,5 @@ fn walk(layer: BorrowedFd<'_>, merged: BorrowedFd<'_>, lease: &Lease, depth: usi
 
 fn open_dir(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> std::result::Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat2(dir, name, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
-        Err(Errno::NOSYS) => openat(dir, name, flags, Mode::empty()),
-        other => other,
-    }
+    sys::open_beneath(dir, name, flags)
 }

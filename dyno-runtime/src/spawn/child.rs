@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags},
+    fs::{CWD, FileType},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsmount,
@@ -212,12 +212,8 @@ fn network(network: &ChildNetwork<'_>, step: &mut Step) -> Result<(), Errno> {
 
 /// Attaches a detached tree where `target` says, without following a symlink that a tenant's layer may hold.
 fn attach(tree: BorrowedFd<'_>, target: &CStr) -> Result<(), Errno> {
-    let place = resolve(target)?;
+    let place = sys::open_without_symlinks(target)?;
     move_mount(tree, c"", &place, c"", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
-}
-
-fn resolve(path: &CStr) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS)
 }
 
 fn new_proc() -> Result<OwnedFd, Errno> {
@@ -232,7 +228,7 @@ const CLONE_TREE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeF
 /// Hides a path of our procfs: a file by our own /dev/null (never one of the image: CVE-2025-31133), a
 /// directory by an empty, read-only tmpfs, made once and cloned after.
 fn mask(path: &CStr, empty_dir: &mut Option<OwnedFd>) -> Result<(), Errno> {
-    let place = resolve(path)?;
+    let place = sys::open_without_symlinks(path)?;
     let directory = FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Directory;
     let cover = if !directory {
         open_tree(CWD, c"/dev/null", CLONE_TREE)?
@@ -252,7 +248,7 @@ fn mask(path: &CStr, empty_dir: &mut Option<OwnedFd>) -> Result<(), Errno> {
 }
 
 fn read_only(path: &CStr) -> Result<(), Errno> {
-    let place = resolve(path)?;
+    let place = sys::open_without_symlinks(path)?;
     let tree = open_tree(&place, c"", CLONE_TREE | OpenTreeFlags::AT_EMPTY_PATH)?;
     let attr = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NODEV | sys::NOEXEC, ..MountAttr::default() };
     sys::mount_setattr(tree.as_fd(), c"", false, &attr)?;

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{MemfdFlags, Mode, OFlags, ResolveFlags, SealFlags, fcntl_add_seals, memfd_create},
+    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -29,6 +29,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     mount::host_id,
     plan::check,
+    sys,
 };
 
 /// The init's number for the other end of its request socket (`init/main.rs`).
@@ -131,7 +132,7 @@ impl Dyno {
         let path = format!("/proc/{}/root", self.pid());
         let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(&path, directory, Mode::empty()).io(|| format!("open({path})"))?;
-        let pts = rustix::fs::openat2(&root, "dev/pts", directory, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH).io(|| "open(/dev/pts of the dyno)".into())?;
+        let pts = sys::open_beneath(root.as_fd(), c"dev/pts", directory).io(|| "open(/dev/pts of the dyno)".into())?;
         // Should it have ended since, the number may be another's.
         if self.has_ended() {
             return Err(self.gone());

@@ -68,7 +68,7 @@ struct CloneArgs {
 }
 
 /// A private stack for one child, with a guard page below it.
-struct ChildStack {
+pub(super) struct ChildStack {
     base: *mut c_void,
 }
 
@@ -96,6 +96,11 @@ impl ChildStack {
         super::check(libc::c_long::from(unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) }))?;
         Ok(stack)
     }
+
+    /// Its end, page aligned; it grows down from there.
+    pub(super) fn top(&self) -> *mut c_void {
+        self.base.wrapping_byte_add(STACK_SIZE)
+    }
 }
 
 impl Drop for ChildStack {
@@ -122,12 +127,22 @@ extern "C" fn enter<C: SharedChild>(arg: *mut c_void) -> ! {
 ///
 /// `cgroup` (a v2 directory) is where it is born. The pidfd is the only handle: no pid number is ever used.
 ///
+/// By clone3(2) with flags of Linux 5.7, or by clone(2) where that or one of the flags is hidden.
+///
 /// # Errors
-/// Of clone3(2) (Linux 5.7): EAGAIN at a process limit, ENOMEM, ENOSPC at a namespace limit, EPERM.
+/// Of clone3(2): EAGAIN at a process limit, ENOMEM, ENOSPC at a namespace limit, EPERM.
 pub fn vfork<C: SharedChild>(flags: Flags, cgroup: Option<BorrowedFd<'_>>, child: &mut C) -> Result<(OwnedFd, u32), Errno> {
     let stack = ChildStack::new()?;
     let extra = Flags::VFORK | Flags::CLEAR_SIGHAND;
     clone(flags.0 | extra, cgroup, &stack, enter::<C>, std::ptr::from_mut(child).cast())
+}
+
+/// [`vfork`] as it is where clone3 is hidden.
+#[cfg(test)]
+pub(super) fn vfork_by_clone2<C: SharedChild>(flags: Flags, cgroup: Option<BorrowedFd<'_>>, child: &mut C) -> Result<(OwnedFd, u32), Errno> {
+    let stack = ChildStack::new()?;
+    let flags = flags.0 | Flags::VM | Flags::PIDFD | Flags::VFORK;
+    super::clone2::clone(flags, cgroup, &stack, enter::<C>, std::ptr::from_mut(child).cast())
 }
 
 /// A process that shares our memory and only sleeps, to hold a new namespace until its maps are written.
@@ -141,14 +156,11 @@ pub struct Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-        if pidfd_send_signal(&self.pidfd, Signal::KILL).is_ok() {
-            let id = WaitId::PidFd(rustix::fd::AsFd::as_fd(&self.pidfd));
-            match waitid(id, WaitIdOptions::EXITED) {
-                // ECHILD: whoever started us ignores SIGCHLD, and so do we: the kernel has reaped it.
-                Ok(_) | Err(Errno::CHILD) => {}
-                Err(e) => tracing::warn!(%e, "waitid(holder of a user namespace)"),
-            }
+        use rustix::process::{Signal, pidfd_send_signal};
+        if pidfd_send_signal(&self.pidfd, Signal::KILL).is_ok()
+            && let Err(e) = super::reap(rustix::fd::AsFd::as_fd(&self.pidfd))
+        {
+            tracing::warn!(%e, "waitid(holder of a user namespace)");
         }
     }
 }
@@ -159,7 +171,8 @@ extern "C" fn pause_forever(parent: *mut c_void) -> ! {
     // SAFETY: numbers only; the descriptors are the child's own copies (no CLONE_FILES) and it uses none.
     unsafe {
         libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
-        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+        // A failure leaves it with copies that end with us.
+        super::close::close_from(0).unwrap_or_default();
         // We may have died before the prctl; then it has another parent by now.
         while libc::syscall(libc::SYS_getppid) == parent as libc::c_long {
             libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0);
@@ -186,9 +199,10 @@ fn clone(
     entry: extern "C" fn(*mut c_void) -> !,
     arg: *mut c_void,
 ) -> Result<(OwnedFd, u32), Errno> {
+    let flags = flags | Flags::VM | Flags::PIDFD;
     let mut pidfd: RawFd = -1;
     let args = CloneArgs {
-        flags: flags | Flags::VM | Flags::PIDFD | if cgroup.is_some() { Flags::INTO_CGROUP } else { 0 },
+        flags: flags | if cgroup.is_some() { Flags::INTO_CGROUP } else { 0 },
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: stack.base as u64 + GUARD as u64,
@@ -200,7 +214,11 @@ fn clone(
     // and never returns from `entry`, which reads only `arg`.
     let r = unsafe { clone3(&args, entry, arg) };
     if r < 0 {
-        return Err(Errno::from_raw_os_error(i32::try_from(-r).unwrap_or(libc::EIO)));
+        return match Errno::from_raw_os_error(i32::try_from(-r).unwrap_or(libc::EIO)) {
+            // No clone3 (5.3); no CLEAR_SIGHAND (5.5) or INTO_CGROUP (5.7); no room for the group in its arguments (5.7).
+            Errno::NOSYS | Errno::INVAL | Errno::TOOBIG => super::clone2::clone(flags & !Flags::CLEAR_SIGHAND, cgroup, stack, entry, arg),
+            e => Err(e),
+        };
     }
     // SAFETY: the kernel has stored a new descriptor there (CLONE_PIDFD).
     Ok((unsafe { OwnedFd::from_raw_fd(pidfd) }, u32::try_from(r).unwrap_or(0)))

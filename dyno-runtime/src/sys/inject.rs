@@ -1,4 +1,4 @@
-//! For tests: makes the k-th of certain system calls fail, of one thread and of everything that it starts.
+//! For tests: makes the k-th of certain system calls fail, or hides calls, of one thread and of everything that it starts.
 //!
 //! A filter on the thread hands every such call to a supervisor (seccomp_unotify(2), Linux 5.5), which lets it go on or answers an
 //! errno. Filters are inherited through clone3 and execve, so one counter sees the parent, the child that shares its memory,
@@ -9,6 +9,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::{Filter, check, process::SockFprog};
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const IF_ANY: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+const RETURN: u16 = 0x06;
 
 const SET_MODE_FILTER: libc::c_ulong = 1;
 const NEW_LISTENER: libc::c_ulong = 1 << 3;
@@ -46,10 +51,7 @@ const _: () = assert!(size_of::<Call>() == 0x50 && size_of::<Answer>() == 0x18);
 
 /// From now on the calls `numbers` of this thread and its children wait for an answer through the returned descriptor.
 pub fn watch(numbers: &[i64]) -> Result<OwnedFd, Errno> {
-    const LOAD_NUMBER: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const RETURN: u16 = 0x06;
-    let mut program = vec![Filter { code: LOAD_NUMBER, jt: 0, jf: 0, k: 0 }];
+    let mut program = vec![Filter { code: LOAD, jt: 0, jf: 0, k: 0 }];
     for number in numbers {
         let number = u32::try_from(*number).map_err(|_| Errno::INVAL)?;
         program.push(Filter { code: IF_EQUAL, jt: 0, jf: 1, k: number });
@@ -61,6 +63,53 @@ pub fn watch(numbers: &[i64]) -> Result<OwnedFd, Errno> {
     let fd = check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE, &raw const prog) })?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// A call as another kernel would answer it.
+#[derive(Debug, Clone, Copy)]
+pub struct Hidden {
+    /// Its number.
+    pub number: i64,
+    /// With which arguments.
+    pub when: When,
+    /// The answer.
+    pub errno: Errno,
+}
+
+/// Arguments of a hidden call; only the lower 32 bits of one are looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    /// Any.
+    Always,
+    /// The argument of this number has this value.
+    Is(u8, u32),
+    /// The argument of this number has one of these bits.
+    Has(u8, u32),
+}
+
+/// From now on this thread and its children get the answers of `hidden`.
+pub fn hide(hidden: &[Hidden]) -> Result<(), Errno> {
+    let op = |code, jt, jf, k| Filter { code, jt, jf, k };
+    let mut program = vec![op(LOAD, 0, 0, 0)];
+    for Hidden { number, when, errno } in hidden {
+        let number = u32::try_from(*number).map_err(|_| Errno::INVAL)?;
+        let answer = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno.raw_os_error().cast_unsigned());
+        // struct seccomp_data: number, architecture, instruction pointer, six arguments of 8 bytes.
+        let of_argument = |argument: u8, condition| [op(IF_EQUAL, 0, 4, number), op(LOAD, 0, 0, 16 + 8 * u32::from(argument)), condition, answer, op(LOAD, 0, 0, 0)];
+        match *when {
+            When::Always => program.extend([op(IF_EQUAL, 0, 1, number), answer]),
+            When::Is(argument, value) => program.extend(of_argument(argument, op(IF_EQUAL, 0, 1, value))),
+            When::Has(argument, bits) => program.extend(of_argument(argument, op(IF_ANY, 0, 1, bits))),
+        }
+    }
+    program.push(op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    super::install_filter(&program)
+}
+
+/// Whether a call that takes no such descriptor or size answers ENOSYS to this thread.
+pub fn is_hidden(number: i64) -> bool {
+    // SAFETY: no call that is hidden takes -1 for a pointer, a descriptor or a size.
+    check(unsafe { libc::syscall(number, -1, -1, -1, -1, -1) }) == Err(Errno::NOSYS)
 }
 
 /// The next call. ENOENT when its caller was killed meanwhile.

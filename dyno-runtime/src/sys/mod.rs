@@ -8,11 +8,16 @@
 
 mod capability;
 mod clone;
+mod clone2;
+mod close;
 #[cfg(test)]
 pub mod inject;
 mod landlock;
 mod loopdev;
 mod mount;
+mod needed;
+mod path;
+mod pidfd;
 mod process;
 
 pub use capability::{capabilities_are, keep_capabilities};
@@ -20,6 +25,11 @@ pub use clone::{Flags, SharedChild, clone_paused, vfork};
 pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
 pub use loopdev::{LoopAccess, attach_loop};
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
+pub use needed::first_missing;
+#[cfg(test)]
+pub use needed::is_question;
+pub use path::{open_beneath, open_without_symlinks};
+pub use pidfd::{pin, reap};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, processors, reset_scheduling, set_ids,

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::io::Errno;
 
-use super::{Flags, check};
+use super::{Flags, check, close::close_from};
 
 /// One classic BPF instruction, as `struct sock_filter` (linux/filter.h).
 #[repr(C)]
@@ -80,15 +80,6 @@ pub fn join_new_session_keyring() -> Result<(), Errno> {
     }
 }
 
-/// Closes every descriptor from `first` up. Child-safe.
-///
-/// # Errors
-/// Of close_range(2) (Linux 5.9).
-fn close_from(first: RawFd) -> Result<(), Errno> {
-    // SAFETY: takes no pointers; the child owns a copy of the descriptor table and uses none of these any more.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
-}
-
 /// Brings an interface up in the caller's network namespace. Child-safe.
 ///
 /// # Errors
@@ -125,7 +116,7 @@ pub fn unshare(namespaces: Flags) -> Result<(), Errno> {
 /// has a copy of the table, so whatever stood at these numbers was the parent's and is untouched there.
 ///
 /// # Errors
-/// EMFILE, or of close_range(2).
+/// EMFILE, or of close_range(2) and what stands in for it.
 pub fn place_descriptors<const N: usize>(sources: [RawFd; N], hidden: usize) -> Result<(), Errno> {
     // First up out of the way, so that no source is overwritten before it was copied.
     let mut high = [0; N];
@@ -186,6 +177,19 @@ pub fn exec_fd(fd: RawFd, argv: &[*const c_char], envp: &[*const c_char]) -> Err
             libc::AT_EMPTY_PATH,
         )
     };
+    match check(r) {
+        Err(Errno::NOSYS) => exec_by_name(fd, argv, envp),
+        other => other.err().unwrap_or(Errno::IO),
+    }
+}
+
+/// [`exec_fd`] where execveat(2) (Linux 3.19) is hidden: by the name that procfs has for it. Child-safe.
+fn exec_by_name(fd: RawFd, argv: &[*const c_char], envp: &[*const c_char]) -> Errno {
+    let mut name = *b"/proc/self/fd/?\0";
+    let Some(digit) = u8::try_from(fd).ok().filter(|fd| *fd < 10) else { return Errno::NOSYS };
+    name[14] = b'0' + digit;
+    // SAFETY: a NUL-ended path; the vectors as in `exec_fd`.
+    let r = unsafe { libc::syscall(libc::SYS_execve, name.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     check(r).err().unwrap_or(Errno::IO)
 }
 

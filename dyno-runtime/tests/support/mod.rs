@@ -53,6 +53,11 @@ fn compiled() -> Option<PathBuf> {
     std::env::var_os("DYNO_TEST_PROGRAM").map(PathBuf::from)
 }
 
+/// Whether the processor is emulated, so that what is done a thousand times elsewhere is done some times only.
+pub fn emulated() -> bool {
+    std::env::var_os("DYNO_TEST_EMULATED").is_some()
+}
+
 fn rustc() -> String {
     std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into())
 }

@@ -13,7 +13,8 @@ set -uo pipefail
 stty -F /dev/ttyS1 raw -echo
 exec >/dev/ttyS1 2>&1 </dev/null
 
-export PATH=/payload/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1
+# Backtraces of panics only: taking one for each error costs seconds here.
+export PATH=/payload/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root RUST_BACKTRACE=1 RUST_LIB_BACKTRACE=0
 source /payload/run/env
 
 # Programs were compiled elsewhere and may look for files by the paths they had there.

@@ -11,7 +11,7 @@ packages=(
     systemd systemd-sysv udev dbus kmod
     iproute2 nftables procps util-linux mount
     squashfs-tools e2fsprogs ca-certificates libgcc-s1
-    strace
+    strace uidmap passwd
 )
 
 say() { printf 'vm: %s\n' "$*"; }

@@ -8,6 +8,9 @@ recipe=$(cd "$(dirname "$0")" && pwd)
 
 # An empty root password and no login prompt: the machine has no network and lives for minutes.
 chroot "$tree" passwd --quiet --delete root
+# Somebody without privileges, with the subordinate ids that the distribution gives to users.
+chroot "$tree" useradd --create-home --shell /bin/bash user
+grep -q '^user:' "$tree/etc/subuid"
 printf 'vm\n' >"$tree/etc/hostname"
 printf '127.0.0.1 localhost vm\n::1 localhost\n' >"$tree/etc/hosts"
 : >"$tree/etc/fstab"

@@ -85,11 +85,7 @@ fn tests(built: &[Built], inner: &Path) -> Vec<Item> {
     let helpers: Vec<PathBuf> = built.iter().filter(|b| !b.is_test).map(|b| b.program.clone()).chain([inner.to_owned()]).collect();
     let item = |test: &Built| {
         let path = test.program.display();
-        // `--show-output`, because only the text of a test says that it was skipped.
-        let command = format!(
-            "cd \"$VM_SOURCE/dyno-runtime\" && CARGO_MANIFEST_DIR=$PWD DYNO_TEST_PROGRAM=$VM_TARGET/{} \"$VM_TARGET/{path}\" --show-output",
-            inner.display()
-        );
+        let command = format!("DYNO_TEST_PROGRAM=$VM_TARGET/{} bash /payload/run/suite.sh \"$VM_TARGET/{path}\"", inner.display());
         let programs = helpers.iter().chain([&test.program]).cloned().collect();
         Item { suite: Suite::Runtime, name: test.name.clone(), seconds: 1200, command, programs }
     };

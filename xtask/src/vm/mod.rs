@@ -2,7 +2,7 @@
 //!
 //! qemu emulates the processor in software, so this needs no virtualisation of the host. Per kernel: what is to be run is
 //! gathered (`items`), packed as a read-only disk (`payload`), the machine is booted and its report read (`machine`) and
-//! counted (`report`). The userland and the kernels are made once (`recipes`).
+//! counted (`report`); all kernels at the same time. The userland and the kernels are made once (`recipes`).
 
 mod items;
 mod machine;
@@ -10,11 +10,12 @@ mod payload;
 mod recipes;
 mod report;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 
+use self::{items::Item, payload::Payload, recipes::Machine, report::Row};
 use crate::{
     cargo::{self, Programs},
     host, images,
@@ -25,7 +26,7 @@ const PACKAGES: [(&str, &str); 5] =
     [("qemu-system-x86", "qemu-system-x86_64"), ("e2fsprogs", "mkfs.ext4"), ("kmod", "depmod"), ("cpio", "cpio"), ("xz-utils", "xz")];
 
 /// Which machines, which programs, which suites.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Options {
     /// Kernel to boot; repeatable [default: bookworm and unstable]
     #[arg(long = "kernel", value_name = "SUITE")]
@@ -73,11 +74,21 @@ pub fn run(options: &Options) -> Result<()> {
     let kernels = if options.kernels.is_empty() { &[Kernel::Bookworm, Kernel::Unstable][..] } else { &options.kernels };
     let machines = recipes::make(kernels)?;
     let payload = payload::pack(&programs, &images, &items)?;
-    let mut rows = Vec::new();
-    for machine in &machines {
-        rows.extend(machine::run(machine, &payload, &items)?);
-    }
-    println!("\n{}", report::table(&rows));
+    let began = Instant::now();
+    let rows = boot_all(&machines, &payload, &items)?;
+    println!("\n{}\n{} s in the machines", report::table(&rows), began.elapsed().as_secs());
     ensure!(!rows.is_empty() && rows.iter().all(|row| row.counts.failed == 0), "not everything passed; all output is in {}", payload.logs.display());
     Ok(())
+}
+
+/// All at the same time: each has moments in which it only waits, and a boot keeps one processor of two busy.
+fn boot_all(machines: &[Machine], payload: &Payload, items: &[Item]) -> Result<Vec<Row>> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = machines.iter().map(|machine| scope.spawn(|| machine::run(machine, payload, items))).collect();
+        let mut rows = Vec::new();
+        for run in runs {
+            rows.extend(run.join().map_err(|_| anyhow!("a machine's thread panicked"))??);
+        }
+        Ok(rows)
+    })
 }

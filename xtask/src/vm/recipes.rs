@@ -49,7 +49,30 @@ pub fn make(kernels: &[Kernel]) -> Result<Vec<Machine>> {
         let version = fs::read_to_string(kernel.join("version")).with_context(|| format!("read {}/version", kernel.display()))?;
         machines.push(Machine { kernel, userland: userland.clone(), version: version.trim().to_owned() });
     }
+    for machine in &machines {
+        forget_former(cache, &machine.kernel, &hash)?;
+    }
+    forget_former(cache, &userland.with_extension(""), &key(&recipes.join("userland"))?)?;
     Ok(machines)
+}
+
+/// Removes what earlier recipes made of the same name: `NAME-HASH`, with whatever follows. A machine that runs from it has it open.
+fn forget_former(cache: &Path, current: &Path, hash: &str) -> Result<()> {
+    let current = current.file_name().unwrap_or_default().to_string_lossy();
+    let name = current.strip_suffix(hash).unwrap_or(&current);
+    for entry in fs::read_dir(cache).with_context(|| format!("list {}", cache.display()))? {
+        let path = entry?.path();
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let of_another = file.strip_prefix(name).is_some_and(|rest| rest.len() >= hash.len() && rest.is_char_boundary(hash.len()) && {
+            let other = &rest[..hash.len()];
+            other != hash && other.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        if of_another {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn key(recipe: &Path) -> Result<String> {

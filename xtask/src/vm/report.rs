@@ -65,22 +65,24 @@ impl Counts {
     /// An item that ended badly without naming a failure has failed once, and so has one that ended well without any result.
     pub fn of(output: &[String], status: i32) -> Self {
         let mut counts = Self::default();
-        let mut summed = false;
+        let (mut summed, mut ignored) = (false, 0);
         for line in output {
             if let Some(rest) = line.strip_prefix("test result: ") {
                 summed = true;
                 counts.passed += number_before(rest, " passed");
                 counts.failed += number_before(rest, " failed");
-                counts.skipped += number_before(rest, " ignored");
+                ignored += number_before(rest, " ignored");
             }
             counts.passed += usize::from(line.starts_with("pass: "));
             counts.failed += usize::from(line.starts_with("fail: "));
         }
-        let said = output.iter().filter(|l| l.starts_with("skipped: ")).count();
-        // A test program counts a test that returned early as passed; one that says why it ignores all has counted them already.
-        let early = if summed { said.min(counts.passed) } else { 0 };
-        counts.passed -= early;
-        counts.skipped += if summed { early } else { said };
+        let said = output.iter().filter(|l| tells_of_skipping(l)).count();
+        // Those that another test runs, in a process of its own, are no tests by themselves.
+        ignored -= output.iter().filter(|l| l.ends_with("ignored, run by the test above, in a process of its own")).count().min(ignored);
+        // A test program counts a test that returned early as passed; one that says why it ignores tests has counted them already.
+        let early = if summed { said.saturating_sub(ignored).min(counts.passed) } else { said };
+        counts.passed -= if summed { early } else { 0 };
+        counts.skipped += ignored + early;
         let silent = !summed && counts == Self::default();
         if counts.failed == 0 && (status != 0 || silent) {
             counts.failed = 1;
@@ -93,6 +95,11 @@ impl Counts {
         self.failed += other.failed;
         self.skipped += other.skipped;
     }
+}
+
+/// A line of its own, or behind the name that a test program has just begun its line with.
+pub fn tells_of_skipping(line: &str) -> bool {
+    line.starts_with("skipped: ") || line.starts_with("test ") && line.contains("... skipped: ")
 }
 
 /// `12 passed; 0 failed; …` and ` failed` give 0.
@@ -164,6 +171,11 @@ mod tests {
         check("pass: a\nnoise\nfail: b: status 1\nskipped: c\n", 0, (1, 1, 1));
         check("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out", 0, (12, 0, 1));
         check("---- a stdout ----\nskipped: no user namespaces\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured", 0, (1, 0, 1));
+        let driven = "test x::driver ... ignored, run by the test above, in a process of its own\ntest result: ok. 12 passed; 0 failed; 1 ignored; 0 measured";
+        check(driven, 0, (12, 0, 0));
+        check(&format!("{driven}\nskipped: no compiler"), 0, (11, 0, 1));
+        check("test x    ... skipped: no compiler\nok\ntest result: ok. 2 passed; 0 failed; 0 ignored", 0, (1, 0, 1));
+        check("skipped: a: no helper\nskipped: b: no helper\ntest result: ok. 9 passed; 0 failed; 2 ignored", 0, (9, 0, 2));
         check("skipped: needs root\ntest result: ok. 0 passed; 0 failed; 3 ignored; 0 measured", 0, (0, 0, 3));
         check("test result: FAILED. 3 passed; 2 failed; 0 ignored", 101, (3, 2, 0));
         check("test result: ok. 0 passed; 0 failed; 0 ignored", 0, (0, 0, 0));
