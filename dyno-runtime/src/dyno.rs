@@ -298,7 +298,8 @@ impl Dyno {
         self.upper.as_ref().filter(|_| self.keeps_upper)
     }
 
-    /// Ends it if it runs and frees everything that it had: processes, cgroup, id range, writable layer, state directory.
+    /// Ends it if it runs and frees everything that it had: processes, cgroup, link, id range, writable layer, state
+    /// directory.
     ///
     /// # Errors
     /// Of the first step that failed; the others were done all the same.
@@ -308,6 +309,8 @@ impl Dyno {
         }
         self.wait()?;
         let group = self.group.remove();
+        // An address that is still published must not become another's: then the range and what is known of it stay.
+        self.host.uplink().disconnect(&self.host.dyno_dir(self.id()))?;
         let removed = self.host.remove_dyno_dir(self.id());
         if self.record.leased {
             self.host.leases().free(self.record.slot);

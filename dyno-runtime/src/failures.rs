@@ -41,7 +41,7 @@ const CALLS: &[(&str, i64)] = calls![
     SYS_fchmodat SYS_linkat SYS_write SYS_read SYS_ioctl SYS_socket SYS_socketpair SYS_bind SYS_listen SYS_sendto SYS_pipe2 SYS_fcntl SYS_dup3
     SYS_close_range SYS_prctl SYS_seccomp SYS_capset SYS_capget SYS_setgroups SYS_setresuid SYS_setresgid SYS_sethostname SYS_prlimit64
     SYS_keyctl SYS_setsid SYS_execve SYS_execveat SYS_memfd_create SYS_flock SYS_getpriority SYS_sched_getscheduler SYS_ioprio_set
-    SYS_personality SYS_fstatfs SYS_statx SYS_signalfd4 SYS_getdents64 SYS_ftruncate SYS_pwrite64 SYS_pread64
+    SYS_personality SYS_recvfrom SYS_fstatfs SYS_statx SYS_signalfd4 SYS_getdents64 SYS_ftruncate SYS_pwrite64 SYS_pread64
 ];
 #[cfg(target_arch = "x86_64")]
 const OLD_CALLS: &[(&str, i64)] = calls![SYS_mkdir SYS_rename SYS_chmod SYS_link];
@@ -93,13 +93,14 @@ const ATTEMPTS: &[Attempt] = &[
         sandbox.root.upper = Upper::Disk { directory: stage.work().into(), bytes: 8 << 20, inodes: INODES.fetch_add(1, Ordering::Relaxed) };
         start(stage, &sandbox, StartOptions::default())
     }),
+    ("egress", linked, |stage, sandbox| start(stage, sandbox, StartOptions::default())),
 ];
 
 /// Whose calls are worth failing. Opening an instance starts nothing; the second start of a packing differs in the parent only, and
-/// so does one on disk, but for the start of mkfs.ext4.
+/// so do one with a link and one on disk, but for the start of mkfs.ext4.
 fn callers(attempt: &str) -> &'static [&'static str] {
     match attempt {
-        "open" | "packing" => &["parent"],
+        "open" | "packing" | "egress" => &["parent"],
         "disk" => &["parent", "child"],
         _ => &["parent", "child", "init"],
     }
@@ -129,6 +130,15 @@ fn large(stage: &Stage) -> Result<Sandbox> {
         Some(reason) => println!("skipped: the image layer: {reason}"),
     }
     sandbox.volumes = vec![Volume::Bind { source: stage.rootfs(), target: "/data".into(), writable: true }];
+    Ok(sandbox)
+}
+
+/// With something in the host's table, which there is from the first attempt on.
+fn linked(stage: &Stage) -> Result<Sandbox> {
+    let mut sandbox = quiet(stage)?;
+    let publish = crate::Publish { address: std::net::Ipv4Addr::UNSPECIFIED, host_port: 8080, port: 80, protocol: crate::Protocol::Tcp };
+    let dns = vec![std::net::Ipv4Addr::new(192, 0, 2, 1)];
+    sandbox.network = crate::Network::Egress(crate::Egress { policy: crate::Policy::Open, dns, publish: vec![publish] });
     Ok(sandbox)
 }
 
@@ -193,6 +203,7 @@ impl Supervisor {
             "program" => "program",
             // Not ours either; that it fails is enough.
             "mkfs.ext4" => "mkfs",
+            "nft" => "nft",
             _ => "child",
         }
     }
@@ -315,11 +326,14 @@ pub(crate) fn release_images(stage: &Stage) -> Result<()> {
 
 #[test]
 fn a_failure_at_any_call_of_a_start_is_named_and_leaves_nothing() {
-    if let Some(reason) = support::missing(&[]) {
+    if let Some(reason) = support::missing(&["unshare", "nft"]) {
         return println!("skipped: {reason}");
     }
     let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).args(["--exact", "failures::driver", "--ignored", "--nocapture"]).output().unwrap();
+    // Links and rules in a network of its own.
+    let mut driver = Command::new("unshare");
+    driver.args(["--net", "--"]).arg(program).args(["--exact", "failures::driver", "--ignored", "--nocapture"]);
+    let output = driver.env(support::lab::INSIDE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let told = said.lines().filter(|line| line.contains(" failed, one after the other")).count();

@@ -19,6 +19,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     exit::ExitRecord,
     mount::{Disks, Images, Leases, attach_dev},
+    net::egress::Uplink,
     seccomp,
     spec::Profile,
     sys::{self, Filter},
@@ -39,6 +40,7 @@ struct Inner {
     cgroups: Cgroups,
     init: OwnedFd,
     filters: [Vec<Filter>; 2],
+    uplink: Uplink,
 }
 
 /// How an instance is opened.
@@ -114,6 +116,7 @@ impl Host {
             images: Images::open(dir.join("images"))?,
             disks: Disks::default(),
             leases: Leases::of(dir),
+            uplink: Uplink::of(dir),
             init: sealed_init()?,
             filters: [seccomp::program(&Profile::Dyno)?, seccomp::program(&Profile::Build)?],
             // Last: it undoes itself when it fails.
@@ -133,6 +136,10 @@ impl Host {
 
     pub(crate) fn leases(&self) -> &Leases {
         &self.0.leases
+    }
+
+    pub(crate) fn uplink(&self) -> &Uplink {
+        &self.0.uplink
     }
 
     pub(crate) fn cgroups(&self) -> &Cgroups {
@@ -209,7 +216,8 @@ impl Host {
         Ok(ExitRecord::of(&self.dyno_dir(id), usage, timing))
     }
 
-    /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, lease and directory.
+    /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, link, lease and
+    /// directory.
     ///
     /// # Errors
     /// When its processes do not end, or of removing the directory. The id range is kept as long as a process may use it.
@@ -223,6 +231,8 @@ impl Host {
                 group.kill().map(drop)
             })?;
         }
+        // Before its range: an address that is still published must not become another's.
+        self.uplink().disconnect(&self.dyno_dir(id))?;
         for (slot, owner) in self.leases().list()? {
             if owner == id {
                 self.leases().free(slot);
@@ -241,7 +251,7 @@ impl Host {
         }
     }
 
-    /// Takes this instance off the host: image mounts, /dev, cgroup parents, directory. No dyno may be left, and no
+    /// Takes this instance off the host: image mounts, the table of links, /dev, cgroup parents, directory. No dyno may be left, and no
     /// clone of this handle can start one after.
     ///
     /// # Errors
@@ -255,6 +265,7 @@ impl Host {
         for image in inner.images.list()? {
             inner.images.release(&image)?;
         }
+        inner.uplink.take_down()?;
         inner.cgroups.remove()?;
         inner.leases.leave();
         take_down(&inner.dir)

@@ -17,7 +17,7 @@
 //! the start with an error that names it: seven namespaces; an id range of its own, and no mapping of host root; no
 //! capabilities, no_new_privs, a default-deny system-call filter; memory, process and cpu limits; a private root of read-only
 //! layers under a capped writable one; a private /proc with the host's parts hidden, six device nodes; a network with only
-//! its own loopback; no inherited descriptor, environment, keyring or terminal.
+//! its own loopback, unless another is asked for; no inherited descriptor, environment, keyring or terminal.
 
 pub mod cgroup;
 mod control;

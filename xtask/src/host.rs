@@ -5,13 +5,15 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Packages of Debian 12, and the program of each that is looked for.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("mmdebstrap", "mmdebstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext4"),
     ("util-linux", "unshare"),
     ("ca-certificates", "update-ca-certificates"),
     ("gcc", "cc"),
+    ("nftables", "nft"),
+    ("iproute2", "ip"),
 ];
 
 /// Installs what all tasks need.

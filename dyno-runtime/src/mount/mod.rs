@@ -17,4 +17,4 @@ pub use image::Images;
 pub use lease::{Lease, Leases};
 pub(crate) use lease::host_id;
 pub use by_path::detach;
-pub use root::{LayerTree, WritableLayer, assemble, clone_tree, volume};
+pub use root::{LayerTree, WritableLayer, assemble, clone_tree, read_only_file, volume};

@@ -185,6 +185,14 @@ pub fn volume(volume: &Volume, lease: &Lease) -> Result<OwnedFd> {
     }
 }
 
+/// A detached, read-only clone of a file of the host.
+///
+/// # Errors
+/// Of mounting.
+pub fn read_only_file(path: &Path, lease: &Lease) -> Result<OwnedFd> {
+    bind(path, false, lease)
+}
+
 fn bind(path: &Path, writable: bool, lease: &Lease) -> Result<OwnedFd> {
     let what = |call: &str| format!("volume {}: {call}", path.display());
     let source = open_path(path).context(ErrorKind::Invalid, || what("open"))?;

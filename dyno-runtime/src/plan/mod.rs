@@ -10,7 +10,7 @@ use serde::Serialize;
 pub(crate) use self::check::check_id;
 use crate::{
     error::Result,
-    spec::{Capability, Identity, Layer, Limits, Network, Profile, Sandbox, Upper, Volume},
+    spec::{Capability, Identity, Layer, Limits, Network, Policy, Profile, Sandbox, Upper, Volume},
 };
 
 /// The least memory limit: below it the kernel's errors turn odd (socket: ENFILE, execve: E2BIG, SIGKILL without report).
@@ -96,6 +96,8 @@ pub enum Mount {
     ReadOnly(String),
     /// A volume.
     Volume(Volume),
+    /// A file that names the name servers, read-only, at /etc/resolv.conf; made there if the root can be written and has none.
+    NameServers,
 }
 
 /// Paths of procfs that tell of the host: Docker's list and what else a dyno has no use for.
@@ -172,9 +174,16 @@ fn mounts(sandbox: &Sandbox) -> Vec<Mount> {
     mounts.extend(MASKED.map(|path| Mount::Masked(path.to_owned())));
     mounts.extend(READ_ONLY.map(|path| Mount::ReadOnly(path.to_owned())));
     mounts.extend(sandbox.volumes.iter().cloned().map(Mount::Volume));
+    mounts.extend(name_servers(sandbox).then_some(Mount::NameServers));
     mounts.extend(sandbox.read_only.iter().map(text).map(Mount::ReadOnly));
     mounts.extend(sandbox.masked.iter().map(text).map(Mount::Masked));
     mounts
+}
+
+/// A sandbox that may reach none needs none, and a volume at that place is a file that somebody chose.
+fn name_servers(sandbox: &Sandbox) -> bool {
+    let reaches = matches!(&sandbox.network, Network::Egress(egress) if egress.policy != Policy::Nothing);
+    reaches && !sandbox.volumes.iter().any(|v| v.target() == std::path::Path::new(crate::net::resolver::TARGET))
 }
 
 /// Landlock knows only what is allowed below a directory, so a writable root is writable everywhere.

@@ -11,6 +11,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     host::Host,
     mount::{self, Lease, WritableLayer},
+    net::resolver,
     plan::{Mount, Plan, c_string},
     spec::Layer,
     sys::{self, MountAttr},
@@ -33,7 +34,7 @@ impl Host {
         mount::assemble(layers, &plan.upper, self.disks(), lease, scratch)
     }
 
-    pub(super) fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>) -> Result<Vec<ChildMount>> {
+    pub(super) fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>, dir: &Path) -> Result<Vec<ChildMount>> {
         let mut mounts = Vec::with_capacity(plan.mounts.len());
         let tree = |tree: OwnedFd, target: &str| ChildMount::Tree { tree, target: c_string(target) };
         for mount in &plan.mounts {
@@ -45,6 +46,7 @@ impl Host {
                 Mount::Proc => ChildMount::Proc,
                 Mount::Masked(path) => ChildMount::Masked(c_string(path)),
                 Mount::ReadOnly(path) => ChildMount::ReadOnly(c_string(path)),
+                Mount::NameServers => tree(mount::read_only_file(&resolver::file(dir), lease)?, resolver::TARGET),
                 Mount::Volume(volume) => tree(mount::volume(volume, lease)?, &volume.target().to_string_lossy()),
             });
         }

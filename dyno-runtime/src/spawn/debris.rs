@@ -58,6 +58,10 @@ impl Drop for Debris<'_> {
         {
             tracing::warn!(id = self.id, %e, "a failed start left its cgroup");
         }
+        if let Err(e) = self.host.uplink().disconnect(&self.dir()) {
+            // Nor may its range be another's, until a sweep has found it.
+            return tracing::warn!(id = self.id, %e, "a failed start left its link");
+        }
         if let Some(slot) = self.slot {
             self.host.leases().free(slot);
         }

@@ -36,7 +36,7 @@ use crate::{
     host::Host,
     mount::{self, Lease, WritableLayer},
     plan::{Plan, c_string, check::check_id},
-    spec::{Limits, Network, Sandbox},
+    spec::{Limits, Network, Sandbox, Upper},
     sys::{self, Flags},
 };
 
@@ -87,8 +87,9 @@ impl Host {
         if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
             mount::detach(&debris.dir())?;
         }
+        let servers = crate::net::egress::prepare(&plan.network, root.as_fd(), plan.upper != Upper::ReadOnly, &lease, &debris.dir())?;
         let mut streams = stdio::prepare(options.stdio, &debris.dir(), &lease, plan.identity.uid)?.watched(&plan.limits)?;
-        let mounts = self.mounts(&plan, &lease, streams.pts.take())?;
+        let mounts = self.mounts(&plan, &lease, streams.pts.take(), &debris.dir())?;
         let joined = self.joined(&plan.network)?;
         write_sandbox(&debris.dir(), sandbox)?;
         let record = Record::intended(id, &lease, options.after.is_none())?;
@@ -140,6 +141,11 @@ impl Host {
         let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
         record.write(&debris.dir())?;
         let (netns, listeners) = reach_in(pid, &options.listen)?;
+        if let Network::Egress(egress) = &plan.network {
+            // A former owner of the range, which has ended, needs its link no more.
+            options.after.map_or(Ok(()), |former| self.uplink().disconnect(&self.dyno_dir(former.id())))?;
+            self.uplink().connect(&debris.dir(), lease.slot(), netns.as_fd(), egress, &servers)?;
+        }
         run_program(&ready, &plan)?;
         let exec_us = micros(walled.elapsed());
         let (host, group, pidfd) = debris.disarm()?;

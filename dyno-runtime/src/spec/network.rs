@@ -11,7 +11,9 @@ pub enum Network {
     /// A private network namespace with loopback up; the host reaches in by sockets made inside it.
     #[default]
     Private,
-    /// Private, with a link to the host over which it may send what the policy lets out. IPv4.
+    /// Private, with a link to the host over which it may send what the policy lets out. IPv4 only. Needs the program `nft`
+    /// ([`crate::net::egress::missing`] says what else), and switches the host's forwarding on (`net.ipv4.ip_forward`) until
+    /// [`crate::Host::dismantle`]; if it was off, nothing but sandboxes is forwarded for.
     Egress(Egress),
     /// That of another running sandbox of the same [`crate::Host`], by id: a side-car.
     Joined(String),
@@ -27,13 +29,17 @@ pub struct Egress {
     /// What may leave.
     pub policy: Policy,
     /// Name servers, written to /etc/resolv.conf, and reachable on port 53 whatever the policy says (unless it is
-    /// [`Policy::Nothing`]). Empty: those of the host's resolv.conf that are not on its loopback.
+    /// [`Policy::Nothing`], which has none). Empty: those of the host's resolv.conf that are not on its loopback, or behind
+    /// systemd-resolved's stub. The file is made where the root can be written; a read-only root must hold one.
     pub dns: Vec<Ipv4Addr>,
     /// Ports of the host that lead inside.
     pub publish: Vec<Publish>,
 }
 
-/// What may leave by the link. Other sandboxes, the host itself, link-local and metadata addresses never may, unless listed.
+/// What may leave by the link; what may not is refused at once (EHOSTUNREACH).
+///
+/// Other sandboxes, the host itself, link-local and metadata addresses are never reached, unless listed: by an address or network
+/// of their own. One that holds them among others (`0.0.0.0/0`) does not list them. At most 8192 connections are open at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
@@ -71,7 +77,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// A port of the host that leads to one inside.
+/// A port of the host that leads to one inside, from elsewhere and from the host's own processes. Nothing of the host may use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publish {

@@ -24,6 +24,8 @@ pub struct Snapshot {
     processes: BTreeSet<String>,
     /// Descriptors of this process: a forgotten one keeps a mount, a namespace or a process alive.
     descriptors: Vec<String>,
+    /// Interfaces of links, and what sandboxes have in the tables of the host, of this process's network namespace.
+    links: BTreeSet<String>,
 }
 
 /// Looks at the instance in `run` with cgroups `name` and images below `work`.
@@ -40,6 +42,7 @@ pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
         files,
         processes: processes(name)?,
         descriptors: descriptors()?,
+        links: links()?,
     })
 }
 
@@ -62,9 +65,11 @@ pub fn must_become(before: &Snapshot, look: impl Fn() -> Result<Snapshot>) -> Re
 /// Fails when anything is left of an instance that was taken down.
 pub fn must_be_gone(run: &Path, name: &str, work: &Path) -> Result<()> {
     let now = snapshot(run, name, work)?;
-    let nothing = Snapshot { mounts: Vec::new(), loops: BTreeSet::new(), cgroups: BTreeSet::new(), files: BTreeSet::new(), processes: BTreeSet::new(), ..now };
+    let nothing = Snapshot { mounts: Vec::new(), loops: BTreeSet::new(), cgroups: BTreeSet::new(), files: BTreeSet::new(), processes: BTreeSet::new(), links: BTreeSet::new(), ..now };
     must_become(&nothing, || snapshot(run, name, work))?;
     ensure!(!run.exists(), "{} is left", run.display());
+    let tables = rules(&["list", "tables"])?;
+    ensure!(!tables.contains("dyno_"), "rules are left: {tables}");
     Ok(())
 }
 
@@ -82,8 +87,8 @@ pub fn loops(work: &Path) -> Result<BTreeSet<String>> {
 
 fn collect(dir: &Path, files: &mut BTreeSet<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
-        if entry.file_name() == ".lock" {
-            continue; // made once, with the first image
+        if entry.file_name() == ".lock" || entry.file_name() == "ip_forward" {
+            continue; // made once, with the first image or the first link
         }
         files.insert(entry.path().display().to_string());
         // Images are foreign trees.
@@ -132,6 +137,28 @@ fn processes(name: &str) -> Result<BTreeSet<String>> {
         }
     }
     Ok(found)
+}
+
+/// What is there of every sandbox that has a link, and not the table that they share.
+fn links() -> Result<BTreeSet<String>> {
+    let table = fs::read_to_string("/proc/self/net/dev")?;
+    let names = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
+    let mut found: BTreeSet<String> = names.filter(|name| name.starts_with("dy")).collect();
+    // Forwarding is on as soon as there is a table to look at.
+    let raised = fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?.trim() == "1";
+    let rules = if raised { rules(&["list", "ruleset"])? } else { String::new() };
+    let own = |line: &&str| line.contains("elements = ") || line.trim_start().starts_with("chain of_");
+    found.extend(rules.lines().filter(own).map(|line| line.trim().to_owned()));
+    Ok(found)
+}
+
+/// What nft says, in the lab: elsewhere nothing here makes rules.
+fn rules(question: &[&str]) -> Result<String> {
+    if !super::lab::is_inside() {
+        return Ok(String::new());
+    }
+    let output = std::process::Command::new("/usr/sbin/nft").args(question).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn descends(mut pid: u32, ancestor: u32) -> bool {

@@ -4,7 +4,9 @@
 #![allow(dead_code, reason = "every test program uses another part")]
 
 pub mod groups;
+pub mod lab;
 pub mod leaks;
+pub mod links;
 mod suite;
 
 use std::{

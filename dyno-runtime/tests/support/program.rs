@@ -59,6 +59,7 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["spin", millis] => spin(Duration::from_millis(number(millis))),
         ["serve", port] => serve(number(port) as u16)?,
         ["connect", port] => connect(number(port) as u16)?,
+        ["reach", address] => println!("{}", io::read_to_string(TcpStream::connect(address)?)?),
         ["terminal"] => terminal()?,
         ["rename", from, to] => fs::rename(from, to)?,
         ["flood", bytes] => flood(number(bytes))?,
