@@ -1,7 +1,6 @@
 //! One instance of the runtime on one host: what all its sandboxes share.
 
 use std::{
-    borrow::Cow,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,9 +18,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     exit::ExitRecord,
     mount::{Disks, Images, Leases, attach_dev},
-    seccomp,
-    spec::Profile,
-    sys::Filter,
+    seccomp::Filters,
 };
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-init"));
@@ -38,7 +35,7 @@ struct Inner {
     leases: Leases,
     cgroups: Cgroups,
     init: OwnedFd,
-    filters: [Vec<Filter>; 2],
+    filters: Filters,
 }
 
 /// How an instance is opened.
@@ -114,7 +111,7 @@ impl Host {
             disks: Disks::default(),
             leases: Leases::of(dir),
             init: sealed_init()?,
-            filters: [seccomp::program(&Profile::Dyno)?, seccomp::program(&Profile::Build)?],
+            filters: Filters::default(),
             // Last: it undoes itself when it fails.
             cgroups: Cgroups::open(name, options.alone, options.cgroups)?,
             dir: dir.to_owned(),
@@ -142,12 +139,8 @@ impl Host {
         self.0.init.as_fd()
     }
 
-    pub(crate) fn filter(&self, profile: &Profile) -> Result<Cow<'_, [Filter]>> {
-        Ok(match profile {
-            Profile::Dyno => Cow::Borrowed(&self.0.filters[0]),
-            Profile::Build => Cow::Borrowed(&self.0.filters[1]),
-            other => Cow::Owned(seccomp::program(other)?),
-        })
+    pub(crate) fn filters(&self) -> &Filters {
+        &self.0.filters
     }
 
     pub(crate) fn attach_point(&self) -> PathBuf {

@@ -21,6 +21,7 @@
 
 pub mod cgroup;
 mod control;
+mod denials;
 mod dyno;
 mod error;
 #[cfg(test)]
@@ -46,6 +47,7 @@ extern crate self as dyno_runtime;
 mod support;
 
 pub use cgroup::{CgroupParent, Event, Events, Stats};
+pub use denials::{Denial, Denials};
 pub use dyno::{Dyno, Record};
 pub use error::{Error, ErrorKind, Result};
 pub use exit::{Cause, ExitRecord};

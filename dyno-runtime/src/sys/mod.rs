@@ -13,6 +13,7 @@ pub mod inject;
 mod landlock;
 mod loopdev;
 mod mount;
+pub mod notify;
 mod process;
 
 pub use capability::{capabilities_are, keep_capabilities};
