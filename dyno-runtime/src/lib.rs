@@ -22,6 +22,7 @@
 pub mod cgroup;
 mod control;
 mod denials;
+pub mod doctor;
 mod dyno;
 mod error;
 #[cfg(test)]

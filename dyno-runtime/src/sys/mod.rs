@@ -15,12 +15,14 @@ mod loopdev;
 mod mount;
 pub mod notify;
 mod process;
+mod probe;
 
 pub use capability::{capabilities_are, keep_capabilities};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
 pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
 pub use loopdev::{LoopAccess, attach_loop};
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
+pub use probe::{Answer, calls as probe_calls};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, processors, reset_scheduling, set_ids,
