@@ -20,6 +20,9 @@
 //! its own loopback; no inherited descriptor, environment, keyring or terminal.
 
 pub mod cgroup;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod control;
 mod denials;
 pub mod doctor;

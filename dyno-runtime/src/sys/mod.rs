@@ -16,6 +16,8 @@ mod mount;
 pub mod notify;
 mod process;
 mod probe;
+#[cfg(feature = "cli")]
+mod signals;
 
 pub use capability::{capabilities_are, keep_capabilities};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
@@ -28,6 +30,9 @@ pub use process::{
     interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, processors, reset_scheduling, set_ids,
     unshare,
 };
+
+#[cfg(feature = "cli")]
+pub use signals::{next_signal, watch_signals};
 
 use rustix::io::Errno;
 
