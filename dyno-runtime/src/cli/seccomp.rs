@@ -7,7 +7,7 @@ use lexopt::prelude::*;
 use super::{Failure, Outcome, json, read, say, units};
 use crate::{
     Capability, Profile,
-    seccomp::{Explanation, ProfileData, calls, explain},
+    seccomp::{Explanation, ProfileData, explain, explain_all},
 };
 
 const HELP: &str = "\
@@ -65,7 +65,7 @@ fn one(name: &str, capabilities: &[Capability], call: &str, words: &[&str], as_j
 
 fn all(name: &str, capabilities: &[Capability], as_json: bool) -> Outcome {
     let profile = profile(name)?;
-    let said = calls().map(|(call, _)| explain(&profile, capabilities, call, [0; 6])).collect::<crate::Result<Vec<_>>>()?;
+    let said = explain_all(&profile, capabilities)?;
     say(&if as_json { json(&said)? } else { said.iter().map(line).collect() })
 }
 

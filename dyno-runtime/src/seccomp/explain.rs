@@ -44,6 +44,15 @@ pub fn explain(profile: &Profile, capabilities: &[Capability], call: &str, args:
     Ok(explain_number(verdicts.as_ref(), number, &args))
 }
 
+/// What `profile` says of every call of this architecture, all arguments 0.
+///
+/// # Errors
+/// As [`explain`].
+pub fn explain_all(profile: &Profile, capabilities: &[Capability]) -> Result<Vec<Explanation>> {
+    let verdicts = verdicts(profile, bits(capabilities))?;
+    Ok(table::TABLE.iter().map(|(_, number)| explain_number(verdicts.as_ref(), *number, &[0; 6])).collect())
+}
+
 /// [`explain`] with verdicts that were worked out before.
 pub(super) fn explain_number(verdicts: Option<&Verdicts>, number: u32, args: &[u64; 6]) -> Explanation {
     let call = table::name(number).map_or_else(|| number.to_string(), str::to_owned);

@@ -25,7 +25,7 @@ mod verdict;
 
 pub use self::{
     condition::{Op, RawCondition},
-    explain::{Explanation, explain},
+    explain::{Explanation, explain, explain_all},
     profile::{Action, ProfileData, Rule},
 };
 pub(crate) use self::{
@@ -44,11 +44,6 @@ use crate::{
 /// [`ErrorKind::Invalid`] naming the field: `seccomp.rules.socket.when.value "0xx" is not a 64-bit number`.
 pub fn check(profile: &Profile, capabilities: &[Capability]) -> Result<()> {
     Compiled::new(profile, bits(capabilities), Denied::Answer).map(drop)
-}
-
-/// The calls of this architecture that the profiles can speak of, with their numbers.
-pub fn calls() -> impl Iterator<Item = (&'static str, u32)> {
-    table::TABLE.iter().copied()
 }
 
 fn bits(capabilities: &[Capability]) -> u64 {
