@@ -31,7 +31,7 @@ impl Compiled {
     pub fn new(profile: &Profile, capabilities: u64, denied: Denied) -> Result<Self> {
         let Some(verdicts) = verdicts(profile, capabilities)? else { return Ok(Self { program: Vec::new(), verdicts: None }) };
         let invalid = |e: String| Error::refused(ErrorKind::Invalid, format!("seccomp.{e}"));
-        needs::check(&verdicts, denied == Denied::Report).map_err(invalid)?;
+        needs::check(&verdicts).map_err(invalid)?;
         Ok(Self { program: compile(&verdicts, denied).map_err(invalid)?, verdicts: Some(verdicts) })
     }
 

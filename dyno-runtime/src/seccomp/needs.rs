@@ -7,18 +7,16 @@ use super::{profile::Action, table, verdict::Verdicts};
 const ANY: &[&str] = &[
     "execveat", "getuid", "getgid", "capget", "exit_group", // the child
     "read", "write", "close", "pread64", "pwrite64", "execve", "wait4", "kill", "fcntl", "getrusage", "setsid", "clock_gettime", "ppoll", "dup3",
-    "pipe2", "signalfd4", "rt_sigprocmask", "rt_sigaction", "prctl", // the init
+    "pipe2", "signalfd4", "rt_sigprocmask", "rt_sigaction", "prctl", "mmap", "munmap", "recvmsg", "chdir", // the init
+    "sendmsg", // both: the listener of a filter that reports travels by it
 ];
 
 /// The init's own clone(CLONE_VM | CLONE_VFORK | SIGCHLD); TIOCSCTTY of a terminal's session.
 const WITH: &[(&str, [u64; 6])] = &[("clone", [0x4111, 0, 0, 0, 0, 0]), ("ioctl", [0, 0x540e, 0, 0, 0, 0])];
 
-/// The listener of a filter that reports travels to the parent by it.
-const TO_REPORT: &str = "sendmsg";
-
 /// Whether a sandbox can start under this filter.
-pub(super) fn check(verdicts: &Verdicts, reports: bool) -> Result<(), String> {
-    let any = ANY.iter().chain(reports.then_some(&TO_REPORT)).map(|name| (*name, [0; 6]));
+pub(super) fn check(verdicts: &Verdicts) -> Result<(), String> {
+    let any = ANY.iter().map(|name| (*name, [0; 6]));
     for (name, args) in any.chain(WITH.iter().copied()) {
         let Some(number) = table::number(name) else { continue };
         let action = verdicts.action(number, &args);
