@@ -17,7 +17,9 @@ fn program() -> &'static PathBuf {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let copy = dir.path().join("dyno-runtime");
-        fs::copy(env!("CARGO_BIN_EXE_dyno-runtime"), &copy).unwrap();
+        // Beside the directory of this test, so that both may be taken to another machine.
+        let tests = std::env::current_exe().unwrap();
+        fs::copy(tests.parent().unwrap().with_file_name("dyno-runtime"), &copy).unwrap();
         (dir, copy)
     });
     &made.1

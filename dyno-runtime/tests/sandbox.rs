@@ -32,8 +32,14 @@ fn main() -> ExitCode {
     support::suite("sandbox", &[], CASES)
 }
 
+/// The command under test, beside the directory of this test, so that both may be taken to another machine.
+fn dyno_runtime() -> Command {
+    let tests = std::env::current_exe().unwrap_or_default();
+    Command::new(tests.parent().unwrap_or(&tests).with_file_name("dyno-runtime"))
+}
+
 fn command(stage: &Stage, options: &[&str], program: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dyno-runtime"));
+    let mut command = dyno_runtime();
     command.arg("sandbox").arg("--layer").arg(stage.rootfs()).args(options).args(["--", PROGRAM]).args(program).stdin(Stdio::null());
     command
 }
@@ -111,7 +117,7 @@ fn limits_and_the_record(stage: &Stage) -> Result<()> {
 
 fn failures_have_their_status(stage: &Stage) -> Result<()> {
     let no_program = |name: &str| -> Result<(i32, String)> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dyno-runtime"));
+        let mut command = dyno_runtime();
         let output = command.arg("sandbox").arg("--layer").arg(stage.rootfs()).arg(name).output()?;
         Ok((output.status.code().context("signal")?, String::from_utf8(output.stderr)?))
     };

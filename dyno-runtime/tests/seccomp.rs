@@ -5,7 +5,7 @@ mod support;
 use std::{fs, process::ExitCode, time::{Duration, Instant}};
 
 use anyhow::{Context, Result, bail, ensure};
-use dyno_runtime::{Denial, Dyno, Profile, Sandbox, StartOptions, Stdio, Streams, seccomp::ProfileData};
+use dyno_runtime::{Denial, Dyno, Exec, Profile, Sandbox, StartOptions, Stdio, Streams, seccomp::ProfileData};
 
 use support::{Case, Stage, same};
 
@@ -18,6 +18,7 @@ const CASES: &[Case] = &[
     ("denials_of_many_processes", denials_of_many_processes),
     ("a_denied_call_waits_for_its_reader", a_denied_call_waits_for_its_reader),
     ("without_a_reader_denied_calls_answer_enosys", without_a_reader_denied_calls_answer_enosys),
+    ("commands_beside_the_program_are_told_of_too", commands_beside_the_program_are_told_of_too),
     ("no_filter_no_denials", no_filter_no_denials),
 ];
 
@@ -190,6 +191,16 @@ fn without_a_reader_denied_calls_answer_enosys(stage: &Stage) -> Result<()> {
     drop(dyno.take_denials());
     let said = support::read_all(stdout(&mut dyno)?)?;
     same("still denied", said, format!("errno {}\n", libc::ENOSYS))?;
+    Ok(dyno.free()?)
+}
+
+fn commands_beside_the_program_are_told_of_too(stage: &Stage) -> Result<()> {
+    let mut dyno = start_logged(stage, &stage.sandbox(&["forever"]))?;
+    let mut denials = dyno.take_denials().context("none")?;
+    let process = dyno.exec(Exec::new([support::PROGRAM, "call", &libc::SYS_unshare.to_string(), "0"]))?;
+    let denial = denials.next_within(Duration::from_secs(10))?.context("nothing told")?;
+    same("call", (denial.explanation.call.as_str(), denial.pid_inside), ("unshare", process.pid_inside()))?;
+    same("its program's answer", process.wait()?.status, 9)?;
     Ok(dyno.free()?)
 }
 
