@@ -161,6 +161,8 @@ fn mistakes_are_told_in_one_line_with_status_125() {
         (&["sandbox", "--env", "NOT_SET_ANYWHERE"], "--env NOT_SET_ANYWHERE: "),
         (&["sandbox", "--spec", "/etc/passwd"], "/etc/passwd: "),
         (&["sandbox", "--dry-run", "--layer", "/x", "--pids", "1", "/y"], "limits.pids \"1\" must be "),
+        (&["clean"], "clean what: "),
+        (&["clean", "/nowhere"], "/nowhere: no instance is there"),
         (&["plan"], "plan of what: "),
         (&["plan", "/nowhere"], "read /nowhere: "),
         (&["seccomp", "explain", "dyno"], "seccomp what: "),
@@ -180,7 +182,7 @@ fn mistakes_are_told_in_one_line_with_status_125() {
 
 #[test]
 fn help_has_examples() {
-    for args in [&["--help"][..], &["help"], &["sandbox", "--help"], &["plan", "-h"], &["seccomp", "--help"], &["doctor", "--help"]] {
+    for args in [&["--help"][..], &["help"], &["sandbox", "--help"], &["plan", "-h"], &["seccomp", "--help"], &["clean", "--help"], &["doctor", "--help"]] {
         let answer = ask(args);
         assert_eq!(answer.status, 0, "{args:?}");
         assert!(answer.stdout.contains("Examples:\n  ") && answer.stdout.contains("Usage: dyno-runtime"), "{args:?}");

@@ -174,7 +174,15 @@ fn a_lasting_instance(stage: &Stage) -> Result<()> {
         same("say", run(stage, &["--state", state, "--id", "one"], &["say", "x"])?.1, "x\n".into())?;
     }
     ensure!(dir.join("dynos").is_dir(), "it did not last");
-    dyno_runtime::Host::open(&dir, &name)?.dismantle()?;
+    let mut running = command(stage, &["--state", state], &["forever"]).stdout(Stdio::piped()).spawn()?;
+    BufReader::new(running.stdout.take().context("stdout")?).read_line(&mut String::new())?;
+    let clean = || -> Result<(i32, String, String)> { told(dyno_runtime().arg("clean").arg(&dir).output()?) };
+    let (status, _, said) = clean()?;
+    ensure!(status == 125 && said.contains(" runs there: "), "{status} {said}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)?;
+    running.wait()?;
+    same("clean", clean()?, (0, String::new(), String::new()))?;
+    same("twice", clean()?.0, 125)?;
     ensure!(!dir.exists(), "{} is left", dir.display());
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! Whatever fails is told in one line, `dyno-runtime: what: hint`. Exit status 125 is a failure of ours, 126 a program that cannot be
 //! executed, 127 one that is not there, as `docker run` has them.
 
+mod clean;
 mod doctor;
 mod limits;
 mod networks;
@@ -31,6 +32,7 @@ Commands:
   sandbox   run a program in a sandbox
   plan      print what a description of a sandbox comes to
   seccomp   explain what a system-call profile says of a call
+  clean     take an instance of `sandbox --state` off the host
   doctor    tell what this host offers to sandboxes, and what it lacks
 
 `dyno-runtime COMMAND --help` tells the options of each.
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         "sandbox" => sandbox::run(args),
         "plan" => plan::run(args),
         "seccomp" => seccomp::run(args),
+        "clean" => clean::run(args),
         "doctor" => doctor::run(args),
         "help" | "--help" | "-h" => say(HELP),
         "--version" | "-V" => say(concat!("dyno-runtime ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -46,15 +46,17 @@ pub(super) fn run(args: Vec<OsString>) -> Outcome {
 /// The instance in `state`; without it one of this run's own, that is gone after it.
 fn instance(state: Option<&Path>) -> Result<(Host, bool), Failure> {
     match state {
-        Some(dir) => {
-            let name = dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| Failure::new(format!("--state {}: it needs a name", dir.display())))?;
-            Ok((Host::open(dir, name)?, true))
-        }
+        Some(dir) => Ok((Host::open(dir, named(dir)?)?, true)),
         None => {
             let name = format!("dyno-runtime-{}", std::process::id());
             Ok((Host::open(&PathBuf::from("/run").join(&name), &name)?, false))
         }
     }
+}
+
+/// The name of a lasting instance, and of its control groups.
+pub(super) fn named(dir: &Path) -> Result<&str, Failure> {
+    dir.file_name().and_then(|name| name.to_str()).ok_or_else(|| Failure::new(format!("instance {}: it needs a name", dir.display())))
 }
 
 fn on(host: &Host, mut request: Request, signals: std::os::fd::OwnedFd) -> Outcome {
