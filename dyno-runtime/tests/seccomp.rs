@@ -124,9 +124,12 @@ fn logged(stage: &Stage, sandbox: &Sandbox) -> Result<(Vec<Denial>, String)> {
     Ok((denied, said))
 }
 
+/// Profile, call by number, arguments; its name, errno and rule as they are told.
+type Told<'a> = (&'a Profile, i64, &'a [u64], &'a str, &'a str, &'a str);
+
 fn denied_calls_are_told_and_answered_alike(stage: &Stage) -> Result<()> {
     let own = custom(r#"{"extends": "dyno", "answers": {"unshare": "EXDEV"}}"#)?;
-    let cases: &[(&Profile, i64, &[u64], &str, &str, &str)] = &[
+    let cases: &[Told<'_>] = &[
         (&Profile::Dyno, libc::SYS_unshare, &[0], "unshare", "EPERM", "default: not in any list"),
         (&Profile::Dyno, libc::SYS_clone3, &[7, 8], "clone3", "ENOSYS", "answers: ENOSYS"),
         (&Profile::Dyno, libc::SYS_socket, &[2, 3, 1], "socket", "EPERM", "rules: arg 1 & 0xf is 0x3; allowed if it is 0x1, or is 0x2"),
