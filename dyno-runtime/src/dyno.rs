@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::{Group, Usage},
+    denials::Denials,
     error::{Context, Error, ErrorKind, Result},
     exit::{ExitRecord, Stopped},
     host::Host,
@@ -100,6 +101,7 @@ pub struct Dyno {
     pub(crate) keeps_upper: bool,
     pub(crate) streams: Option<Streams>,
     pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) denials: Option<Denials>,
     /// The last part of its start's timing; 0 when another process started it.
     pub(crate) exec_us: u64,
 }
@@ -141,6 +143,7 @@ impl Dyno {
             keeps_upper: false,
             streams,
             listeners: Vec::new(),
+            denials: None,
             exec_us: 0,
         }))
     }
@@ -181,6 +184,14 @@ impl Dyno {
     /// The listening sockets asked for at the start, once.
     pub fn take_listeners(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.listeners)
+    }
+
+    /// The reports of denied calls of a dyno started with [`crate::StartOptions::log_denied`], once. None of any other, of one
+    /// without a filter, and of one that was taken up again: whose starter has ended, its denied calls answer ENOSYS.
+    ///
+    /// A denied call waits until its report is read, so somebody must read them, as long as the dyno runs.
+    pub fn take_denials(&mut self) -> Option<Denials> {
+        self.denials.take()
     }
 
     /// Where the time of its start went.

@@ -1,7 +1,6 @@
 //! One instance of the runtime on one host: what all its sandboxes share.
 
 use std::{
-    borrow::Cow,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,9 +19,8 @@ use crate::{
     exit::ExitRecord,
     mount::{Disks, Images, Leases, attach_dev},
     net::egress::Uplink,
-    seccomp,
-    spec::Profile,
-    sys::{self, Filter},
+    seccomp::Filters,
+    sys,
 };
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-init"));
@@ -39,7 +37,7 @@ struct Inner {
     leases: Leases,
     cgroups: Cgroups,
     init: OwnedFd,
-    filters: [Vec<Filter>; 2],
+    filters: Filters,
     uplink: Uplink,
 }
 
@@ -118,7 +116,7 @@ impl Host {
             leases: Leases::of(dir),
             uplink: Uplink::of(dir),
             init: sealed_init()?,
-            filters: [seccomp::program(&Profile::Dyno)?, seccomp::program(&Profile::Build)?],
+            filters: Filters::default(),
             // Last: it undoes itself when it fails.
             cgroups: Cgroups::open(name, options.alone, options.cgroups)?,
             dir: dir.to_owned(),
@@ -150,12 +148,8 @@ impl Host {
         self.0.init.as_fd()
     }
 
-    pub(crate) fn filter(&self, profile: &Profile) -> Result<Cow<'_, [Filter]>> {
-        Ok(match profile {
-            Profile::Dyno => Cow::Borrowed(&self.0.filters[0]),
-            Profile::Build => Cow::Borrowed(&self.0.filters[1]),
-            other => Cow::Owned(seccomp::program(other)?),
-        })
+    pub(crate) fn filters(&self) -> &Filters {
+        &self.0.filters
     }
 
     pub(crate) fn attach_point(&self) -> PathBuf {

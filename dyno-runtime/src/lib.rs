@@ -20,7 +20,12 @@
 //! its own loopback, unless another is asked for; no inherited descriptor, environment, keyring or terminal.
 
 pub mod cgroup;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod control;
+mod denials;
+pub mod doctor;
 mod dyno;
 mod error;
 #[cfg(test)]
@@ -48,6 +53,7 @@ extern crate self as dyno_runtime;
 mod support;
 
 pub use cgroup::{CgroupParent, Event, Events, Stats};
+pub use denials::{Denial, Denials};
 pub use dyno::{Dyno, Record};
 pub use error::{Error, ErrorKind, Result};
 pub use exit::{Cause, ExitRecord};

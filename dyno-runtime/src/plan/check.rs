@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, path::Path};
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    spec::{Allow, Capability, Egress, Identity, Layer, Network, Policy, Profile, Sandbox, Upper, Volume},
+    spec::{Allow, Capability, Egress, Identity, Layer, Network, Policy, Sandbox, Upper, Volume},
 };
 
 /// Devices that every sandbox has, and what stands in for them at other names.
@@ -26,9 +26,6 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> Result<()> {
     let hostname = &sandbox.hostname;
     let clean = hostname.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_');
     check(!hostname.is_empty() && hostname.len() <= 64 && clean, "hostname", hostname, "must be 1 to 64 letters, digits, dots or dashes")?;
-    if let Profile::Custom(data) = &sandbox.seccomp {
-        crate::seccomp::compile(data).map_err(|e| Error::refused(ErrorKind::Invalid, format!("seccomp: {e}")))?;
-    }
     network(&sandbox.network, &sandbox.identity)
 }
 

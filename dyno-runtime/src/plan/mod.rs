@@ -116,6 +116,15 @@ impl Plan {
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] naming the field, the value and the rule.
     pub fn new(sandbox: &Sandbox) -> Result<Self> {
+        let plan = Self::without_filter(sandbox)?;
+        if let Profile::Custom(_) = plan.seccomp {
+            crate::seccomp::check(&sandbox.seccomp, &sandbox.identity.capabilities)?;
+        }
+        Ok(plan)
+    }
+
+    /// [`Self::new`] for who takes the filter from the host's compiled ones, which were checked when they were made.
+    pub(crate) fn without_filter(sandbox: &Sandbox) -> Result<Self> {
         check::sandbox(sandbox)?;
         Ok(Self {
             namespaces: namespaces(&sandbox.network),
@@ -354,7 +363,7 @@ mod tests {
                 s.network = Network::Egress(Egress::default());
                 s.identity.capabilities = vec![Capability::NET_ADMIN];
             }),
-            ("seccomp", |s| s.seccomp = Profile::Custom(Box::new(crate::seccomp::ProfileData::parse(r#"{"errno": {"read": "EWHAT"}}"#, None).unwrap()))),
+            ("seccomp", |s| s.seccomp = Profile::Custom(Box::new(crate::seccomp::ProfileData::parse(r#"{"answers": {"read": "EWHAT"}}"#).unwrap()))),
         ];
         for (field, damage) in cases {
             let mut sandbox = base();

@@ -1,35 +1,81 @@
 //! System-call filters: profiles as data (JSON) compiled to classic BPF. Pure: installing is `sys`'s job.
 //!
-//! A profile is a list of allowed calls, calls allowed only with certain arguments, and calls that answer a
-//! certain errno. Everything else answers the default errno (EPERM), or ENOSYS when it is newer than
+//! A profile says which calls are allowed, which depend on their arguments or on the sandbox's capabilities, and which answer a
+//! certain errno ([`ProfileData`] has the format). Everything else answers the default errno (EPERM), or ENOSYS when it is newer than
 //! the table, so that C libraries fall back as they do on old kernels. The number is looked up by a balanced
 //! tree over ranges: the kernel runs a new filter once per call number to fill its bitmap of
 //! always-allowed calls, and a linear list costs four times as much there (`docs/decisions.md`).
+//!
+//! | profile | for | lets through, beside what every program needs |
+//! |---|---|---|
+//! | `dyno` | apps | nothing that concerns other processes' memory, namespaces, mounts, the host |
+//! | `build` | builds | as `dyno`; no setuid or setgid bits |
+//! | `docker` | programs made for Docker | ptrace, more sockets; with a capability what it is for |
+//! | `unconfined` | those who know | everything: no filter |
 
 mod compile;
+mod condition;
+mod errno;
+mod explain;
+mod filters;
+mod needs;
 mod profile;
 mod table;
+mod verdict;
 
-pub use compile::compile;
-pub use profile::{Condition, ProfileData, Rule};
-
+pub use self::{
+    condition::{Op, RawCondition},
+    explain::{Explanation, explain, explain_all},
+    profile::{Action, ProfileData, Rule},
+};
+pub(crate) use self::{
+    compile::Denied,
+    filters::{Compiled, Filters},
+};
+use self::verdict::Verdicts;
 use crate::{
     error::{Error, ErrorKind, Result},
-    spec::Profile,
-    sys::Filter,
+    spec::{Capability, Profile},
 };
 
-/// The compiled program of a shipped profile.
+/// Whether `profile` can be compiled for a sandbox with these capabilities, and lets through what starting one takes.
 ///
 /// # Errors
-/// Never for the shipped ones (a test compiles them); the type leaves room for a caller's own.
-pub fn program(profile: &Profile) -> Result<Vec<Filter>> {
-    let data = match profile {
-        Profile::Dyno => ProfileData::parse(include_str!("dyno.json"), None),
-        Profile::Docker | Profile::Unconfined => Err("is not there yet".to_owned()),
-        Profile::Custom(data) => Ok((**data).clone()),
-        Profile::Build => ProfileData::parse(include_str!("build.json"), Some(include_str!("dyno.json"))),
+/// [`ErrorKind::Invalid`] naming the field: `seccomp.rules.socket.when.value "0xx" is not a 64-bit number`.
+pub fn check(profile: &Profile, capabilities: &[Capability]) -> Result<()> {
+    Compiled::new(profile, bits(capabilities), Denied::Answer).map(drop)
+}
+
+fn bits(capabilities: &[Capability]) -> u64 {
+    capabilities.iter().fold(0, |bits, c| bits | c.bit())
+}
+
+/// The verdicts of `profile`; None for no filter.
+fn verdicts(profile: &Profile, capabilities: u64) -> Result<Option<Verdicts>> {
+    let verdicts = match profile {
+        Profile::Unconfined => return Ok(None),
+        Profile::Dyno => shipped("dyno"),
+        Profile::Build => shipped("build"),
+        Profile::Docker => shipped("docker"),
+        Profile::Custom(data) => based(data),
     };
-    let data = data.map_err(|e| Error::refused(ErrorKind::Invalid, format!("seccomp profile {profile:?}: {e}")))?;
-    compile(&data).map_err(|e| Error::refused(ErrorKind::Invalid, format!("seccomp profile {profile:?}: {e}")))
+    let verdicts = verdicts.and_then(|data| Verdicts::new(&data, capabilities));
+    verdicts.map(Some).map_err(|e| Error::refused(ErrorKind::Invalid, format!("seccomp.{e}")))
+}
+
+/// A profile on top of what it extends.
+fn based(data: &ProfileData) -> std::result::Result<ProfileData, String> {
+    Ok(match &data.extends {
+        Some(name) => data.onto(shipped(name)?),
+        None => data.clone(),
+    })
+}
+
+fn shipped(name: &str) -> std::result::Result<ProfileData, String> {
+    based(&ProfileData::parse(match name {
+        "dyno" => include_str!("dyno.json"),
+        "build" => include_str!("build.json"),
+        "docker" => include_str!("docker.json"),
+        other => return Err(format!("extends {other:?} is not one of dyno, build, docker")),
+    })?)
 }

@@ -1,176 +1,168 @@
-//! Profiles as they stand in JSON, and what they say of one call.
+//! Profiles as they stand in JSON.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::table;
+use super::{condition::RawCondition, errno, table};
+use crate::spec::Capability;
 
-/// A profile file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A profile file: what it says of a call is looked for in `with`, `rules`, `allow`, `answers`, `default`, in this order.
+///
+/// ```json
+/// {
+///   "extends": "docker",
+///   "default": "EPERM",
+///   "newer": "ENOSYS",
+///   "allow": ["read", "write"],
+///   "answers": { "clone3": "ENOSYS", "ptrace": "kill_process", "acct": "log", "swapon": "13" },
+///   "rules": [ { "call": "socket", "when": [ { "arg": 0, "is": "1" } ] },
+///              { "call": "ioctl", "when": [ { "arg": 1, "op": "lt", "value": "0x100" } ], "then": "EINVAL" } ],
+///   "with": { "SYS_ADMIN": ["mount", "umount2"] }
+/// }
+/// ```
+///
+/// An action is `allow`, `log` (allowed, and written to the kernel's audit log: Linux 4.14), `kill_process` (SIGSYS, 4.14), `trap`
+/// (SIGSYS that the program can handle), or an errno by name or number.
+///
+/// `allow`, `answers` and `rules` each name a call that no other of them names. Calls of another architecture than this one have no
+/// effect; what is no call anywhere is an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileData {
-    #[serde(default)]
-    #[allow(dead_code, reason = "for readers of the file")]
-    comment: String,
-    /// The profile whose lists come first; its entries for calls named here are replaced.
-    #[serde(default)]
+    /// For readers of the file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// The shipped profile (`dyno`, `build`, `docker`) whose entries come first; its entries for calls named here are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extends: Option<String>,
-    /// What calls answer that nothing below names.
-    #[serde(default = "eperm")]
-    pub default_errno: String,
+    /// The action for calls that nothing below names, and for those of which no rule holds. EPERM if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// The action for calls that came after the table of this library. ENOSYS if it is not given: C libraries then fall back as
+    /// they do on old kernels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer: Option<String>,
     /// Calls allowed with any arguments.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
-    /// Calls that answer a certain errno.
-    #[serde(default)]
-    pub errno: BTreeMap<String, String>,
-    /// Calls allowed with certain arguments; several rules for one call are alternatives.
-    #[serde(default)]
+    /// Calls with an action of their own, whatever their arguments.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, String>,
+    /// Calls that depend on their arguments. The first rule of a call that holds counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Calls allowed with any arguments when the sandbox has that capability, whatever is said above.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub with: BTreeMap<Capability, Vec<String>>,
 }
 
-fn eperm() -> String {
-    "EPERM".to_owned()
-}
-
-/// One alternative: the call is allowed when all conditions hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One rule: the action is taken when all conditions hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    #[serde(default)]
-    #[allow(dead_code, reason = "for readers of the file")]
-    comment: String,
+    /// For readers of the file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
     /// Name of the call.
     pub call: String,
     /// All of these.
     pub when: Vec<RawCondition>,
+    /// The action; to allow if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<String>,
 }
 
-/// A condition as written: numbers are hexadecimal or decimal strings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawCondition {
-    arg: u8,
-    #[serde(default)]
-    mask: Option<String>,
-    #[serde(default)]
-    is: Option<String>,
-    #[serde(default)]
-    not: Option<String>,
-}
-
-/// A condition on the low 32 bits of an argument. The kernel takes such arguments as `int`, so the
-/// high half is ignored on purpose: comparing it is how CVE-2019-10063 got past a filter.
+/// What is done about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Condition {
-    /// 0 to 5.
-    pub arg: u8,
-    /// Bits that count.
-    pub mask: u32,
-    /// Compared with.
-    pub value: u32,
-    /// True: must be equal; false: must differ.
-    pub equal: bool,
+pub enum Action {
+    /// It runs.
+    Allow,
+    /// It runs, and the kernel's audit log tells of it (Linux 4.14).
+    Log,
+    /// It answers this errno.
+    Errno(u16),
+    /// The thread gets a SIGSYS that it may handle.
+    Trap,
+    /// The process ends by SIGSYS (Linux 4.14).
+    KillProcess,
 }
 
-/// What a profile says of one call.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// Allowed.
-    Allow,
-    /// Answers this errno.
-    Errno(u16),
-    /// Allowed when every condition of one alternative holds; else the default errno.
-    When(Vec<Vec<Condition>>),
+impl Action {
+    /// Reads one.
+    pub(super) fn parse(field: &str, text: &str) -> Result<Self, String> {
+        match text {
+            "allow" => Ok(Self::Allow),
+            "log" => Ok(Self::Log),
+            "trap" => Ok(Self::Trap),
+            "kill_process" => Ok(Self::KillProcess),
+            _ => errno::parse(text).map(Self::Errno).ok_or_else(|| {
+                format!("{field} {text:?} is no action: allow, log, trap, kill_process, or an errno such as EACCES or 13")
+            }),
+        }
+    }
+
+    /// Whether the call runs.
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Allow | Self::Log)
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Allow => f.write_str("allow"),
+            Self::Log => f.write_str("log"),
+            Self::Errno(number) => f.write_str(&errno::name(*number)),
+            Self::Trap => f.write_str("trap"),
+            Self::KillProcess => f.write_str("kill_process"),
+        }
+    }
 }
 
 impl ProfileData {
-    /// Reads a profile; `base` is the text of the one that it extends.
+    /// Reads a profile.
     ///
     /// # Errors
-    /// Malformed JSON, an unknown field or number, or `extends` without a base.
-    pub fn parse(text: &str, base: Option<&str>) -> Result<Self, String> {
-        let mut own: Self = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        let Some(name) = own.extends.take() else { return Ok(own) };
-        let base = base.ok_or_else(|| format!("extends {name:?}, which is not known"))?;
-        let mut all = Self::parse(base, None)?;
-        let named: Vec<&String> = own.allow.iter().chain(own.errno.keys()).chain(own.rules.iter().map(|r| &r.call)).collect();
-        all.allow.retain(|call| !named.contains(&call));
-        all.rules.retain(|rule| !named.contains(&&rule.call));
-        all.errno.retain(|call, _| !named.contains(&call));
-        all.allow.append(&mut own.allow);
-        all.errno.append(&mut own.errno);
-        all.rules.append(&mut own.rules);
-        Ok(all)
+    /// Malformed JSON or an unknown field. What the fields say is checked when it is compiled ([`super::check`]).
+    pub fn parse(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
     }
 
-    /// The verdict on every call number from 0 to the newest known.
-    ///
-    /// # Errors
-    /// An unknown errno name, argument index or number. Calls that this architecture lacks are skipped.
-    pub fn verdicts(&self) -> Result<Vec<Verdict>, String> {
-        let mut all = vec![Verdict::Errno(errno("ENOSYS")?); table::NEWEST as usize + 1];
-        for (_, nr) in table::TABLE.iter().filter(|(_, nr)| *nr <= table::NEWEST) {
-            all[*nr as usize] = Verdict::Errno(errno(&self.default_errno)?);
+    /// This profile on top of the one that it extends.
+    pub(super) fn onto(&self, mut base: Self) -> Self {
+        let own = self.clone();
+        let named = |call: &String| own.allow.contains(call) || own.answers.contains_key(call) || own.rules.iter().any(|r| r.call == *call);
+        base.allow.retain(|call| !named(call));
+        base.rules.retain(|rule| !named(&rule.call));
+        base.answers.retain(|call, _| !named(call));
+        for calls in base.with.values_mut() {
+            calls.retain(|call| !named(call));
         }
-        for (name, answer) in &self.errno {
-            set(&mut all, name, Verdict::Errno(errno(answer)?));
+        base.allow.extend(own.allow);
+        base.answers.extend(own.answers);
+        base.rules.extend(own.rules);
+        for (capability, calls) in own.with {
+            base.with.entry(capability).or_default().extend(calls);
         }
-        for name in &self.allow {
-            set(&mut all, name, Verdict::Allow);
-        }
-        let mut rules: BTreeMap<&str, Vec<Vec<Condition>>> = BTreeMap::new();
-        for rule in &self.rules {
-            let conditions = rule.when.iter().map(|c| c.lower(&rule.call)).collect::<Result<_, _>>()?;
-            rules.entry(&rule.call).or_default().push(conditions);
-        }
-        for (name, alternatives) in rules {
-            set(&mut all, name, Verdict::When(alternatives));
-        }
-        Ok(all)
+        Self { comment: own.comment, extends: None, default: own.default.or(base.default), newer: own.newer.or(base.newer), ..base }
     }
 
-    /// The errno of calls that nothing names.
-    ///
-    /// # Errors
-    /// An unknown name.
-    pub fn default_errno(&self) -> Result<u16, String> {
-        errno(&self.default_errno)
-    }
-}
-
-fn set(all: &mut [Verdict], name: &str, verdict: Verdict) {
-    if let Some(slot) = table::number(name).and_then(|nr| all.get_mut(nr as usize)) {
-        *slot = verdict;
-    }
-}
-
-fn errno(name: &str) -> Result<u16, String> {
-    match name {
-        "EPERM" => Ok(libc::EPERM as u16),
-        "ENOSYS" => Ok(libc::ENOSYS as u16),
-        "EACCES" => Ok(libc::EACCES as u16),
-        "EINVAL" => Ok(libc::EINVAL as u16),
-        _ => Err(format!("errno {name:?} is not one of EPERM, ENOSYS, EACCES, EINVAL")),
-    }
-}
-
-impl RawCondition {
-    fn lower(&self, call: &str) -> Result<Condition, String> {
-        let number = |text: &str| {
-            let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u32::from_str_radix(hex, 16));
-            parsed.map_err(|_| format!("rule for {call}: {text:?} is not a 32-bit number"))
-        };
-        let (text, equal) = match (&self.is, &self.not) {
-            (Some(value), None) => (value, true),
-            (None, Some(value)) => (value, false),
-            _ => return Err(format!("rule for {call}: a condition needs `is` or `not`, and not both")),
-        };
-        if self.arg > 5 {
-            return Err(format!("rule for {call}: argument {} does not exist; calls have 0 to 5", self.arg));
+    /// Every name with the field that it stands in, each checked to be a call somewhere.
+    pub(super) fn check_names(&self) -> Result<(), String> {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        let rules = self.rules.iter().map(|r| ("rules", r.call.as_str()));
+        let named = self.allow.iter().map(|c| ("allow", c.as_str())).chain(self.answers.keys().map(|c| ("answers", c.as_str()))).chain(rules);
+        for (field, call) in named {
+            let known = seen.insert(call, field).is_none_or(|before| before == "rules" && field == "rules");
+            if !known {
+                return Err(format!("{field} {call:?} is named twice; allow, answers and rules each have calls of their own"));
+            }
         }
-        let mask = self.mask.as_deref().map_or(Ok(u32::MAX), number)?;
-        Ok(Condition { arg: self.arg, mask, value: number(text)?, equal })
+        let with = self.with.values().flatten().map(|call| (call.as_str(), "with"));
+        match seen.into_iter().chain(with).find(|(call, _)| !table::exists(call)) {
+            Some((call, field)) => Err(format!("{field} {call:?} is no system call that this library knows")),
+            None => Ok(()),
+        }
     }
 }

@@ -6,8 +6,13 @@ pub const NEWEST: u32 = 469;
 
 /// Names and numbers of the target.
 #[cfg(target_arch = "x86_64")]
+pub const TABLE: &[(&str, u32)] = X86_64;
+/// Names and numbers of the target.
+#[cfg(target_arch = "aarch64")]
+pub const TABLE: &[(&str, u32)] = AARCH64;
+
 #[rustfmt::skip]
-pub const TABLE: &[(&str, u32)] = &[
+const X86_64: &[(&str, u32)] = &[
     ("read", 0), ("write", 1), ("open", 2), ("close", 3), ("stat", 4), ("fstat", 5), ("lstat", 6), ("poll", 7),
     ("lseek", 8), ("mmap", 9), ("mprotect", 10), ("munmap", 11), ("brk", 12), ("rt_sigaction", 13),
     ("rt_sigprocmask", 14), ("rt_sigreturn", 15), ("ioctl", 16), ("pread64", 17), ("pwrite64", 18), ("readv", 19),
@@ -70,7 +75,7 @@ pub const TABLE: &[(&str, u32)] = &[
     ("memfd_create", 319), ("kexec_file_load", 320), ("bpf", 321), ("execveat", 322), ("userfaultfd", 323),
     ("membarrier", 324), ("mlock2", 325), ("copy_file_range", 326), ("preadv2", 327), ("pwritev2", 328),
     ("pkey_mprotect", 329), ("pkey_alloc", 330), ("pkey_free", 331), ("statx", 332), ("io_pgetevents", 333),
-    ("rseq", 334), ("pidfd_send_signal", 424), ("io_uring_setup", 425), ("io_uring_enter", 426),
+    ("rseq", 334), ("uretprobe", 335), ("pidfd_send_signal", 424), ("io_uring_setup", 425), ("io_uring_enter", 426),
     ("io_uring_register", 427), ("open_tree", 428), ("move_mount", 429), ("fsopen", 430), ("fsconfig", 431),
     ("fsmount", 432), ("fspick", 433), ("pidfd_open", 434), ("clone3", 435), ("close_range", 436), ("openat2", 437),
     ("pidfd_getfd", 438), ("faccessat2", 439), ("process_madvise", 440), ("epoll_pwait2", 441),
@@ -83,10 +88,8 @@ pub const TABLE: &[(&str, u32)] = &[
     ("file_getattr", 468), ("file_setattr", 469),
 ];
 
-/// Names and numbers of the target.
-#[cfg(target_arch = "aarch64")]
 #[rustfmt::skip]
-pub const TABLE: &[(&str, u32)] = &[
+const AARCH64: &[(&str, u32)] = &[
     ("io_setup", 0), ("io_destroy", 1), ("io_submit", 2), ("io_cancel", 3), ("io_getevents", 4), ("setxattr", 5),
     ("lsetxattr", 6), ("fsetxattr", 7), ("getxattr", 8), ("lgetxattr", 9), ("fgetxattr", 10), ("listxattr", 11),
     ("llistxattr", 12), ("flistxattr", 13), ("removexattr", 14), ("lremovexattr", 15), ("fremovexattr", 16),
@@ -151,6 +154,16 @@ pub const TABLE: &[(&str, u32)] = &[
     ("setxattrat", 463), ("getxattrat", 464), ("listxattrat", 465), ("removexattrat", 466), ("open_tree_attr", 467),
     ("file_getattr", 468), ("file_setattr", 469),
 ];
+
+/// Whether some architecture that this library runs on has a call of that name.
+pub fn exists(name: &str) -> bool {
+    X86_64.iter().chain(AARCH64).any(|(n, _)| *n == name)
+}
+
+/// The name of a call by number.
+pub fn name(number: u32) -> Option<&'static str> {
+    TABLE.iter().find(|(_, nr)| *nr == number).map(|(name, _)| *name)
+}
 
 /// The number of a call by name; None where this architecture has no such call.
 pub fn number(name: &str) -> Option<u32> {

@@ -114,6 +114,9 @@ impl SharedChild for Child<'_> {
     }
 }
 
+/// Where `place_descriptors` puts the line to the parent.
+pub(super) const READY_FD: RawFd = 5;
+
 /// Where `place_descriptors` puts the init.
 const INIT_FD: RawFd = 9;
 

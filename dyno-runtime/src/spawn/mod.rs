@@ -31,11 +31,13 @@ use self::{
 };
 use crate::{
     cgroup::Group,
+    denials::Denials,
     dyno::{Dyno, Record, write_sandbox},
     error::{Context, Error, ErrorKind, Result},
     host::Host,
     mount::{self, Lease, WritableLayer},
     plan::{Plan, c_string, check::check_id},
+    seccomp::Denied,
     spec::{Limits, Network, Sandbox, Upper},
     sys::{self, Flags},
 };
@@ -52,6 +54,8 @@ pub struct StartOptions<'a> {
     /// The user whose image files are accepted beside root's. At its first use such a file is chowned to root and made read-only,
     /// so that what was verified stays what is mounted. A file of anybody else is refused and left as it is.
     pub image_maker: Option<u32>,
+    /// Report every call that the filter answers with an errno: see [`Dyno::take_denials`].
+    pub log_denied: bool,
     /// TCP ports on the sandbox's loopback on which listening sockets are made before the program starts.
     pub listen: Vec<u16>,
 }
@@ -79,7 +83,8 @@ impl Host {
     /// executed. Whatever fails, nothing is left behind.
     pub fn start(&self, id: &str, sandbox: &Sandbox, options: StartOptions<'_>) -> Result<Dyno> {
         check_id(id)?;
-        let plan = Plan::new(sandbox)?;
+        let plan = Plan::without_filter(sandbox)?;
+        let posture = Posture::new(self, &plan, if options.log_denied { Denied::Report } else { Denied::Answer })?;
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
         let lease = self.lease(&mut debris, &options)?;
@@ -106,7 +111,6 @@ impl Host {
         let (argv, envp) = (init_argv(streams.mode, &plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let attach_point = c_string(&self.attach_point().to_string_lossy());
-        let posture = Posture::new(self, &plan)?;
         let mut child = Child {
             tasks: &tasks,
             attach_point: &attach_point,
@@ -140,6 +144,7 @@ impl Host {
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
         let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
         record.write(&debris.dir())?;
+        let denials = if posture.reports { Some(Denials::receive(&ready, posture.filter.clone())?) } else { None };
         let (netns, listeners) = reach_in(pid, &options.listen)?;
         if let Network::Egress(egress) = &plan.network {
             // A former owner of the range, which has ended, needs its link no more.
@@ -149,7 +154,7 @@ impl Host {
         run_program(&ready, &plan)?;
         let exec_us = micros(walled.elapsed());
         let (host, group, pidfd) = debris.disarm()?;
-        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, exec_us })
+        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
     }
 
     fn lease(&self, debris: &mut Debris<'_>, options: &StartOptions<'_>) -> Result<Lease> {

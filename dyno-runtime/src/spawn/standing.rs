@@ -2,9 +2,9 @@
 //! whoever runs the platform down to that of the program. Child-safe, like all of `child`.
 
 use std::{
-    borrow::Cow,
     ffi::{CStr, CString},
-    os::fd::AsFd,
+    os::fd::{AsFd, RawFd},
+    sync::Arc,
 };
 
 use rustix::{
@@ -18,6 +18,7 @@ use crate::{
     error::Result,
     host::Host,
     plan::{Plan, c_string},
+    seccomp::{Compiled, Denied},
     sys::{self, Filter, Ruleset},
 };
 
@@ -43,7 +44,10 @@ pub(crate) struct Standing<'a> {
     pub file_size: Option<u64>,
     pub cwd: &'a CStr,
     pub landlock: Option<SecondWall<'a>>,
+    /// Empty for none ([`crate::Profile::Unconfined`]).
     pub filter: &'a [Filter],
+    /// The filter reports what it denies: its listener is sent over this socket.
+    pub listener_to: Option<RawFd>,
 }
 
 /// What a [`Standing`] borrows, made by the parent.
@@ -51,13 +55,17 @@ pub(super) struct Posture<'a> {
     plan: &'a Plan,
     cwd: CString,
     writable: Vec<CString>,
-    filter: Cow<'a, [Filter]>,
+    pub filter: Arc<Compiled>,
+    /// Whether the filter reports what it denies.
+    pub reports: bool,
 }
 
 impl<'a> Posture<'a> {
-    pub fn new(host: &'a Host, plan: &'a Plan) -> Result<Self> {
+    pub fn new(host: &Host, plan: &'a Plan, denied: Denied) -> Result<Self> {
         let writable = plan.landlock.iter().flat_map(|wall| &wall.writable).map(|path| c_string(path)).collect();
-        Ok(Self { plan, cwd: c_string(&plan.process.cwd), writable, filter: host.filter(&plan.seccomp)? })
+        let filter = host.filters().get(&plan.seccomp, plan.capability_bits(), denied)?;
+        let reports = denied == Denied::Report && !filter.program.is_empty();
+        Ok(Self { plan, cwd: c_string(&plan.process.cwd), writable, filter, reports })
     }
 
     pub fn standing(&self) -> Standing<'_> {
@@ -76,7 +84,8 @@ impl<'a> Posture<'a> {
             file_size: self.plan.limits.file_size,
             cwd: &self.cwd,
             landlock,
-            filter: &self.filter,
+            filter: &self.filter.program,
+            listener_to: self.reports.then_some(super::child::READY_FD),
         }
     }
 }
@@ -143,15 +152,26 @@ impl Standing<'_> {
             *step = Step::Landlock;
             wall.raise()?;
         }
-        *step = Step::SystemCallFilter;
-        sys::install_filter(self.filter)?;
+        self.system_calls(step)?;
         self.check(step)
+    }
+
+    /// The listener of a filter that reports goes to the parent by the line on which the init will answer, before that.
+    fn system_calls(&self, step: &mut Step) -> Outcome {
+        *step = Step::SystemCallFilter;
+        if self.filter.is_empty() {
+            return Ok(());
+        }
+        let Some(line) = self.listener_to else { return sys::install_filter(self.filter) };
+        let listener = sys::notify::install_listening_filter(self.filter)?;
+        sys::notify::send_descriptor(line, listener)
     }
 
     /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.
     fn check(&self, step: &mut Step) -> Outcome {
         *step = Step::SelfCheck;
-        let up = sys::capabilities_are(self.capabilities) && sys::has_seccomp_filter() && rustix::thread::no_new_privs()?;
+        let filtered = self.filter.is_empty() || sys::has_seccomp_filter();
+        let up = sys::capabilities_are(self.capabilities) && filtered && rustix::thread::no_new_privs()?;
         let ids = rustix::process::getuid().as_raw() == self.uid && rustix::process::getgid().as_raw() == self.gid;
         if up && ids { Ok(()) } else { Err(Errno::PERM) }
     }

@@ -16,9 +16,13 @@ mod landlock;
 mod loopdev;
 mod mount;
 mod needed;
+pub mod notify;
 mod path;
 mod pidfd;
 mod process;
+mod probe;
+#[cfg(feature = "cli")]
+mod signals;
 
 pub use capability::{capabilities_are, keep_capabilities};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
@@ -30,11 +34,15 @@ pub use needed::first_missing;
 pub use needed::is_question;
 pub use path::{open_beneath, open_without_symlinks};
 pub use pidfd::{pin, reap};
+pub use probe::{Answer, calls as probe_calls};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, processors, reset_scheduling, set_ids,
     unshare,
 };
+
+#[cfg(feature = "cli")]
+pub use signals::{next_signal, watch_signals};
 
 use rustix::io::Errno;
 

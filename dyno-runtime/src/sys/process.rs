@@ -29,20 +29,20 @@ pub(super) struct SockFprog {
     pub filter: *const Filter,
 }
 
+pub(super) const SET_MODE_FILTER: libc::c_ulong = 1;
+/// Without it Spectre-v4 mitigations slow interpreters up to two times (Linux 4.17).
+pub(super) const SPEC_ALLOW: libc::c_ulong = 4;
+
 /// Installs a seccomp filter on the calling thread (no_new_privs must be set). Child-safe.
-///
-/// SPEC_ALLOW: without it Spectre-v4 mitigations slow interpreters up to two times (kernel 4.17).
 ///
 /// # Errors
 /// Of seccomp(2): EINVAL for a malformed program, EACCES without no_new_privs.
 pub fn install_filter(program: &[Filter]) -> Result<(), Errno> {
-    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
-    const SECCOMP_FILTER_FLAG_SPEC_ALLOW: libc::c_ulong = 4;
     let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let prog = SockFprog { len, filter: program.as_ptr() };
     // SAFETY: `prog` has the layout of struct sock_fprog and points to `len` instructions.
     let r = unsafe {
-        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &raw const prog)
+        libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, SPEC_ALLOW, &raw const prog)
     };
     check(r).map(drop)
 }
