@@ -49,7 +49,7 @@ pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
 /// Fails when the host does not come to look as `before`. The kernel frees loop devices and emptied groups a moment after
 /// their last user and tells nobody, so this is the one place that has to look again.
 pub fn must_become(before: &Snapshot, look: impl Fn() -> Result<Snapshot>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     loop {
         let now = look()?;
         if now == *before {

@@ -87,7 +87,7 @@ fn tests(built: &[Built], inner: &Path) -> Vec<Item> {
         let path = test.program.display();
         let command = format!("DYNO_TEST_PROGRAM=$VM_TARGET/{} bash /payload/run/suite.sh \"$VM_TARGET/{path}\"", inner.display());
         let programs = helpers.iter().chain([&test.program]).cloned().collect();
-        Item { suite: Suite::Runtime, name: test.name.clone(), seconds: 1200, command, programs }
+        Item { suite: Suite::Runtime, name: test.name.clone(), seconds: 600, command, programs }
     };
     built.iter().filter(|b| b.is_test).map(item).collect()
 }
