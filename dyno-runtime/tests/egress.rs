@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use dyno_runtime::{Dyno, Egress, ErrorKind, Layer, Policy, Protocol, Stdio, Upper};
+use dyno_runtime::{Dyno, Egress, ErrorKind, Layer, Network, Policy, Protocol, Stdio, Upper};
 
 use support::{
     Case, Stage,
@@ -34,6 +34,7 @@ const CASES: &[Case] = &[
     ("name_servers", name_servers),
     ("no_place_for_name_servers", no_place_for_name_servers),
     ("the_program_itself_gets_out", the_program_itself_gets_out),
+    ("who_joins_has_the_same_walls", who_joins_has_the_same_walls),
 ];
 
 fn main() -> ExitCode {
@@ -279,3 +280,19 @@ fn the_program_itself_gets_out(stage: &Stage) -> Result<()> {
     same("private", (exit.status, text), (9, format!("errno {}\n", libc::EHOSTUNREACH)))
 }
 
+
+/// Also when the link's owner is freed first.
+fn who_joins_has_the_same_walls(stage: &Stage) -> Result<()> {
+    let owner = start(stage, egress(Policy::Open))?;
+    let mut joined = stage.sandbox(&["reach", "45.67.89.10:80"]);
+    joined.network = Network::Joined(owner.id().into());
+    let (exit, text) = stage.output(&joined)?;
+    same("public", (exit.status, text), (0, format!("{HOST}\n")))?;
+    joined.argv = [support::PROGRAM, "nap", "1000000"].map(str::to_owned).to_vec();
+    let joined = stage.start(&joined, Stdio::Null)?;
+    owner.free()?;
+    reaches("without the owner", &joined, PUBLIC, 80, answer(HOST))?;
+    reaches("without the owner", &joined, PRIVATE, 80, REFUSED)?;
+    reaches("without the owner", &joined, METADATA, 80, REFUSED)?;
+    Ok(joined.free()?)
+}

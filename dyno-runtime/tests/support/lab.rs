@@ -189,7 +189,7 @@ pub fn udp(address: Ipv4Addr, port: u16, text: &str) -> Result<String, i32> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(number)?;
     let mut buffer = [0; 512];
     let mut talk = || {
-        socket.set_read_timeout(Some(SILENCE * 3))?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         socket.connect((address, port))?;
         socket.send(text.as_bytes())?;
         socket.recv(&mut buffer)
