@@ -17,23 +17,33 @@ impl Uplink {
         format!("dyno_{}", self.tag)
     }
 
-    /// Holds what forwarding was before this instance switched it on.
+    /// Holds what forwarding was before this instance had its first link, 0 or 1. Without it there never was a table.
     fn memory(&self) -> PathBuf {
         self.dir.join("ip_forward")
+    }
+
+    /// None before the first link.
+    fn remembered(&self) -> Result<Option<String>> {
+        match std::fs::read_to_string(self.memory()) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == Io::NotFound => Ok(None),
+            Err(e) => Err(e).io(|| format!("read {}", self.memory().display())),
+        }
     }
 
     /// Sees to it that the host's table stands and packets are forwarded. A table that somebody has flushed is made again, with what
     /// running sandboxes have in it.
     pub(super) fn raise(&self) -> Result<()> {
         let _alone = self.raising.lock().unwrap_or_else(PoisonError::into_inner);
-        let off = std::fs::read_to_string(FORWARD).wall(|| format!("read {FORWARD}"))?.trim() == "0";
-        if off {
-            std::fs::write(self.memory(), "0").io(|| format!("write {}", self.memory().display()))?;
+        let is = std::fs::read_to_string(FORWARD).wall(|| format!("read {FORWARD}"))?;
+        let (off, memory) = (is.trim() == "0", self.memory());
+        if off || self.remembered()?.is_none() {
+            std::fs::write(&memory, is.trim()).io(|| format!("write {}", memory.display()))?;
         }
         let tables = Tables::open()?;
         if !tables.has(&self.table())? {
             pool_must_be_free(&link::routes()?)?;
-            let mut script = rules::host(&self.tag, &self.dir.to_string_lossy(), self.memory().exists());
+            let mut script = rules::host(&self.tag, &self.dir.to_string_lossy(), self.remembered()?.as_deref() != Some("1"));
             self.links()?.iter().filter_map(|link| link.admission(&self.tag)).for_each(|text| script.push_str(&text));
             let loaded = nft::load(&script, "network.egress: the host's table");
             // Another process of this instance may have been faster.
@@ -59,32 +69,21 @@ impl Uplink {
     /// # Errors
     /// Of the first step that failed.
     pub fn take_down(&self) -> Result<()> {
+        // Nothing is asked of netfilter where there never was a link: not everybody may.
+        let Some(was) = self.remembered()? else { return Ok(()) };
         let prefix = format!("dy{}", self.tag);
-        let names = interfaces()?;
-        let mut ours = names.iter().filter(|name| name.starts_with(&prefix)).peekable();
-        if ours.peek().is_some() {
-            let links = Links::open()?;
-            for name in ours {
-                links.index(name)?.map_or(Ok(()), |index| links.remove(index))?;
-            }
+        let links = Links::open()?;
+        for name in interfaces()?.iter().filter(|name| name.starts_with(&prefix)) {
+            links.index(name)?.map_or(Ok(()), |index| links.remove(index))?;
         }
-        let memory = self.memory();
-        // Without netfilter there is no table of ours; then there never was a link.
-        let Ok(tables) = Tables::open() else { return Ok(()) };
+        let tables = Tables::open()?;
         if tables.has(&self.table())? {
             nft::load(&format!("delete table inet {}\n", self.table()), "take down the host's table")?;
         }
-        let others = || tables.names().map(|names| names.iter().any(|name| name.starts_with("dyno_")));
-        if memory.exists() {
-            if !others()? {
-                set("ipv4/ip_forward", "0")?;
-            }
-            match std::fs::remove_file(&memory) {
-                Err(e) if e.kind() != Io::NotFound => return Err(e).io(|| format!("unlink({})", memory.display())),
-                _ => {}
-            }
+        if was == "0" && !tables.names()?.iter().any(|name| name.starts_with("dyno_")) {
+            set("ipv4/ip_forward", "0")?;
         }
-        Ok(())
+        std::fs::remove_file(self.memory()).io(|| format!("unlink({})", self.memory().display()))
     }
 }
 
