@@ -49,7 +49,7 @@ fn inner(rootfs: &Path) -> Result<String> {
     let name = format!("dyno-test-inner-{}", std::process::id());
     let run = PathBuf::from(format!("/run/{name}"));
     let own = group_of(std::process::id(), "memory")?;
-    let options = HostOptions { cgroups: CgroupParent::Delegated, alone: true };
+    let options = HostOptions { cgroups: CgroupParent::Delegated, alone: true, ..HostOptions::default() };
     let host = Host::open_with(&run, &name, &options)?;
     let worked = work(&host, rootfs, &own, &name);
     let swept = host.recover().map(|found| found.iter().try_for_each(|found| host.sweep(found.id())));

@@ -17,7 +17,10 @@ use super::{
     mounts::{self, Mounted},
     parent,
 };
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::{
+    error::{Context, Error, ErrorKind, Result},
+    host::HostOptions,
+};
 
 /// How long a group may stay locked by what is about to end.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
@@ -49,27 +52,27 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Finds the controllers in the mount table and makes (or reopens) the group `name` below `parent` in each hierarchy that has one
+    /// Finds the controllers in the mount table and makes (or reopens) the group `name` below `options.cgroups` in each hierarchy that has one
     /// of use. Those that not every dyno needs may be absent.
     ///
     /// # Errors
     /// [`ErrorKind::Wall`] naming the controller that this host lacks; groups that were not there before are gone again then.
-    /// With `alone`, [`ErrorKind::Invalid`] when another process has claimed them.
-    pub fn open(name: &str, alone: bool, parent: CgroupParent) -> Result<Self> {
+    /// With `options.alone`, [`ErrorKind::Invalid`] when another process has claimed them.
+    pub fn open(name: &str, options: &HostOptions) -> Result<Self> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
         let cgroup = std::fs::read_to_string("/proc/self/cgroup").wall(|| "read /proc/self/cgroup".into())?;
-        Self::open_among(&mounts::hierarchies(&mounts), &cgroup, name, alone, parent)
+        Self::open_among(&mounts::hierarchies(&mounts), &cgroup, name, options)
     }
 
-    pub(super) fn open_among(mounted: &[Mounted], cgroup: &str, name: &str, alone: bool, parent: CgroupParent) -> Result<Self> {
-        let sites = sites(mounted, cgroup, name, parent)?;
+    pub(super) fn open_among(mounted: &[Mounted], cgroup: &str, name: &str, options: &HostOptions) -> Result<Self> {
+        let sites = sites(mounted, cgroup, name, options)?;
         let mut this = Self { hierarchies: Vec::with_capacity(sites.len()) };
         let opened = sites.into_iter().try_for_each(|site| {
             let dir = Arc::new(site.make(name)?);
             this.hierarchies.push(Hierarchy { site, dir });
             Ok(())
         });
-        if let Err(e) = opened.and_then(|()| if alone { this.claim() } else { Ok(()) }) {
+        if let Err(e) = opened.and_then(|()| if options.alone { this.claim() } else { Ok(()) }) {
             // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
             if e.kind() != ErrorKind::Invalid
                 && let Err(e) = this.remove()
@@ -81,9 +84,11 @@ impl Cgroups {
         Ok(this)
     }
 
-    /// The hierarchy that has `controller`.
+    /// The hierarchy that is to be used for `controller`: one that is joined anyway; of others, to freeze the v2 tree, which tells when
+    /// that is done, and to count time v1, which is cheaper to join.
     pub(super) fn find(&self, controller: Controller) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|h| h.site.controllers.contains(&controller))
+        let candidates = self.hierarchies.iter().filter(|h| h.site.controllers.contains(&controller));
+        candidates.min_by_key(|h| (!h.site.always, (controller == Controller::Freezer) != (h.site.version == Version::V2)))
     }
 
     pub(super) fn missing(&self, controller: Controller) -> Error {
@@ -92,12 +97,13 @@ impl Cgroups {
 
     /// The hierarchies in which a dyno that needs `asked` has a group, ready for it.
     pub(super) fn needed(&self, asked: &[Controller]) -> Result<Vec<&Hierarchy>> {
-        let tree = self.hierarchies.iter().any(|h| h.site.version == Version::V2);
-        let asked: Vec<Controller> = asked.iter().copied().filter(|c| !(tree && *c == Controller::Cpuacct)).collect();
-        for controller in &asked {
-            self.find(*controller).ok_or_else(|| self.missing(*controller))?.offer(&[*controller])?;
+        let mut used = Vec::with_capacity(asked.len());
+        for controller in asked {
+            let hierarchy = self.find(*controller).ok_or_else(|| self.missing(*controller))?;
+            hierarchy.offer(*controller)?;
+            used.push(&hierarchy.site.path);
         }
-        Ok(self.hierarchies.iter().filter(|h| h.site.always || h.site.controllers.iter().any(|c| asked.contains(c))).collect())
+        Ok(self.hierarchies.iter().filter(|h| h.site.always || used.contains(&&h.site.path)).collect())
     }
 
     /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
@@ -160,16 +166,12 @@ impl Cgroups {
 }
 
 /// The hierarchies that are of use here.
-fn sites(mounted: &[Mounted], cgroup: &str, name: &str, parent: CgroupParent) -> Result<Vec<Site>> {
-    let places = mounted.iter().filter_map(|m| Some((m, parent.place(m, cgroup)?)));
-    let mut sites = places.map(|(m, base)| Site::of(m, &base, name)).collect::<Result<Vec<Site>>>()?;
-    if sites.iter().any(|site| site.version == Version::V2) {
-        // The tree does what these do.
-        sites.retain(|site| site.version == Version::V2 || site.controllers.iter().any(|c| !matches!(c, Controller::Freezer | Controller::Cpuacct)));
-    }
+fn sites(mounted: &[Mounted], cgroup: &str, name: &str, options: &HostOptions) -> Result<Vec<Site>> {
+    let places = mounted.iter().filter_map(|m| Some((m, options.cgroups.place(m, cgroup)?)));
+    let sites = places.map(|(m, base)| Site::of(m, &base, name, options.v2_tree)).collect::<Result<Vec<Site>>>()?;
     for controller in Controller::REQUIRED {
         if !sites.iter().any(|site| site.controllers.contains(&controller)) {
-            return Err(match parent {
+            return Err(match options.cgroups {
                 CgroupParent::Root => missing(controller, sites.iter()),
                 CgroupParent::Delegated => {
                     let name = controller.name(Version::V2);
@@ -191,15 +193,17 @@ fn missing<'s>(controller: Controller, mut sites: impl Iterator<Item = &'s Site>
 }
 
 impl Site {
-    fn of(mounted: &Mounted, base: &str, name: &str) -> Result<Self> {
+    fn of(mounted: &Mounted, base: &str, name: &str, v2_tree: bool) -> Result<Self> {
         let controllers = match mounted.version {
             Version::V1 => mounted.controllers.clone(),
             Version::V2 => {
                 let file = format!("{base}/cgroup.controllers");
-                mounts::listed(&std::fs::read_to_string(&file).wall(|| format!("cgroup: read {file}"))?)
+                let mut listed = mounts::listed(&std::fs::read_to_string(&file).wall(|| format!("cgroup: read {file}"))?);
+                listed.extend(Controller::BUILT_IN);
+                listed
             }
         };
-        let always = mounted.version == Version::V2 || controllers.iter().any(|c| Controller::REQUIRED.contains(c));
+        let always = (v2_tree && mounted.version == Version::V2) || controllers.iter().any(|c| Controller::REQUIRED.contains(c));
         Ok(Self { base: base.to_owned(), path: format!("{base}/{name}"), version: mounted.version, controllers, always })
     }
 
@@ -228,14 +232,14 @@ impl Site {
 }
 
 impl Hierarchy {
-    /// Has these controllers handed down to the groups of dynos; of v1 they all are.
-    pub fn offer(&self, controllers: &[Controller]) -> Result<()> {
+    /// Has a controller handed down to the groups of dynos; of v1 they all are.
+    pub fn offer(&self, controller: Controller) -> Result<()> {
         let Site { base, path, version, .. } = &self.site;
-        if *version == Version::V1 || withheld(&self.dir, path, controllers)?.is_empty() {
+        if *version == Version::V1 || Controller::BUILT_IN.contains(&controller) || withheld(&self.dir, path, &[controller])?.is_empty() {
             return Ok(());
         }
-        hand_down(&parent::open_place(base)?, base, controllers)?;
-        hand_down(&self.dir, path, controllers)
+        hand_down(&parent::open_place(base)?, base, &[controller])?;
+        hand_down(&self.dir, path, &[controller])
     }
 }
 
@@ -284,13 +288,13 @@ mod tests {
         let table = "\
 32 31 0:29 / /nonexistent/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
 35 31 0:32 / /nonexistent/memory rw - cgroup cgroup rw,memory";
-        let open = |parent| Cgroups::open_among(&mounted(table), "0::/\n2:cpu,cpuacct:/\n3:memory:/\n", "x", false, parent).unwrap_err();
+        let open = |parent| Cgroups::open_among(&mounted(table), "0::/\n2:cpu,cpuacct:/\n3:memory:/\n", "x", &HostOptions { cgroups: parent, ..HostOptions::default() }).unwrap_err();
         let e = open(CgroupParent::Root);
         assert_eq!(e.kind(), ErrorKind::Wall);
         assert!(e.to_string().contains("no pids controller"), "{e}");
         assert!(open(CgroupParent::Delegated).to_string().contains("Delegate=yes"));
         let tree = mounted("41 31 0:38 / /nonexistent/unified rw - cgroup2 cgroup2 rw");
-        let e = Cgroups::open_among(&tree, "", "x", false, CgroupParent::Root).unwrap_err();
+        let e = Cgroups::open_among(&tree, "", "x", &HostOptions::default()).unwrap_err();
         assert!(e.to_string().starts_with("cgroup: read /nonexistent/unified/cgroup.controllers: "), "{e}");
     }
 
@@ -305,7 +309,7 @@ mod tests {
         let below = dir.path().join("ours/cgroup.subtree_control");
         std::fs::write(&below, "memory pids cpu\n").unwrap();
         let table = format!("41 31 0:38 / {point} rw - cgroup2 cgroup2 rw");
-        let cgroups = Cgroups::open_among(&mounted(&table), "0::/\n", "ours", false, CgroupParent::Root).unwrap();
+        let cgroups = Cgroups::open_among(&mounted(&table), "0::/\n", "ours", &HostOptions::default()).unwrap();
         assert_eq!(std::fs::read_to_string(&below).unwrap(), "memory pids cpu\n", "nothing was missing");
         let needed = cgroups.needed(&[Controller::Io]).unwrap();
         assert_eq!(needed.len(), 1);

@@ -3,9 +3,11 @@
 //! v2: `cgroup.freeze`, for any group of the tree, with controllers or without (Linux 5.2). Tasks stop as if by a signal that
 //! nobody can catch, and can still be killed. The kernel tells by `cgroup.events` when all have stopped.
 //!
-//! v1, where there is no v2 tree: the freezer's group is made and joined at the first pause, so that no start pays for it. It is set to
-//! FROZEN while empty; what moves in stops at once and forks no more. A task that is in the kernel stops when it comes out of it:
-//! FREEZING until then, and nobody tells when. A frozen task of v1 does not even die before it is thawed.
+//! v1, where there is no v2 tree: the freezer. A task that is in the kernel stops when it comes out of it: FREEZING until then, and
+//! nobody tells when. A frozen task of v1 does not even die before it is thawed.
+//!
+//! A dyno that is not in such a group joins it at its first pause, so that no start pays for it. The group is set to be frozen while
+//! it is empty; what moves in stops at once and forks no more.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use rustix::{
 };
 
 use super::{
-    Cgroups, Controller, Group,
+    Cgroups, Controller, Group, Version,
     file::{open_file, read_file, read_from_start, value_of, write_file},
     group::Part,
 };
@@ -30,12 +32,9 @@ impl Group {
     /// Stops every process, and returns when all stand still.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] after ten seconds, naming what did not stop; all go on then. [`ErrorKind::Wall`] on a v1 host without freezer.
+    /// [`ErrorKind::Io`] after ten seconds, naming what did not stop; all go on then. [`ErrorKind::Wall`] on a host that can freeze nothing.
     pub(crate) fn freeze(&self, cgroups: &Cgroups) -> Result<()> {
-        let frozen = match self.unified() {
-            Some(part) => part.freeze_v2(true),
-            None => self.join_late(cgroups, Controller::Freezer, |part| part.state("FROZEN")).and_then(Part::wait_for_frozen),
-        };
+        let frozen = self.join_late(cgroups, Controller::Freezer, |part| part.set_frozen(true)).and_then(|part| part.wait_for_frozen(true));
         if frozen.is_err()
             && let Err(e) = self.thaw(cgroups)
         {
@@ -46,27 +45,26 @@ impl Group {
 
     /// Lets every process go on. No error if none was stopped.
     pub(crate) fn thaw(&self, cgroups: &Cgroups) -> Result<()> {
-        match self.unified() {
-            Some(part) => part.freeze_v2(false),
-            None => self.look_for(cgroups, Controller::Freezer)?.map_or(Ok(()), |part| part.state("THAWED")),
-        }
+        let Some(part) = self.look_for(cgroups, Controller::Freezer)? else { return Ok(()) };
+        part.set_frozen(false)?;
+        part.wait_for_frozen(false)
     }
 
     /// What must be done for it to die after SIGKILL: nothing on v2.
     pub(crate) fn thaw_to_die(&self, cgroups: &Cgroups) -> Result<()> {
-        match self.unified() {
-            Some(_) => Ok(()),
-            None => self.thaw(cgroups),
+        match cgroups.find(Controller::Freezer) {
+            Some(hierarchy) if hierarchy.site.version == Version::V1 => self.thaw(cgroups),
+            _ => Ok(()),
         }
     }
 
     /// Whether it was stopped.
     pub(crate) fn is_frozen(&self, cgroups: &Cgroups) -> Result<bool> {
-        if let Some(part) = self.unified() {
-            return Ok(value_of(&part.read("cgroup.events")?, "frozen") == Some(1));
-        }
         let Some(part) = self.look_for(cgroups, Controller::Freezer)? else { return Ok(false) };
-        Ok(part.read(STATE)?.trim() == "FROZEN")
+        match part.version {
+            Version::V1 => Ok(part.read(STATE)?.trim() == "FROZEN"),
+            Version::V2 => Ok(value_of(&part.read("cgroup.events")?, "frozen") == Some(1)),
+        }
     }
 }
 
@@ -75,15 +73,31 @@ impl Part {
         read_file(&self.dir, file).io(|| format!("cgroup: read {}/{file}", self.path))
     }
 
-    fn freeze_v2(&self, freeze: bool) -> Result<()> {
-        let value = if freeze { "1" } else { "0" };
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let (file, value) = match (self.version, frozen) {
+            (Version::V1, true) => (STATE, "FROZEN"),
+            (Version::V1, false) => (STATE, "THAWED"),
+            (Version::V2, true) => ("cgroup.freeze", "1"),
+            (Version::V2, false) => ("cgroup.freeze", "0"),
+        };
+        write_file(&self.dir, file, value).io(|| format!("cgroup: write {value:?} to {}/{file}", self.path))
+    }
+
+    fn wait_for_frozen(&self, frozen: bool) -> Result<()> {
+        match self.version {
+            Version::V1 if frozen => self.wait_v1(),
+            Version::V1 => Ok(()),
+            Version::V2 => self.wait_v2(frozen),
+        }
+    }
+
+    fn wait_v2(&self, frozen: bool) -> Result<()> {
         let events = open_file(&self.dir, "cgroup.events").io(|| format!("cgroup: open({}/cgroup.events)", self.path))?;
-        write_file(&self.dir, "cgroup.freeze", value).io(|| format!("cgroup: write {value:?} to {}/cgroup.freeze", self.path))?;
         let end = Instant::now() + PATIENCE;
         loop {
             // Reading re-arms the notification (kernfs).
             let text = read_from_start(&events).io(|| format!("cgroup: read {}/cgroup.events", self.path))?;
-            if value_of(&text, "frozen") == Some(freeze.into()) {
+            if value_of(&text, "frozen") == Some(frozen.into()) {
                 return Ok(());
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -97,12 +111,8 @@ impl Part {
         }
     }
 
-    fn state(&self, state: &str) -> Result<()> {
-        write_file(&self.dir, STATE, state).io(|| format!("cgroup: write {state:?} to {}/{STATE}", self.path))
-    }
-
     /// v1 has no event for it: looked at every millisecond.
-    fn wait_for_frozen(&self) -> Result<()> {
+    fn wait_v1(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while self.read(STATE)?.trim() != "FROZEN" {
             if Instant::now() > end {

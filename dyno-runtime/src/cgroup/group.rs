@@ -85,7 +85,7 @@ impl Group {
 
     /// Its part of the v2 tree.
     pub(super) fn unified(&self) -> Option<&Part> {
-        self.parts.iter().find(|p| p.version == Version::V2)
+        self.parts().find(|p| p.version == Version::V2)
     }
 
     /// The v2 directory in which the dyno is born, if the host has one for us.
@@ -109,10 +109,10 @@ impl Group {
     /// # Errors
     /// [`ErrorKind::Wall`] on a host that counts it nowhere.
     pub fn cpu_time_file(&self) -> Result<OwnedFd> {
-        let told = self.unified().map(|part| (part, "cpu.stat")).or_else(|| Some((self.part(Controller::Cpuacct)?, "cpuacct.usage")));
-        let Some((part, file)) = told else {
+        let Some(part) = self.part(Controller::Cpuacct) else {
             return Err(Error::refused(ErrorKind::Wall, "cgroup: limits.cpu_ms needs cpu.stat (v2) or cpuacct.usage (v1), which this host has not"));
         };
+        let file = if part.version == Version::V1 { "cpuacct.usage" } else { "cpu.stat" };
         open_file(&part.dir, file).wall(|| format!("cgroup: open({}/{file})", part.path))
     }
 

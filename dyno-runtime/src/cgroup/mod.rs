@@ -15,9 +15,9 @@
 //! stats       what was used; freeze: pause and resume; events: what happens, as it happens
 //! ```
 //!
-//! Memory, pids and cpu are joined by every dyno, and so is the v2 tree where the host has one, even without controllers (hybrid
-//! hosts): it is what tells of processor time and pressure, freezes and kills. Other controllers are joined by those whose limits
-//! ask for them.
+//! Memory, pids and cpu are joined by every dyno. Others are joined at the start by those whose limits ask for them, and later by those
+//! that get such a limit or are paused; so is the v2 tree on a host whose controllers are on v1, unless
+//! [`crate::HostOptions::v2_tree`] has every dyno born in it.
 
 mod detect;
 mod events;
@@ -58,9 +58,9 @@ pub enum Controller {
     Io,
     /// Huge pages.
     Hugetlb,
-    /// v1 only: v2 groups can be frozen without any controller.
+    /// Standing still; no controller on v2, every group can.
     Freezer,
-    /// v1 only, where there is no v2 tree: v2 groups tell of processor time without any controller.
+    /// Processor time; no controller on v2, every group tells.
     Cpuacct,
 }
 
@@ -77,6 +77,9 @@ impl Controller {
     /// Those that every sandbox needs, in the order in which they are entered. A host without one of them cannot hold a limit, so
     /// nothing starts there.
     pub const REQUIRED: [Self; 3] = [Self::Memory, Self::Pids, Self::Cpu];
+
+    /// What the v2 tree does without a controller.
+    const BUILT_IN: [Self; 2] = [Self::Freezer, Self::Cpuacct];
 
     const KNOWN: [Self; 8] = [Self::Memory, Self::Pids, Self::Cpu, Self::Cpuset, Self::Io, Self::Hugetlb, Self::Freezer, Self::Cpuacct];
 

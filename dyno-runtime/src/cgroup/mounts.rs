@@ -49,7 +49,8 @@ fn hierarchy(line: &str) -> Option<Mounted> {
 
 /// The controllers of ours that `cgroup.controllers` or `cgroup.subtree_control` lists.
 pub(super) fn listed(text: &str) -> Vec<Controller> {
-    Controller::KNOWN.into_iter().filter(|c| text.split_whitespace().any(|word| word == c.name(Version::V2))).collect()
+    let controllers = Controller::KNOWN.into_iter().filter(|c| !Controller::BUILT_IN.contains(c));
+    controllers.filter(|c| text.split_whitespace().any(|word| word == c.name(Version::V2))).collect()
 }
 
 impl Mounted {

@@ -1,9 +1,9 @@
 //! What a group has used and may use.
 //!
-//! Processor time is told by the v2 tree, which every dyno joins where there is one, with controllers or without. On a host that has
-//! only v1, it comes from `cpuacct` if that shares a hierarchy with `cpu` (as systemd mounts them), else it is added up from
-//! /proc/PID/stat: the living and those whom they waited for, to the clock tick. Disk traffic is told by the group that the io
-//! controller makes for those who are limited there, else it is added up from /proc/PID/io in the same way.
+//! Processor time is told by the v2 tree for those who are born in it, or by `cpuacct` if that shares a hierarchy with `cpu` (as
+//! systemd mounts them) or was joined for `limits.cpu_ms`. Else it is added up from /proc/PID/stat: the living and those whom they
+//! waited for, to the clock tick. Disk traffic is told by the group that the io controller makes for those who are limited there,
+//! else it is added up from /proc/PID/io in the same way.
 
 use std::collections::BTreeMap;
 
@@ -181,17 +181,18 @@ impl Group {
             cpu.throttled = value_of(&text, "nr_throttled");
             cpu.throttled_us = value_of(&text, "throttled_usec").or_else(|| Some(value_of(&text, "throttled_time")? / 1000));
         }
-        if let Some(text) = self.unified().and_then(|p| read_file(&p.dir, "cpu.stat").ok()) {
-            let told = |key| value_of(&text, key);
-            return CpuStats { total_us: told("usage_usec"), user_us: told("user_usec"), system_us: told("system_usec"), ..cpu };
+        let counted = |told: [Option<u64>; 3]| CpuStats { total_us: told[0], user_us: told[1], system_us: told[2], ..cpu };
+        // Joined at the start, or never.
+        if let Some(part) = self.part(Controller::Cpuacct).filter(|part| part.version == Version::V1) {
+            return counted(["cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys"].map(|file| Some(part.number(file)? / 1000)));
         }
-        if let Some(part) = self.part(Controller::Cpuacct) {
-            let told = |file: &str| Some(part.number(file)? / 1000);
-            return CpuStats { total_us: told("cpuacct.usage"), user_us: told("cpuacct.usage_user"), system_us: told("cpuacct.usage_sys"), ..cpu };
+        let tree = self.unified().and_then(|p| Some((p, read_file(&p.dir, "cpu.stat").ok()?)));
+        let tree = tree.map(|(part, text)| (part, ["usage_usec", "user_usec", "system_usec"].map(|key| value_of(&text, key))));
+        match tree {
+            Some((part, told)) if part.controllers.contains(&Controller::Cpu) => counted(told),
+            // Maybe joined late: then the processes know more.
+            other => counted(other.map_or([None; 3], |(_, told)| told).max(processes_time(&self.pids().unwrap_or_default()))),
         }
-        let times = sum(&self.pids().unwrap_or_default(), "stat", ticks);
-        let [user, system] = times.map_or([None; 2], |times| times.map(|ticks| Some(ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1))));
-        CpuStats { total_us: user.zip(system).map(|(u, s)| u + s), user_us: user, system_us: system, ..cpu }
     }
 
     fn io(&self) -> Option<IoStats> {
@@ -236,6 +237,13 @@ fn processes_io(pids: &[u32]) -> Option<IoStats> {
         Some([told("read_bytes:")?, told("write_bytes:")?])
     })?;
     Some(IoStats { total: Disk { read, written, ..Disk::default() }, disks: BTreeMap::new() })
+}
+
+/// Microseconds of these processes and of the ended ones whom they waited for: total, user, system.
+fn processes_time(pids: &[u32]) -> [Option<u64>; 3] {
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let [user, system] = sum(pids, "stat", ticks).map_or([None; 2], |times| times.map(|ticks| Some(ticks * 1_000_000 / per_second)));
+    [user.zip(system).map(|(u, s)| u + s), user, system]
 }
 
 fn sum(pids: &[u32], file: &str, parse: impl Fn(&str) -> Option<[u64; 2]>) -> Option<[u64; 2]> {

@@ -44,10 +44,8 @@ impl Group {
     /// Joins the hierarchy of a controller that had nothing to limit before, or lets it be handed down.
     fn come_under(&self, cgroups: &Cgroups, controller: Controller) -> Result<()> {
         let hierarchy = cgroups.find(controller).ok_or_else(|| cgroups.missing(controller))?;
-        match hierarchy.site.version {
-            Version::V1 => self.join_late(cgroups, controller, |_| Ok(())).map(drop),
-            Version::V2 => hierarchy.offer(&[controller]),
-        }
+        hierarchy.offer(controller)?;
+        self.join_late(cgroups, controller, |_| Ok(())).map(drop)
     }
 
     fn set_all<'g>(&'g self, cgroups: &Cgroups, limits: &Limits, former: &mut Vec<Former<'g>>) -> Result<()> {

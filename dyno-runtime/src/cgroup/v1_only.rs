@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    CgroupParent, Cgroups, Controller, Group, Version,
+    Cgroups, Controller, Group, Version,
     file::{read_file, write_file},
     mounts,
 };
-use crate::spec::Limits;
+use crate::{host::HostOptions, spec::Limits};
 
 /// A process that makes others all the time, in the group, and which of them are in the freezer's group.
 struct Family {
@@ -30,7 +30,7 @@ impl Family {
         }
         let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let name = format!("dyno-test-{name}-{}", std::process::id());
-        let cgroups = Cgroups::open_among(&mounted, &cgroup, &name, true, CgroupParent::Root).unwrap();
+        let cgroups = Cgroups::open_among(&mounted, &cgroup, &name, &HostOptions { alone: true, ..HostOptions::default() }).unwrap();
         let group = Group::create(&cgroups, "family", limits).unwrap();
         let script = "while :; do sleep 0.005 & sleep 0.005; done";
         let shell = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
