@@ -40,6 +40,12 @@ const FORBIDDEN: [&str; 14] = [
     concat!("effort", "less"),
 ];
 
+/// The page that says what the runtime can do; its tests are named from [`CLAIMED`] on: `tests/walls.rs::mount_table`.
+const CLAIMS: &str = "docs/features.md";
+
+/// The crate that [`CLAIMS`] is about.
+const CLAIMED: &str = "dyno-runtime";
+
 /// Checks the repository; the complaints are the error.
 pub fn run() -> Result<()> {
     let files = tracked()?;
@@ -84,6 +90,9 @@ fn complaints_about(name: &str, text: &str) -> Vec<String> {
     }
     if name.ends_with(".md") {
         found.extend(dead_links(name, text));
+    }
+    if name == CLAIMS {
+        found.extend(claims_without_proof(text));
     }
     found.into_iter().map(|complaint| format!("{name}{complaint}")).collect()
 }
@@ -172,6 +181,41 @@ fn dead_links(name: &str, text: &str) -> Vec<String> {
     found
 }
 
+/// Every test that is named exists, and every row of a table whose second cell, ours, begins with "yes" names one.
+fn claims_without_proof(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        let ours = line.strip_prefix('|').and_then(|row| row.split('|').nth(1)).unwrap_or_default();
+        if ours.trim_start().starts_with("yes") && named_tests(ours).next().is_none() {
+            found.push(format!(":{}: a yes that names no test", i + 1));
+        }
+        for (file, test) in named_tests(line) {
+            let path = Path::new(CLAIMED).join(file);
+            match fs::read_to_string(cargo::root().join(&path)) {
+                Ok(code) if holds_test(&code, test) => {}
+                Ok(_) => found.push(format!(":{}: {} holds no test {test}", i + 1, path.display())),
+                Err(e) => found.push(format!(":{}: {}: {e}", i + 1, path.display())),
+            }
+        }
+    }
+    found
+}
+
+/// File and test of each `file.rs::test` between backticks.
+fn named_tests(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    let names = line.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.split_once("::"));
+    names.filter(|(file, _)| file.ends_with(".rs"))
+}
+
+/// A case of a suite's table, `("test", …)`, or a function below `#[test]` and its like.
+fn holds_test(code: &str, test: &str) -> bool {
+    let lines = || code.lines().map(str::trim_start);
+    let case = format!("(\"{test}\",");
+    let function = format!("fn {test}(");
+    let marked = |at: usize| lines().take(at).collect::<Vec<_>>().into_iter().rev().take_while(|line| line.starts_with("#[")).any(|line| line == "#[test]");
+    lines().enumerate().any(|(at, line)| line.starts_with(&case) || line.starts_with(&function) && marked(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +240,25 @@ mod tests {
         check("src/a.rs", "//! x\n    dbg!(1);\n", ":2: dbg!");
         check("notes.txt", &format!("a\nsee {}x\n", concat!("/wo", "rk/")), ":2:");
         check("README.md", "[a](docs/never-written.md#there)\n", "leads nowhere");
+        check(CLAIMS, "# x\n\n| a root | yes, always | no |\n", ":3: a yes that names no test");
+        check(CLAIMS, "| a root | yes `tests/never_written.rs::x` |\n", ":1: dyno-runtime/tests/never_written.rs: No such file");
+        check(CLAIMS, "see `tests/walls.rs::never_written`\n", ":1: dyno-runtime/tests/walls.rs holds no test never_written");
+        // A function of the suite that is no case of it.
+        check(CLAIMS, "| a | yes `tests/walls.rs::main` |\n", "holds no test main");
+    }
+
+    #[test]
+    fn tests_are_found_as_cases_and_as_functions() {
+        let check = |code: &str, holds: bool| assert_eq!(holds_test(code, "a_test"), holds, "{code}");
+        check("const CASES: &[Case] = &[\n    (\"a_test\", a_test),\n];\n", true);
+        check("    (\"a_test\", cases::a_test, &[Kind::Single]),\n", true);
+        check("    (\"not_a_test\", a_test),\n", false);
+        check("    // (\"a_test\", a_test),\n", false);
+        check("    #[test]\n    fn a_test() {\n", true);
+        check("    #[test]\n    #[cfg(unix)]\n    fn a_test(ops in any()) {\n", true);
+        check("    #[test]\n    fn another() {}\n\n    fn a_test() {}\n", false);
+        check("    #[test]\n    fn a_test_of_more() {}\n", false);
+        assert_eq!(named_tests("`a` | `src/x.rs::one`, `tests/y.rs::two` and `std::fs`").collect::<Vec<_>>(), [("src/x.rs", "one"), ("tests/y.rs", "two")]);
     }
 
     #[test]
@@ -204,6 +267,8 @@ mod tests {
         check("dyno-runtime/src/sys/a.rs", "//! x\nunsafe { f() }\n");
         check("src/a.rs", "#![forbid(unsafe_code)]\n//! x\n// unsafe todo!()\nlet x = \"unsafe todo!()\";\n");
         check("src/a.rs", &format!("//! x\n#[cfg(test)]\nmod tests {{\n{}}}\n", "\n".repeat(MAX_LINES)));
+        check(CLAIMS, "| feature | ours |\n|---|---|\n| a root | yes `tests/walls.rs::mount_table`, `src/exit.rs::causes` |\n| b | no |\n");
+        check("README.md", "| a | yes |\n");
         check("README.md", "[a](Cargo.toml) [b](https://example.com/x) [c](#part)\n");
     }
 }
