@@ -56,11 +56,17 @@ fn a_running_dyno_is_adopted(stage: &Stage) -> Result<()> {
 
 fn exit_record_after_adoption(stage: &Stage) -> Result<()> {
     for (signal, status, cause) in [(libc::SIGTERM, 143, Cause::Exited), (libc::SIGKILL, 137, Cause::Killed)] {
-        drop(stage.forever()?);
+        let dyno = stage.forever()?;
+        let timing = dyno.timing();
+        drop(dyno);
         let dyno = adopt(stage)?;
         dyno.signal(signal)?;
         let exit = dyno.wait()?;
         same("exit", (exit.status, exit.signal, exit.cause), (status, Some(signal), cause))?;
+        ensure!(timing.prepare_us > 0 && timing.walls_us > 0 && timing.exec_us > 0, "{timing:?}");
+        same("phases of its start", (exit.timing.prepare_us, exit.timing.walls_us), (timing.prepare_us, timing.walls_us))?;
+        // Only the init that lived to write it knows the rest, and it counts from where the platform let it go.
+        ensure!(if cause == Cause::Exited { (1..=timing.exec_us).contains(&exit.timing.exec_us) } else { exit.timing.exec_us == 0 }, "{exit:?}");
         dyno.free()?;
     }
     Ok(())

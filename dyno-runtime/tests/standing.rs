@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use dyno_runtime::{Capability, Cause, Network, Sandbox, Stdio, Upper, Volume};
+use dyno_runtime::{Capability, Cause, Network, Profile, Sandbox, Stdio, Upper, Volume};
 
 use support::{Case, PROGRAM, Stage, same};
 
@@ -25,6 +25,9 @@ const CASES: &[Case] = &[
     ("masked_and_read_only_paths", masked_and_read_only_paths),
     ("volumes_in_memory", volumes_in_memory),
     ("landlock_lets_ordinary_things_pass", landlock_lets_ordinary_things_pass),
+    ("landlock_alone_refuses_device_nodes", landlock_alone_refuses_device_nodes),
+    ("securebits_are_locked", securebits_are_locked),
+    ("a_session_keyring_of_its_own", a_session_keyring_of_its_own),
     ("a_side_car_shares_the_network", a_side_car_shares_the_network),
     ("the_hosts_network", the_hosts_network),
     ("its_description_is_kept", its_description_is_kept),
@@ -142,6 +145,39 @@ fn landlock_lets_ordinary_things_pass(stage: &Stage) -> Result<()> {
     same("a volume below a read-only root", stage.output(&sandbox)?.0.status, 0)?;
     sandbox.argv = vec![PROGRAM.into(), "write".into(), "/dev/null".into(), "z".into()];
     same("a device below a read-only root", stage.output(&sandbox)?.0.status, 0)
+}
+
+/// A whiteout (character device 0:0) is the one node that anybody may make (Linux 5.8): no filter and no capability is in the way.
+fn landlock_alone_refuses_device_nodes(stage: &Stage) -> Result<()> {
+    let mut sandbox = stage.sandbox(&["mknod", "/tmp/whiteout", &(libc::S_IFCHR | 0o600).to_string(), "0"]);
+    let (exit, text) = stage.output(&sandbox)?;
+    same("the filter comes first", (exit.status, text), (9, format!("errno {}\n", libc::EPERM)))?;
+    sandbox.seccomp = Profile::Unconfined;
+    let want = if landlock_abi() >= 2 { (9, format!("errno {}\n", libc::EACCES)) } else { (0, String::new()) };
+    let (exit, text) = stage.output(&sandbox)?;
+    same("without a filter", (exit.status, text), want)
+}
+
+fn securebits_are_locked(stage: &Stage) -> Result<()> {
+    let ask = [libc::SYS_prctl.to_string(), libc::PR_GET_SECUREBITS.to_string()];
+    let mut sandbox = stage.sandbox(&["call", &ask[0], &ask[1]]);
+    // NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock, and KEEP_CAPS_LOCKED: capabilities(7).
+    same("bits", stage.output(&sandbox)?.1, format!("answer {}\n", 0b1110_1111))?;
+    sandbox.identity.uid = 0;
+    same("bits of root", stage.output(&sandbox)?.1, format!("answer {}\n", 0b1110_1111))
+}
+
+/// KEYCTL_GET_KEYRING_ID of the session keyring: the caller's must not be there.
+fn a_session_keyring_of_its_own(stage: &Stage) -> Result<()> {
+    let mut sandbox = stage.sandbox(&["call", &libc::SYS_keyctl.to_string(), "0", "18446744073709551613", "0"]);
+    sandbox.seccomp = Profile::Unconfined;
+    let (one, two) = (stage.output(&sandbox)?.1, stage.output(&sandbox)?.1);
+    ensure!(one.starts_with("answer ") && two.starts_with("answer ") && one != two, "{one:?} {two:?}");
+    // SAFETY: numbers only.
+    #[allow(unsafe_code, reason = "the kernel tells this by a system call only")]
+    let ours = unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 0) };
+    ensure!(one != format!("answer {ours}\n"), "it has the caller's: {ours}");
+    Ok(())
 }
 
 fn a_side_car_shares_the_network(stage: &Stage) -> Result<()> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use dyno_runtime::{Dyno, ExitRecord, Stdio, Streams, log};
+use dyno_runtime::{Dyno, ExitRecord, Stdio, Stream, Streams, log};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use support::{Case, Stage, read_all, same};
@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     ("null", null),
     ("inherit", inherit),
     ("pipes", pipes),
+    ("files_and_mixtures", files_and_mixtures),
     ("terminal", terminal),
     ("terminal_resize", terminal_resize),
     ("log_records", log_records),
@@ -71,6 +72,28 @@ fn pipes(stage: &Stage) -> Result<()> {
     let Streams::Pipes { stdout, .. } = reopened.take_streams() else { bail!("no pipes") };
     same("/dev/stdout", read_all(stdout)?, "by name".into())?;
     Ok(reopened.free()?)
+}
+
+fn files_and_mixtures(stage: &Stage) -> Result<()> {
+    let (input, output) = (stage.work().join("input"), stage.work().join("output"));
+    std::fs::write(&input, "from a file")?;
+    let stdio = Stdio::Each {
+        stdin: Stream::File(File::open(&input)?.into()),
+        stdout: Stream::File(File::create(&output)?.into()),
+        stderr: Stream::Pipe,
+    };
+    let mut dyno = stage.start(&stage.sandbox(&["copy"]), stdio)?;
+    let Streams::Each { stdin: None, stdout: None, stderr: Some(stderr) } = dyno.take_streams() else { bail!("other ends") };
+    same("status", dyno.wait()?.status, 0)?;
+    same("file", std::fs::read_to_string(&output)?, "from a file".into())?;
+    same("the one pipe", read_all(stderr)?, String::new())?;
+    dyno.free()?;
+    // What may only be read cannot be written inside.
+    let stdio = Stdio::Each { stdin: Stream::Null, stdout: Stream::File(File::open(&input)?.into()), stderr: Stream::Null };
+    let dyno = stage.start(&stage.sandbox(&["write", "/dev/stdout", "x"]), stdio)?;
+    ensure!(dyno.wait()?.status != 0, "it wrote");
+    dyno.free()?;
+    same("the input is as it was", std::fs::read_to_string(&input)?, "from a file".into())
 }
 
 fn start_terminal(stage: &Stage, args: &[&str]) -> Result<(Dyno, OwnedFd)> {

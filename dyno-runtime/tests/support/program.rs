@@ -68,6 +68,7 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["chown", path, uid] => std::os::unix::fs::chown(path, Some(number(uid) as u32), None)?,
         ["children", count, millis] => children(number(count), millis)?,
         ["call", number, args @ ..] => call(number, args)?,
+        ["mknod", path, mode, device] => mknod(path, number(mode), number(device))?,
         ["nap", millis] => std::thread::sleep(Duration::from_millis(number(millis))),
         other => panic!("no such command: {other:?}"),
     }
@@ -213,6 +214,16 @@ fn connect(port: u16) -> io::Result<()> {
 }
 
 /// A raw system call, numbers only.
+/// By the C library's own function: the standard library has none.
+fn mknod(path: &str, mode: u64, device: u64) -> io::Result<()> {
+    unsafe extern "C" {
+        fn mknod(path: *const std::ffi::c_char, mode: u32, device: u64) -> i32;
+    }
+    let path = std::ffi::CString::new(path)?;
+    // SAFETY: `path` is NUL-ended.
+    if unsafe { mknod(path.as_ptr(), mode as u32, device) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn call(nr: &str, args: &[&str]) -> io::Result<()> {
     unsafe extern "C" {
         fn syscall(number: i64, ...) -> i64;
