@@ -18,8 +18,8 @@ pub(super) struct Ground {
     pub landlock: u32,
     /// Directories in which programs are looked for.
     pub path: Vec<PathBuf>,
-    /// Whether a netlink socket of netfilter could be opened.
-    pub netfilter: bool,
+    /// What links with a policy lack, tried out in a network namespace of its own; None if nobody may try.
+    pub links: Option<Vec<String>>,
 }
 
 impl Ground {
@@ -27,14 +27,15 @@ impl Ground {
         let path = std::env::var_os("PATH").unwrap_or_default();
         // mkfs, nft and their like are often beyond an ordinary user's PATH.
         let more = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+        let root_user = rustix::process::geteuid().is_root();
         Self {
             root: PathBuf::from("/"),
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
-            root_user: rustix::process::geteuid().is_root(),
+            root_user,
             calls: probe_calls(),
             landlock: landlock_abi(),
             path: std::env::split_paths(&path).chain(more).collect(),
-            netfilter: has_netfilter(),
+            links: root_user.then(crate::net::egress::missing),
         }
     }
 
@@ -84,9 +85,4 @@ impl Ground {
         let stem = |line: &str| Some(Path::new(line.split(':').next()?).file_name()?.to_str()?.split('.').next()?.to_owned());
         list.lines().any(|line| stem(line).as_deref() == Some(name))
     }
-}
-
-fn has_netfilter() -> bool {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
-    socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER)).is_ok()
 }

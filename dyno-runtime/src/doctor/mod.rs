@@ -1,7 +1,8 @@
 //! What this host offers to sandboxes and what it lacks, what that costs, and how to mend it.
 //!
-//! It only looks: files below /proc and /sys, programs in PATH, and system calls with arguments that the kernel must refuse. Nothing
-//! on the host is changed, and it needs no privileges; what only root can see is told as such.
+//! It only looks: files below /proc and /sys, programs in PATH, and system calls with arguments that the kernel must refuse. A link
+//! with its rules is tried out in a network namespace made for that. Nothing on the host is changed, and it needs no privileges;
+//! what only root can see is told as such.
 
 mod cgroups;
 mod ground;

@@ -46,15 +46,25 @@ pub(super) fn network(ground: &Ground) -> Vec<Finding> {
     let says = |on: bool, yes: &'static str, no: &'static str| if on { yes } else { no };
     vec![
         program(ground, "network", "nft", "no network with a way out (Network::Egress)", "apt install nftables"),
-        Finding::new("network", "netfilter", says(ground.netfilter, "there", "no netlink socket of it")).weighs(Severity::Wanted).missing_unless(
-            ground.netfilter,
-            "no network with a way out (Network::Egress)",
-            "modprobe nf_tables (CONFIG_NF_TABLES=m or y, CONFIG_NF_TABLES_INET=y, CONFIG_NFT_NAT, CONFIG_NFT_MASQ)",
-        ),
+        links(ground),
         Finding::new("network", "ip_forward", says(forward == Some(1), "on", "off")).weighs(Severity::Note).limited_unless(
             forward == Some(1),
-            "networks with a way out (Network::Egress) reach nothing beyond the host until it is on",
-            "sysctl -w net.ipv4.ip_forward=1; persistently in /etc/sysctl.d/ (the host then forwards for others too: have a policy of drop in its forward chain)",
+            "the first sandbox with a way out (Network::Egress) switches it on, without letting the host forward for others; taking the instance down puts it back",
+            "nothing, or sysctl -w net.ipv4.ip_forward=1 if the host is to be a router anyway",
         ),
     ]
+}
+
+fn links(ground: &Ground) -> Finding {
+    let lacks = ground.links.as_deref().unwrap_or_default().join("; ");
+    let found = match &ground.links {
+        None => "only root can try",
+        Some(lacks) if lacks.is_empty() => "tried: a link and its rules can be made",
+        Some(_) => &lacks,
+    };
+    Finding::new("network", "links", found).weighs(Severity::Wanted).missing_unless(
+        lacks.is_empty(),
+        "no network with a way out (Network::Egress)",
+        "apt install nftables; modprobe veth nf_tables (CONFIG_VETH, CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_FIB_INET)",
+    )
 }

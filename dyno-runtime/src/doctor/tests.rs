@@ -39,7 +39,7 @@ fn host(release: &str) -> (tempfile::TempDir, Ground) {
         calls: all.map(|name| (name, Answer::There)).into(),
         landlock: 7,
         path: ["/usr/bin", "/usr/sbin"].map(Into::into).into(),
-        netfilter: true,
+        links: Some(Vec::new()),
     };
     for (path, text) in FILES {
         put(&ground, path, text);
@@ -96,7 +96,7 @@ const FAULTS: &[Fault] = &[
     (|g| std::fs::remove_file(g.at("/dev/loop-control")).unwrap(), "storage", "loop devices", State::Limited, true),
     (|g| g.path.clear(), "storage", "mkfs.ext4", State::Missing, true),
     (|g| g.path.clear(), "network", "nft", State::Missing, true),
-    (|g| g.netfilter = false, "network", "netfilter", State::Missing, true),
+    (|g| g.links = Some(vec!["nf_tables".into()]), "network", "links", State::Missing, true),
     (|g| put(g, "/proc/sys/net/ipv4/ip_forward", "0"), "network", "ip_forward", State::Limited, true),
     (|g| put(g, "/proc/self/status", "CapEff:\t000001fffeffffff"), "user", "capabilities", State::Limited, true),
     (|g| put(g, "/proc/self/status", "CapEff:\t0"), "user", "capabilities", State::Missing, false),
