@@ -1,7 +1,7 @@
 //! What can be done to a running dyno, and seen of it, beside its end: it can stand still, get other limits, and be watched.
 
 use crate::{
-    cgroup::{Events, Stats},
+    cgroup::{Cgroups, Events, Group, Stats},
     dyno::{Dyno, read_sandbox},
     error::{Error, ErrorKind, Result},
     plan::check_limits,
@@ -20,7 +20,8 @@ impl Dyno {
     /// [`ErrorKind::Wall`] on a host without either.
     pub fn pause(&self) -> Result<()> {
         self.must_live("pause")?;
-        self.group.freeze(self.host.cgroups())
+        let (group, cgroups) = self.must_be_held("pause")?;
+        group.freeze(cgroups)
     }
 
     /// Lets a paused dyno go on. No error if it was not paused.
@@ -29,7 +30,8 @@ impl Dyno {
     /// [`ErrorKind::Io`] when it has ended, or of the control file.
     pub fn resume(&self) -> Result<()> {
         self.must_live("resume")?;
-        self.group.thaw(self.host.cgroups())
+        let (group, cgroups) = self.must_be_held("resume")?;
+        group.thaw(cgroups)
     }
 
     /// Whether all of it stands still.
@@ -37,7 +39,8 @@ impl Dyno {
     /// # Errors
     /// Of reading the control file.
     pub fn is_paused(&self) -> Result<bool> {
-        Ok(!self.has_ended() && self.group.is_frozen(self.host.cgroups())?)
+        let (group, cgroups) = self.must_be_held("is_paused")?;
+        Ok(!self.has_ended() && group.is_frozen(cgroups)?)
     }
 
     /// Gives it other limits while it runs: all that `limits` says, or, when something is refused, nothing of it. A limit that is None
@@ -56,7 +59,8 @@ impl Dyno {
         check_limits::limits(limits)?;
         unchanged(&read_sandbox(&self.host.dyno_dir(self.id()))?.limits, limits)?;
         self.must_live("update")?;
-        self.group.update(self.host.cgroups(), limits)
+        let (group, cgroups) = self.must_be_held("update")?;
+        group.update(cgroups, limits)
     }
 
     /// What it uses and may use, now or, until it is freed, at its end.
@@ -64,7 +68,8 @@ impl Dyno {
     /// # Errors
     /// When its groups cannot be read.
     pub fn stats(&self) -> Result<Stats> {
-        Ok(Stats { frozen: self.is_paused()?, ..self.group.stats()? })
+        let (group, _) = self.must_be_held("stats")?;
+        Ok(Stats { frozen: self.is_paused()?, ..group.stats()? })
     }
 
     /// What happens to it from now on. Any number of these can be open at a time.
@@ -72,7 +77,14 @@ impl Dyno {
     /// # Errors
     /// Of inotify, eventfd, epoll, and of opening the control files.
     pub fn events(&self) -> Result<Events> {
-        Events::new(&self.group, self.pidfd())
+        let (group, _) = self.must_be_held("events")?;
+        Events::new(group, self.pidfd())
+    }
+
+    /// All of this is done by control groups, which an unprivileged user may lack.
+    fn must_be_held(&self, what: &str) -> Result<(&Group, &Cgroups)> {
+        let none = || Error::refused(ErrorKind::Wall, format!("{what} dyno {}: it has no control group, which this user cannot make here", self.id()));
+        self.held().ok_or_else(none)
     }
 
     fn must_live(&self, what: &str) -> Result<()> {

@@ -14,7 +14,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cgroup::{Group, Usage},
+    cgroup::{Cgroups, Group, Usage},
     denials::Denials,
     error::{Context, Error, ErrorKind, Result},
     exit::{ExitRecord, Stopped},
@@ -94,7 +94,8 @@ pub struct Dyno {
     pub(crate) record: Record,
     pub(crate) pidfd: OwnedFd,
     pub(crate) netns: Option<OwnedFd>,
-    pub(crate) group: Group,
+    /// None for an unprivileged user's without control groups.
+    pub(crate) group: Option<Group>,
     /// Held to the end, to see whether it is full then.
     pub(crate) upper: Option<WritableLayer>,
     /// Whether it may be a layer of another sandbox.
@@ -122,7 +123,10 @@ impl Dyno {
         if start_time(record.pid).ok() != Some(record.start_time) {
             return Ok(None);
         }
-        let Some(group) = host.cgroups().reopen(&record.id)? else { return Ok(None) };
+        let group = host.group(&record.id)?;
+        if group.is_none() && host.cgroups().is_some() {
+            return Ok(None);
+        }
         let path = format!("/proc/{}/ns/net", record.pid);
         let netns = match std::fs::File::open(&path) {
             Ok(file) => Some(file.into()),
@@ -235,7 +239,10 @@ impl Dyno {
             Err(Errno::SRCH) | Ok(()) => {}
             Err(e) => return Err(e).io(|| format!("pidfd_send_signal({}, {signal})", self.id())),
         }
-        if named == Signal::KILL { self.group.thaw_to_die(self.host.cgroups()) } else { Ok(()) }
+        match self.held() {
+            Some((group, cgroups)) if named == Signal::KILL => group.thaw_to_die(cgroups),
+            _ => Ok(()),
+        }
     }
 
     /// SIGKILL to every process.
@@ -295,14 +302,22 @@ impl Dyno {
 
     fn exit(&self) -> ExitRecord {
         // Until it is waited for, the init tells what all its processes have moved to and from disks.
-        self.group.note_traffic(self.pid(), || start_time(self.pid()).ok() == Some(self.record.start_time));
+        let is_it = || start_time(self.pid()).ok() == Some(self.record.start_time);
+        if let Some(group) = &self.group {
+            group.note_traffic(self.pid(), is_it);
+        }
         reap(self.pidfd.as_fd());
         ExitRecord::of(&self.dir(), self.usage(), self.timing())
     }
 
-    /// What it used up to now.
+    /// Its group, and those of the instance, where there are any.
+    pub(crate) fn held(&self) -> Option<(&Group, &Cgroups)> {
+        self.group.as_ref().zip(self.host.cgroups())
+    }
+
+    /// What it used up to now; without a control group nothing is known but whether its disk is full.
     pub fn usage(&self) -> Usage {
-        Usage { disk_full: self.upper.as_ref().is_some_and(WritableLayer::is_full), ..self.group.usage() }
+        Usage { disk_full: self.upper.as_ref().is_some_and(WritableLayer::is_full), ..self.group.as_ref().map(Group::usage).unwrap_or_default() }
     }
 
     pub(crate) fn upper(&self) -> Option<&WritableLayer> {
@@ -319,7 +334,7 @@ impl Dyno {
             self.kill()?;
         }
         self.wait()?;
-        let group = self.group.remove();
+        let group = self.group.as_ref().map_or(Ok(()), Group::remove);
         // An address that is still published must not become another's: then the range and what is known of it stay.
         self.host.uplink().disconnect(&self.host.dyno_dir(self.id()))?;
         let removed = self.host.remove_dyno_dir(self.id());

@@ -151,7 +151,7 @@ fn killed_at_its_start(stage: &Stage, chance: &mut Chance) -> Result<&'static st
 fn kill_members(stage: &Stage, id: &str, delay: Duration, over: &AtomicBool) {
     let mut seen = None;
     while seen.is_none() && !over.load(Ordering::SeqCst) {
-        let group = stage.host.cgroups().reopen(id).ok().flatten();
+        let group = stage.host.group(id).ok().flatten();
         seen = group.and_then(|group| Some((group.pids().ok().filter(|pids| !pids.is_empty())?, group)));
         std::thread::yield_now();
     }

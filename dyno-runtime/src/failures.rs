@@ -9,6 +9,7 @@ use std::{
     os::fd::OwnedFd,
     process::Command,
     sync::{
+        OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -53,6 +54,8 @@ const TOLERATED: &[(&str, &str)] = &[
     ("parent SYS_statx", "whether something is there already; what matters is checked by the call that makes it"),
     ("init SYS_prctl", "its name"),
     ("parent SYS_prlimit64", "the C library's posix_spawn"),
+    ("parent SYS_setns", "whoever may not enter a network as it is does so by way of the user namespace that owns it"),
+    ("parent SYS_prctl", "when it cannot be asked whether it is dumpable still, it is made so"),
 ];
 
 /// What an attempt makes.
@@ -94,6 +97,11 @@ const ATTEMPTS: &[Attempt] = &[
         start(stage, &sandbox, StartOptions::default())
     }),
     ("egress", linked, |stage, sandbox| start(stage, sandbox, StartOptions::default())),
+    ("rootless", rootless, |stage, sandbox| {
+        let options = StartOptions { stdio: Stdio::Tty { rows: 24, cols: 80 }, listen: vec![80], ..Default::default() };
+        let host = rootless_host(stage)?;
+        Ok(host.start("victim", sandbox, options).map(|dyno| Made::Dyno(Box::new(dyno))))
+    }),
 ];
 
 /// Whose calls are worth failing. Opening an instance starts nothing; the second start of a packing differs in the parent only, and
@@ -104,6 +112,24 @@ fn callers(attempt: &str) -> &'static [&'static str] {
         "disk" => &["parent", "child"],
         _ => &["parent", "child", "init"],
     }
+}
+
+/// As root without a range of ids, which has only its control groups beyond what others have.
+fn rootless_host(stage: &Stage) -> Result<Host> {
+    static OPENED: OnceLock<Host> = OnceLock::new();
+    if let Some(host) = OPENED.get() {
+        return Ok(host.clone());
+    }
+    let without = vec![crate::Wall::IdRange, crate::Wall::OwnIdRange, crate::Wall::Groups];
+    let host = Host::open_rootless(&stage.work().join("rootless"), &format!("{}-rootless", stage.name), &crate::RootlessOptions { without, alone: false })?;
+    Ok(OPENED.get_or_init(|| host).clone())
+}
+
+fn rootless(stage: &Stage) -> Result<Sandbox> {
+    rootless_host(stage)?;
+    let mut sandbox = quiet(stage)?;
+    sandbox.volumes = vec![Volume::Bind { source: stage.rootfs(), target: "/data".into(), writable: true }];
+    Ok(sandbox)
 }
 
 fn start(stage: &Stage, sandbox: &Sandbox, options: StartOptions<'_>) -> Result<crate::Result<Made>> {
@@ -360,5 +386,5 @@ fn drive(stage: &Stage) -> Result<()> {
             println!("{}: {total} calls of the {who} failed, one after the other: {failed:?}", which.0);
         }
     }
-    Ok(())
+    Ok(rootless_host(stage)?.dismantle()?)
 }

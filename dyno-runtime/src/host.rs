@@ -13,12 +13,13 @@ use rustix::{
 };
 
 use crate::{
-    cgroup::{CgroupParent, Cgroups},
+    cgroup::{CgroupParent, Cgroups, Group},
     dyno::{Dyno, Record},
     error::{Context, Error, ErrorKind, Result},
     exit::ExitRecord,
     mount::{Disks, Images, Leases, attach_dev},
     net::egress::Uplink,
+    rootless::Rootless,
     seccomp::Filters,
     sys,
 };
@@ -35,7 +36,10 @@ struct Inner {
     images: Images,
     disks: Disks,
     leases: Leases,
-    cgroups: Cgroups,
+    /// None: no group is the caller's to make, which it has accepted.
+    cgroups: Option<Cgroups>,
+    /// None: opened by root.
+    rootless: Option<Rootless>,
     init: OwnedFd,
     filters: Filters,
     uplink: Uplink,
@@ -88,7 +92,7 @@ impl Host {
     /// As [`Self::open`] and [`Self::open_alone`].
     pub fn open_with(dir: &Path, name: &str, options: &HostOptions) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            return Err(Error::refused(ErrorKind::Wall, "starting sandboxes needs root (mounting images, cgroups)"));
+            return Err(Error::refused(ErrorKind::Wall, "this needs root (mounting images, cgroups); for others there is open_rootless"));
         }
         has_needed_calls()?;
         std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
@@ -114,17 +118,26 @@ impl Host {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
         attach_dev(&dir.join("dev"))?;
+        Self::with(dir, Leases::of(dir), None, || Cgroups::open(name, options).map(Some))
+    }
+
+    /// With its parts; `cgroups` last, because it undoes itself when it fails.
+    pub(crate) fn with(dir: &Path, leases: Leases, rootless: Option<Rootless>, cgroups: impl FnOnce() -> Result<Option<Cgroups>>) -> Result<Self> {
         Ok(Self(Arc::new(Inner {
             images: Images::open(dir.join("images"))?,
             disks: Disks::default(),
-            leases: Leases::of(dir),
+            leases,
             uplink: Uplink::of(dir),
             init: sealed_init()?,
             filters: Filters::default(),
-            // Last: it undoes itself when it fails.
-            cgroups: Cgroups::open(name, options)?,
+            rootless,
+            cgroups: cgroups()?,
             dir: dir.to_owned(),
         })))
+    }
+
+    pub(crate) fn rootless(&self) -> Option<&Rootless> {
+        self.0.rootless.as_ref()
     }
 
     /// The images mounted by this instance.
@@ -144,8 +157,8 @@ impl Host {
         &self.0.uplink
     }
 
-    pub(crate) fn cgroups(&self) -> &Cgroups {
-        &self.0.cgroups
+    pub(crate) fn cgroups(&self) -> Option<&Cgroups> {
+        self.0.cgroups.as_ref()
     }
 
     pub(crate) fn init(&self) -> BorrowedFd<'_> {
@@ -194,7 +207,9 @@ impl Host {
             }
         }
         let known: Vec<&str> = found.iter().map(Found::id).collect();
-        debris.extend(self.cgroups().names()?);
+        if let Some(cgroups) = self.cgroups() {
+            debris.extend(cgroups.names()?);
+        }
         debris.extend(self.leases().list()?.into_iter().map(|(_, owner)| owner));
         debris.retain(|id| !known.contains(&id.as_str()));
         debris.sort_unstable();
@@ -208,8 +223,13 @@ impl Host {
         Ok(found)
     }
 
+    /// The group of a dyno that an earlier process made, where there are groups.
+    pub(crate) fn group(&self, id: &str) -> Result<Option<Group>> {
+        self.cgroups().map_or(Ok(None), |cgroups| cgroups.reopen(id))
+    }
+
     fn ended(&self, id: &str) -> Result<ExitRecord> {
-        let usage = self.cgroups().reopen(id)?.map(|g| g.usage()).unwrap_or_default();
+        let usage = self.group(id)?.map(|g| g.usage()).unwrap_or_default();
         let timing = Record::read(&self.dyno_dir(id))?.map(|record| record.timing).unwrap_or_default();
         Ok(ExitRecord::of(&self.dyno_dir(id), usage, timing))
     }
@@ -221,13 +241,23 @@ impl Host {
     /// When its processes do not end, or of removing the directory. The id range is kept as long as a process may use it.
     pub fn sweep(&self, id: &str) -> Result<()> {
         crate::plan::check_id(id)?;
-        if let Some(group) = self.cgroups().reopen(id)? {
-            group.thaw_to_die(self.cgroups())?;
-            // A child on its way in may come after the first look. One by one first, because ours must be waited for as well.
-            group.remove_after(|| {
-                group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid))?;
-                group.kill().map(drop)
-            })?;
+        match (self.group(id)?.zip(self.cgroups()), Record::read(&self.dyno_dir(id))?) {
+            (Some((group, cgroups)), _) => {
+                group.thaw_to_die(cgroups)?;
+                // A child on its way in may come after the first look. One by one first, because ours must be waited for as well.
+                group.remove_after(|| {
+                    group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid))?;
+                    group.kill().map(drop)
+                })?;
+            }
+            // Without groups its init is what is known of it, and takes all others along.
+            (None, Some(record)) if self.cgroups().is_none() => {
+                if let Some(dyno) = Dyno::adopt(self, record)? {
+                    dyno.kill()?;
+                    dyno.wait()?;
+                }
+            }
+            _ => {}
         }
         // Before its range: an address that is still published must not become another's.
         self.uplink().disconnect(&self.dyno_dir(id))?;
@@ -263,9 +293,14 @@ impl Host {
         for image in inner.images.list()? {
             inner.images.release(&image)?;
         }
-        inner.uplink.take_down()?;
-        inner.cgroups.remove()?;
+        if inner.rootless.is_none() {
+            inner.uplink.take_down()?;
+        }
+        inner.cgroups.as_ref().map_or(Ok(()), Cgroups::remove)?;
         inner.leases.leave();
+        if inner.rootless.is_some() {
+            return std::fs::remove_dir_all(&inner.dir).io(|| format!("remove {}", inner.dir.display()));
+        }
         take_down(&inner.dir)
     }
 }
@@ -281,7 +316,7 @@ impl Found {
 }
 
 /// A start that cannot be completed is not begun, and what was begun can be ended.
-fn has_needed_calls() -> Result<()> {
+pub(crate) fn has_needed_calls() -> Result<()> {
     let Some(call) = sys::first_missing() else { return Ok(()) };
     let (major, minor) = call.since;
     Err(Error::call(ErrorKind::Wall, format!("this host lacks {}(2) (Linux {major}.{minor})", call.name), Errno::NOSYS))

@@ -54,7 +54,8 @@
 //!
 //! # What it needs
 //!
-//! Linux 5.15 or newer (see `docs/kernels.md`); root for everything, or no privileges at all for what the kernel grants a user. `dyno-runtime doctor`
+//! Linux 5.15 or newer (see `docs/kernels.md`); root for everything, or no privileges at all for what the kernel grants a user
+//! ([`Host::open_rootless`]; what is missing then is accepted by name). `dyno-runtime doctor`
 //! ([`doctor::examine`]) tells what this host lacks, what that costs, and how to mend it.
 
 pub mod cgroup;
@@ -78,6 +79,7 @@ pub mod net;
 #[cfg(test)]
 mod old_kernels;
 pub mod plan;
+mod rootless;
 pub mod seccomp;
 mod spawn;
 pub mod spec;
@@ -98,5 +100,6 @@ pub use exit::{Cause, ExitRecord};
 pub use host::{Found, Host, HostOptions};
 pub use mount::Images;
 pub use plan::Plan;
+pub use rootless::RootlessOptions;
 pub use spawn::{Exec, ExecStatus, Process, StartOptions, Stdio, Stream, Streams, Timing};
 pub use spec::*;

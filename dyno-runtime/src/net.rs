@@ -13,24 +13,29 @@ pub(crate) mod resolver;
 mod rules;
 mod wall;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use rustix::{
+    io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Error, ErrorKind, Result},
+    sys::{self, Visitor},
+};
 
 /// An unconnected TCP socket (non-blocking) inside `netns`.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN; of socket(2).
 pub fn socket_in(netns: BorrowedFd<'_>) -> Result<OwnedFd> {
-    within(netns, || {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).io(|| "socket(AF_INET) in the dyno's network".into())
-    })
+    let mut visit = Visit { netns, port: None, step: Step::Enter, socket: None };
+    visit.go()
 }
 
 /// A TCP socket that listens on 127.0.0.1:`port` inside `netns`.
@@ -38,40 +43,107 @@ pub fn socket_in(netns: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// # Errors
 /// EADDRINUSE; as [`socket_in`].
 pub fn listen_in(netns: BorrowedFd<'_>, port: u16) -> Result<OwnedFd> {
-    let socket = socket_in(netns)?;
-    let address = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
-    bind(&socket, &address).io(|| format!("bind({address}) in the dyno's network"))?;
-    listen(&socket, 128).io(|| format!("listen({address}) in the dyno's network"))?;
-    Ok(socket)
+    let mut visit = Visit { netns, port: Some(port), step: Step::Enter, socket: None };
+    visit.go()
 }
 
 /// Does `work` inside `netns`: on this thread, and on what it starts.
 fn within<T>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _home = Home::remember()?;
-    move_into_link_name_space(netns, Some(LinkNameSpaceType::Network)).io(|| "setns(CLONE_NEWNET)".into())?;
+    let home = Home::remember()?;
+    home.left(move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))).io(|| "setns(CLONE_NEWNET)".into())?;
     work()
 }
 
 /// Does `work` inside a network namespace that ends with it.
 fn within_new<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let _home = Home::remember()?;
-    crate::sys::unshare(crate::sys::Flags::NEWNET).wall(|| "unshare(CLONE_NEWNET)".into())?;
+    let home = Home::remember()?;
+    home.left(sys::unshare(sys::Flags::NEWNET)).wall(|| "unshare(CLONE_NEWNET)".into())?;
     work()
 }
 
 /// The network to which this thread comes back, whatever happens: one that stayed in a tenant's would do all its later work there.
-struct Home(std::fs::File);
+struct Home(std::fs::File, std::cell::Cell<bool>);
 
 impl Home {
     fn remember() -> Result<Self> {
-        Ok(Self(std::fs::File::open("/proc/thread-self/ns/net").io(|| "open(/proc/thread-self/ns/net)".into())?))
+        Ok(Self(std::fs::File::open("/proc/thread-self/ns/net").io(|| "open(/proc/thread-self/ns/net)".into())?, false.into()))
+    }
+
+    /// Notes whether it was left; who may not leave may not come back either.
+    fn left(&self, result: std::result::Result<(), Errno>) -> std::result::Result<(), Errno> {
+        self.1.set(result.is_ok());
+        result
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+        if self.1.get() && move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
             std::process::abort();
         }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Enter,
+    Socket,
+    Bind,
+    Listen,
+}
+
+/// One socket to be made in there.
+struct Visit<'a> {
+    netns: BorrowedFd<'a>,
+    port: Option<u16>,
+    step: Step,
+    socket: Option<OwnedFd>,
+}
+
+impl Visit<'_> {
+    fn go(&mut self) -> Result<OwnedFd> {
+        let netns = self.netns;
+        let made = match within(netns, || Ok(self.make())) {
+            Ok(made) => made,
+            // Not ours to enter as we are: with the rights of the user namespace that owns it, which may be ours.
+            Err(e) if e.errno() != Some(Errno::PERM) => return Err(e),
+            Err(_) => {
+                let userns = sys::owner_of(self.netns).io(|| "ioctl(NS_GET_USERNS) of the dyno's network".into())?;
+                match sys::visit(userns.as_fd(), self) {
+                    // It is the one that we are in, so that nothing is gained (user_namespaces(7)).
+                    Err(Errno::INVAL) if matches!(self.step, Step::Enter) => Err(Errno::PERM),
+                    other => other,
+                }
+            }
+        };
+        made.io(|| match (self.step, self.port) {
+            (Step::Enter, _) => "setns(CLONE_NEWNET)".into(),
+            (Step::Socket, _) => "socket(AF_INET) in the dyno's network".into(),
+            (Step::Bind, port) => format!("bind(127.0.0.1:{}) in the dyno's network", port.unwrap_or(0)),
+            (Step::Listen, port) => format!("listen(127.0.0.1:{}) in the dyno's network", port.unwrap_or(0)),
+        })?;
+        self.socket.take().ok_or_else(|| Error::refused(ErrorKind::Io, "socket(AF_INET) in the dyno's network: none was made"))
+    }
+
+    /// Child-safe.
+    fn make(&mut self) -> std::result::Result<(), Errno> {
+        self.step = Step::Socket;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+        if let Some(port) = self.port {
+            self.step = Step::Bind;
+            bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+            self.step = Step::Listen;
+            listen(&socket, 128)?;
+        }
+        self.socket = Some(socket);
+        Ok(())
+    }
+}
+
+impl Visitor for Visit<'_> {
+    fn run(&mut self) -> std::result::Result<(), Errno> {
+        move_into_link_name_space(self.netns, Some(LinkNameSpaceType::Network))?;
+        self.make()
     }
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Packages of Debian 12, and the program of each that is looked for.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("mmdebstrap", "mmdebstrap"),
     ("squashfs-tools", "mksquashfs"),
     ("e2fsprogs", "mkfs.ext4"),
@@ -14,6 +14,7 @@ const PACKAGES: [(&str, &str); 8] = [
     ("gcc", "cc"),
     ("nftables", "nft"),
     ("iproute2", "ip"),
+    ("uidmap", "newuidmap"),
 ];
 
 /// Installs what all tasks need.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{Access, FlockOperation, access, flock},
     io::Errno,
 };
 
@@ -65,14 +65,46 @@ impl Cgroups {
     }
 
     pub(super) fn open_among(mounted: &[Mounted], cgroup: &str, name: &str, options: &HostOptions) -> Result<Self> {
-        let sites = sites(mounted, cgroup, name, options)?;
+        let sites = found(mounted, cgroup, name, options)?;
+        must_have_required(&sites, options.cgroups)?;
+        Self::open_at(sites, name, options.alone)
+    }
+
+    /// What an unprivileged user was given of control groups, if it is anything, and which controllers it was not, each with a reason.
+    ///
+    /// # Errors
+    /// When the mount table cannot be read; with `alone`, [`ErrorKind::Invalid`] when another process has claimed the groups.
+    pub(crate) fn granted(name: &str, alone: bool) -> Result<(Option<Self>, Vec<(Controller, String)>)> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").wall(|| "read /proc/self/cgroup".into())?;
+        let options = HostOptions { cgroups: CgroupParent::Delegated, alone, ..HostOptions::default() };
+        let all = found(&mounts::hierarchies(&mounts), &cgroup, name, &options)?;
+        let (ours, others): (Vec<Site>, Vec<Site>) = all.into_iter().partition(|site| access(&site.base, Access::WRITE_OK).is_ok());
+        let tree = ours.iter().any(|site| site.version == Version::V2);
+        let has = |c: Controller| ours.iter().any(|site| site.controllers.contains(&c)) || (tree && matches!(c, Controller::Cpuacct | Controller::Freezer));
+        let why = |c: Controller| match others.iter().find(|site| site.controllers.contains(&c)) {
+            Some(site) => format!("cgroup {} is not this user's", site.base),
+            None => missing(c, ours.iter()).to_string(),
+        };
+        let lacking: Vec<_> = Controller::KNOWN.into_iter().filter(|c| !has(*c)).map(|c| (c, why(c))).collect();
+        if Controller::REQUIRED.iter().all(|c| !has(*c)) {
+            return Ok((None, lacking));
+        }
+        match Self::open_at(ours, name, alone) {
+            Ok(this) => Ok((Some(this), lacking)),
+            Err(e) if e.kind() == ErrorKind::Invalid => Err(e),
+            Err(e) => Ok((None, Controller::KNOWN.map(|c| (c, e.to_string())).into())),
+        }
+    }
+
+    fn open_at(sites: Vec<Site>, name: &str, alone: bool) -> Result<Self> {
         let mut this = Self { hierarchies: Vec::with_capacity(sites.len()) };
         let opened = sites.into_iter().try_for_each(|site| {
             let dir = Arc::new(site.make(name)?);
             this.hierarchies.push(Hierarchy { site, dir });
             Ok(())
         });
-        if let Err(e) = opened.and_then(|()| if options.alone { this.claim() } else { Ok(()) }) {
+        if let Err(e) = opened.and_then(|()| if alone { this.claim() } else { Ok(()) }) {
             // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
             if e.kind() != ErrorKind::Invalid
                 && let Err(e) = this.remove()
@@ -166,12 +198,15 @@ impl Cgroups {
 }
 
 /// The hierarchies that are of use here.
-fn sites(mounted: &[Mounted], cgroup: &str, name: &str, options: &HostOptions) -> Result<Vec<Site>> {
+fn found(mounted: &[Mounted], cgroup: &str, name: &str, options: &HostOptions) -> Result<Vec<Site>> {
     let places = mounted.iter().filter_map(|m| Some((m, options.cgroups.place(m, cgroup)?)));
-    let sites = places.map(|(m, base)| Site::of(m, &base, name, options.v2_tree)).collect::<Result<Vec<Site>>>()?;
+    places.map(|(m, base)| Site::of(m, &base, name, options.v2_tree)).collect()
+}
+
+fn must_have_required(sites: &[Site], parent: CgroupParent) -> Result<()> {
     for controller in Controller::REQUIRED {
         if !sites.iter().any(|site| site.controllers.contains(&controller)) {
-            return Err(match options.cgroups {
+            return Err(match parent {
                 CgroupParent::Root => missing(controller, sites.iter()),
                 CgroupParent::Delegated => {
                     let name = controller.name(Version::V2);
@@ -180,7 +215,7 @@ fn sites(mounted: &[Mounted], cgroup: &str, name: &str, options: &HostOptions) -
             });
         }
     }
-    Ok(sites)
+    Ok(())
 }
 
 fn missing<'s>(controller: Controller, mut sites: impl Iterator<Item = &'s Site>) -> Error {

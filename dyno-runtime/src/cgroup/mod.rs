@@ -99,7 +99,7 @@ impl Controller {
     }
 
     /// Those that hold `limits` beside the required ones.
-    fn asked_for(limits: &Limits) -> Vec<Self> {
+    pub(crate) fn asked_for(limits: &Limits) -> Vec<Self> {
         let asked = [
             (Self::Cpuset, limits.cpus.is_some() || limits.memory_nodes.is_some()),
             (Self::Io, limits.io_weight.is_some() || !limits.io.is_empty()),

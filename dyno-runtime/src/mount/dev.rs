@@ -20,8 +20,10 @@ use crate::{
     sys,
 };
 
-const NODES: [(&str, u32, u32); 6] = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-const LINKS: [(&str, &str); 5] =
+/// Name, major, minor.
+pub const NODES: [(&str, u32, u32); 6] = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// Name, target.
+pub const LINKS: [(&str, &str); 5] =
     [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")];
 
 /// Mounts the one /dev of this instance at `point`, unless it is there. Sandboxes get read-only clones of it.
@@ -119,16 +121,23 @@ pub fn new_pts(lease: &Lease, max: u32) -> Result<OwnedFd> {
 }
 
 /// Opens a terminal of that devpts: master and slave. The slave comes from the master (TIOCGPTPEER), never
-/// by a name that a tenant could have put there, and belongs to `owner`.
+/// by a name that a tenant could have put there.
 ///
 /// # Errors
-/// Of opening ptmx, TIOCSPTLCK, TIOCGPTPEER, fchown.
-pub fn open_terminal(pts: BorrowedFd<'_>, owner: u32, rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd)> {
+/// Of opening ptmx, TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ.
+pub fn open_terminal(pts: BorrowedFd<'_>, rows: u16, cols: u16) -> Result<(OwnedFd, OwnedFd)> {
     let master = openat(pts, "ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).wall(|| "open(ptmx)".into())?;
     unlockpt(&master).wall(|| "unlockpt".into())?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).wall(|| "ioctl(TIOCGPTPEER)".into())?;
-    rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(owner)), None).wall(|| "fchown(terminal)".into())?;
-    let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(slave.as_fd(), size).wall(|| "ioctl(TIOCSWINSZ)".into())?;
+    resize_terminal(slave.as_fd(), rows, cols)?;
     Ok((master, slave))
+}
+
+/// Sets a terminal's size.
+///
+/// # Errors
+/// Of TIOCSWINSZ.
+pub fn resize_terminal(terminal: BorrowedFd<'_>, rows: u16, cols: u16) -> Result<()> {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size).wall(|| "ioctl(TIOCSWINSZ)".into())
 }

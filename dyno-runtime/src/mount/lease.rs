@@ -27,6 +27,7 @@ const DIR: &str = "/run/dyno-leases";
 pub struct Leases {
     dir: PathBuf,
     instance: String,
+    slots: u32,
     next: AtomicU32,
 }
 
@@ -35,14 +36,36 @@ pub struct Leases {
 pub struct Lease {
     slot: u32,
     userns: OwnedFd,
+    ids: HostIds,
+}
+
+/// Which host ids stand for those inside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HostIds {
+    /// From here up.
+    From(u32),
+    /// An unprivileged user's own for 0, and these from 1 up.
+    Range {
+        /// Of id 0.
+        zero: u32,
+        /// Of id 1.
+        one: u32,
+    },
+    /// An unprivileged user's own for the only one inside.
+    One(u32),
 }
 
 impl Leases {
     /// The leases of the instance named `instance`.
     pub fn of(instance: &Path) -> Self {
+        Self::within(DIR.into(), instance, SLOTS)
+    }
+
+    /// Those of an instance that shares `slots` ranges with all others whose leases are in `dir`.
+    pub(crate) fn within(dir: PathBuf, instance: &Path, slots: u32) -> Self {
         // Instances begin at different places, so that a range that one frees is not the next that another takes.
-        let first = std::process::id().wrapping_mul(7919) % SLOTS;
-        Self { dir: PathBuf::from(DIR), instance: instance.display().to_string(), next: AtomicU32::new(first) }
+        let first = std::process::id().wrapping_mul(7919) % slots.max(1);
+        Self { dir, instance: instance.display().to_string(), slots, next: AtomicU32::new(first) }
     }
 
     /// Takes a free range for `owner`. Ranges are taken in turn, so that a freed one rests before it is used again.
@@ -50,6 +73,15 @@ impl Leases {
     /// # Errors
     /// When all are taken, or the kernel refuses a user namespace.
     pub fn take(&self, owner: &str) -> Result<Lease> {
+        let slot = self.reserve(owner)?;
+        Lease::map(slot).inspect_err(|_| self.free(slot))
+    }
+
+    /// The number of a free range, which is `owner`'s now.
+    ///
+    /// # Errors
+    /// When all are taken.
+    pub(crate) fn reserve(&self, owner: &str) -> Result<u32> {
         std::fs::create_dir_all(&self.dir).io(|| format!("mkdir({})", self.dir.display()))?;
         let ticket = self.dir.join(format!(".{}-{owner}", std::process::id()));
         let written = std::fs::write(&ticket, format!("{}\n{owner}", self.instance)).io(|| format!("write {}", ticket.display()));
@@ -58,21 +90,20 @@ impl Leases {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => tracing::warn!(ticket = %ticket.display(), %e, "could not be removed"),
             _ => {}
         }
-        let slot = slot?;
-        Lease::map(slot).inspect_err(|_| self.free(slot))
+        slot
     }
 
     /// Gives the ticket the name of a free slot: link(2) never replaces, and the file is whole when it appears.
     fn claim(&self, ticket: &Path) -> Result<u32> {
-        for _ in 0..SLOTS {
-            let slot = self.next.fetch_add(1, Ordering::Relaxed) % SLOTS;
+        for _ in 0..self.slots {
+            let slot = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.max(1);
             match std::fs::hard_link(ticket, self.path(slot)) {
                 Ok(()) => return Ok(slot),
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e).io(|| format!("link({})", self.path(slot).display())),
             }
         }
-        Err(Error::refused(ErrorKind::Wall, format!("all {SLOTS} id ranges are in use ({})", self.dir.display())))
+        Err(Error::refused(ErrorKind::Wall, format!("all {} id ranges are in use ({})", self.slots, self.dir.display())))
     }
 
     /// Removes the directory if no instance has a lease any more.
@@ -142,7 +173,21 @@ impl Lease {
             std::fs::write(format!("{proc}/{file}"), &map).wall(|| format!("write {map:?} to {proc}/{file}"))?;
         }
         let userns = std::fs::File::open(format!("{proc}/ns/user")).wall(|| format!("open({proc}/ns/user)"))?;
-        Ok(Self { slot, userns: userns.into() })
+        Ok(Self::held(slot, userns.into(), HostIds::From(BASE + slot * SIZE)))
+    }
+
+    pub(crate) fn held(slot: u32, userns: OwnedFd, ids: HostIds) -> Self {
+        Self { slot, userns, ids }
+    }
+
+    /// Whether an unprivileged user made it.
+    pub(crate) fn is_rootless(&self) -> bool {
+        !matches!(self.ids, HostIds::From(_))
+    }
+
+    /// Whether it maps more than one id.
+    pub(crate) fn is_range(&self) -> bool {
+        !matches!(self.ids, HostIds::One(_))
     }
 
     /// Its number.
@@ -152,7 +197,12 @@ impl Lease {
 
     /// The host id of id `id` inside.
     pub fn host_id(&self, id: u32) -> u32 {
-        host_id(self.slot, id)
+        match self.ids {
+            HostIds::From(first) => first + id,
+            HostIds::Range { zero, .. } if id == 0 => zero,
+            HostIds::Range { one, .. } => one + id - 1,
+            HostIds::One(only) => only,
+        }
     }
 
     /// The user namespace.

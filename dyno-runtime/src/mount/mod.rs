@@ -11,9 +11,10 @@ mod lease;
 mod ownership;
 mod root;
 
-pub use dev::{attach_dev, dev_with, new_pts, new_shm, open_terminal};
+pub use dev::{LINKS, NODES, attach_dev, dev_with, new_pts, new_shm, open_terminal, resize_terminal};
 pub use disk::Disks;
 pub use image::Images;
+pub(crate) use lease::HostIds;
 pub use lease::{Lease, Leases};
 pub(crate) use lease::host_id;
 pub use by_path::detach;

@@ -49,6 +49,11 @@ impl WritableLayer {
         Ok(Self { tree, attached: None })
     }
 
+    /// One that was made elsewhere, to look at.
+    pub fn seen(tree: OwnedFd) -> Self {
+        Self { tree, attached: None }
+    }
+
     /// What was written, as a read-only layer for another sandbox with the same id range.
     ///
     /// # Errors

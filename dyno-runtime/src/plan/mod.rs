@@ -10,7 +10,7 @@ use serde::Serialize;
 pub(crate) use self::check::check_id;
 use crate::{
     error::Result,
-    spec::{Capability, Identity, Layer, Limits, Network, Policy, Profile, Sandbox, Upper, Volume},
+    spec::{Capability, Identity, Layer, Limits, Missing, Network, Policy, Profile, Sandbox, Upper, Volume},
 };
 
 /// The least memory limit: below it the kernel's errors turn odd (socket: ENFILE, execve: E2BIG, SIGKILL without report).
@@ -47,6 +47,9 @@ pub struct Plan {
     pub hostname: String,
     /// What is executed by pid 1.
     pub process: Process,
+    /// An unprivileged user's: the walls that it does without here ([`crate::Host::plan`]).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
 }
 
 /// What pid 1 executes.
@@ -139,6 +142,7 @@ impl Plan {
             network: sandbox.network.clone(),
             hostname: sandbox.hostname.clone(),
             process: Process { argv: sandbox.argv.clone(), env: sandbox.env.clone(), cwd: sandbox.cwd.to_string_lossy().into_owned() },
+            missing: Vec::new(),
         })
     }
 

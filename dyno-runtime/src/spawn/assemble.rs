@@ -5,7 +5,11 @@ use std::{
     path::Path,
 };
 
-use super::{StartOptions, child::ChildMount};
+use super::{
+    StartOptions,
+    child::ChildMount,
+    stdio::{self, Prepared},
+};
 use crate::{
     dyno::Dyno,
     error::{Context, Error, ErrorKind, Result},
@@ -13,12 +17,39 @@ use crate::{
     mount::{self, Lease, WritableLayer},
     net::resolver,
     plan::{Mount, Plan, c_string},
-    spec::Layer,
+    spec::{Layer, Upper},
     sys::{self, MountAttr},
 };
 
+/// What a sandbox is furnished with.
+pub(super) struct Furnished {
+    pub root: OwnedFd,
+    /// The writable layer, where it can be looked at from outside.
+    pub upper: Option<WritableLayer>,
+    /// Name servers of a link.
+    pub servers: Vec<std::net::Ipv4Addr>,
+    pub streams: Prepared,
+    pub mounts: Vec<ChildMount>,
+}
+
 impl Host {
-    pub(super) fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
+    /// Root, streams and mounts. Takes the streams out of `options`.
+    pub(super) fn furnished(&self, plan: &Plan, lease: &Lease, options: &mut StartOptions<'_>, dir: &Path) -> Result<Furnished> {
+        let stdio = std::mem::take(&mut options.stdio);
+        if self.rootless().is_some() {
+            return super::unprivileged::furnished(plan, lease, stdio, dir);
+        }
+        let (root, upper) = self.root(plan, lease, options, dir)?;
+        if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
+            mount::detach(dir)?;
+        }
+        let servers = crate::net::egress::prepare(&plan.network, root.as_fd(), plan.upper != Upper::ReadOnly, lease, dir)?;
+        let mut streams = stdio::prepare(stdio, dir, lease, plan.identity.uid)?.watched(&plan.limits)?;
+        let mounts = self.mounts(plan, lease, streams.pts.take(), dir)?;
+        Ok(Furnished { root, upper, servers, streams, mounts })
+    }
+
+    fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
         let mut layers = Vec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
             layers.push(match layer {
@@ -34,7 +65,7 @@ impl Host {
         mount::assemble(layers, &plan.upper, self.disks(), lease, scratch)
     }
 
-    pub(super) fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>, dir: &Path) -> Result<Vec<ChildMount>> {
+    fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>, dir: &Path) -> Result<Vec<ChildMount>> {
         let mut mounts = Vec::with_capacity(plan.mounts.len());
         let tree = |tree: OwnedFd, target: &str| ChildMount::Tree { tree, target: c_string(target) };
         for mount in &plan.mounts {

@@ -31,6 +31,7 @@ pub(crate) enum Step {
     EnterCgroup,
     CgroupNamespace,
     LoopbackUp,
+    NewProc,
     PrivateMounts,
     AttachRoot,
     PivotRoot,
@@ -87,7 +88,8 @@ pub(crate) struct Child<'a> {
     pub mounts: &'a [ChildMount],
     pub hostname: &'a [u8],
     pub network: ChildNetwork<'a>,
-    pub userns: BorrowedFd<'a>,
+    /// None: it was born in there, as a rootless one is, and all its namespaces with it.
+    pub userns: Option<BorrowedFd<'a>>,
     /// Made anew once inside the user namespace, which then owns them.
     pub own: Flags,
     pub standing: Standing<'a>,
@@ -126,8 +128,11 @@ impl Child<'_> {
         standing::scheduling(step)?;
         enter_cgroups(self.tasks, step)?;
         network(&self.network, step)?;
+        self.step = Step::NewProc;
+        // Now: a user namespace may mount procfs only where it still sees the host's (mount_too_revealing in fs/namespace.c).
+        let proc = new_proc()?;
         self.root()?;
-        self.mounts()?;
+        self.mounts(proc)?;
         self.step = Step::Hostname;
         rustix::system::sethostname(self.hostname)?;
         self.standing.attributes(&mut self.step)?;
@@ -158,13 +163,13 @@ impl Child<'_> {
         rustix::process::chdir(c"/")
     }
 
-    fn mounts(&mut self) -> Result<(), Errno> {
+    fn mounts(&mut self, proc: OwnedFd) -> Result<(), Errno> {
         let mut empty_dir = None;
         for (i, mount) in self.mounts.iter().enumerate() {
             self.step = Step::Mount(i);
             match mount {
                 ChildMount::Tree { tree, target } => attach(tree.as_fd(), target)?,
-                ChildMount::Proc => attach(new_proc()?.as_fd(), c"/proc")?,
+                ChildMount::Proc => attach(proc.as_fd(), c"/proc")?,
                 ChildMount::Masked(path) => ignore_missing(mask(path, &mut empty_dir))?,
                 ChildMount::ReadOnly(path) => ignore_missing(read_only(path))?,
             }
@@ -175,7 +180,9 @@ impl Child<'_> {
     /// Joining gives every capability in there: enough to make the namespaces that the sandbox is to own itself.
     fn join_user_namespace(&mut self) -> Result<(), Errno> {
         self.step = Step::JoinUserNamespace;
-        rustix::thread::move_into_link_name_space(self.userns, Some(LinkNameSpaceType::User))?;
+        if let Some(userns) = self.userns {
+            rustix::thread::move_into_link_name_space(userns, Some(LinkNameSpaceType::User))?;
+        }
         self.step = Step::OwnNamespaces;
         if self.own != Flags::NONE {
             sys::unshare(self.own)?;

@@ -35,13 +35,18 @@ impl<'h> Debris<'h> {
         lease
     }
 
+    /// Whether its id range is its own.
+    pub fn has_lease(&self) -> bool {
+        self.slot.is_some()
+    }
+
     /// Nothing of it is debris: it runs.
-    pub fn disarm(mut self) -> Result<(Host, Group, OwnedFd)> {
-        let (Some(group), Some(process)) = (self.group.take(), self.process.take()) else {
+    pub fn disarm(mut self) -> Result<(Host, Option<Group>, OwnedFd)> {
+        let Some(process) = self.process.take() else {
             return Err(Error::refused(ErrorKind::Io, format!("dyno {}: not started", self.id)));
         };
         self.armed = false;
-        Ok((self.host.clone(), group, process))
+        Ok((self.host.clone(), self.group.take(), process))
     }
 }
 

@@ -23,7 +23,7 @@ use rustix::{
     process::{PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal},
 };
 
-use super::stdio::{self, Prepared, Stdio, Streams};
+use super::stdio::{self, Owner, Prepared, Stdio, Streams};
 use crate::{
     dyno::Dyno,
     error::{Context, Error, ErrorKind, Result},
@@ -87,7 +87,9 @@ impl Dyno {
         let cwd = command.cwd.unwrap_or(sandbox.cwd);
         check::command(&command.argv, env.iter())?;
         check::cwd(&cwd)?;
-        let owner = rustix::fs::Uid::from_raw(host_id(self.record().slot, sandbox.identity.uid));
+        let userns = self.host.rootless().map(|_| self.user_namespace()).transpose()?;
+        let uid = sandbox.identity.uid;
+        let owner = userns.as_ref().map_or_else(|| Owner::OnHost(host_id(self.record().slot, uid)), |userns| Owner::Inside(userns.as_fd(), uid));
         let mut streams = match command.stdio {
             Stdio::Tty { rows, cols } => stdio::terminal(self.terminals()?.as_fd(), owner, rows, cols)?,
             other => stdio::without_init(other, owner)?,
@@ -124,6 +126,13 @@ impl Dyno {
 
     fn gone(&self) -> Error {
         Error::refused(ErrorKind::Invalid, format!("dyno {} has ended", self.id()))
+    }
+
+    fn user_namespace(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/ns/user", self.pid());
+        let userns = std::fs::File::open(&path).io(|| format!("open({path})"))?;
+        // Should it have ended since, the number may be another's.
+        if self.has_ended() { Err(self.gone()) } else { Ok(userns.into()) }
     }
 
     /// Its devpts, found without following anything that a tenant could have put on the way.

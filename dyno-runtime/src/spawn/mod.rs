@@ -6,6 +6,7 @@ mod debris;
 mod exec;
 mod standing;
 mod stdio;
+mod unprivileged;
 mod words;
 
 use std::{
@@ -24,6 +25,7 @@ pub use self::exec::{Exec, ExecStatus, Process};
 pub(crate) use self::stdio::open_log;
 pub use self::stdio::{Stdio, Stream, Streams};
 use self::{
+    assemble::Furnished,
     child::{Child, ChildNetwork, Step},
     debris::Debris,
     standing::Posture,
@@ -35,10 +37,11 @@ use crate::{
     dyno::{Dyno, Record, write_sandbox},
     error::{Context, Error, ErrorKind, Result},
     host::Host,
-    mount::{self, Lease, WritableLayer},
+    mount::Lease,
     plan::{Plan, c_string, check::check_id},
+    rootless,
     seccomp::Denied,
-    spec::{Limits, Network, Sandbox, Upper},
+    spec::{Limits, Network, Sandbox},
     sys::{self, Flags},
 };
 
@@ -81,33 +84,28 @@ impl Host {
     /// [`ErrorKind::Invalid`] for a bad description, [`ErrorKind::Image`] for a missing or wrong image,
     /// [`ErrorKind::Wall`] for a wall that could not be raised, [`ErrorKind::Exec`] for a program that cannot be
     /// executed. Whatever fails, nothing is left behind.
-    pub fn start(&self, id: &str, sandbox: &Sandbox, options: StartOptions<'_>) -> Result<Dyno> {
+    pub fn start(&self, id: &str, sandbox: &Sandbox, mut options: StartOptions<'_>) -> Result<Dyno> {
         check_id(id)?;
-        let plan = Plan::without_filter(sandbox)?;
+        let mut plan = Plan::without_filter(sandbox)?;
+        self.fit(&mut plan, options.keep_upper)?;
         let posture = Posture::new(self, &plan, if options.log_denied { Denied::Report } else { Denied::Answer })?;
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
-        let lease = self.lease(&mut debris, &options)?;
-        let (root, upper) = self.root(&plan, &lease, &options, &debris.dir())?;
-        if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
-            mount::detach(&debris.dir())?;
-        }
-        let servers = crate::net::egress::prepare(&plan.network, root.as_fd(), plan.upper != Upper::ReadOnly, &lease, &debris.dir())?;
-        let mut streams = stdio::prepare(options.stdio, &debris.dir(), &lease, plan.identity.uid)?.watched(&plan.limits)?;
-        let mounts = self.mounts(&plan, &lease, streams.pts.take(), &debris.dir())?;
+        let lease = self.lease(&mut debris, &plan, &options)?;
+        let Furnished { root, upper, servers, mut streams, mounts } = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
         let joined = self.joined(&plan.network)?;
         write_sandbox(&debris.dir(), sandbox)?;
-        let record = Record::intended(id, &lease, options.after.is_none())?;
+        let record = Record::intended(id, &lease, debris.has_lease())?;
         record.write(&debris.dir())?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
-        let group = Group::create(self.cgroups(), id, &plan.limits)?;
-        let group = &*debris.group.insert(group);
+        debris.group = self.cgroups().map(|cgroups| Group::create(cgroups, id, &plan.limits)).transpose()?;
+        let group = debris.group.as_ref();
         let (ready, ready_child) = socket_pair(SocketType::STREAM, "ready")?;
         // Both ends are the init's: see `exec`.
         let (requests, requests_peer) = socket_pair(SocketType::SEQPACKET, "requests")?;
         let [stdin, stdout, stderr] = streams.child_streams();
-        let (tasks, birthplace) = (group.task_files()?, group.birthplace());
-        let cpu = if plan.limits.cpu_ms.is_some() { Some(group.cpu_time_file()?) } else { None };
+        let (tasks, birthplace) = (group.map_or(Ok(Vec::new()), Group::task_files)?, group.and_then(Group::birthplace));
+        let cpu = group.filter(|_| plan.limits.cpu_ms.is_some()).map(Group::cpu_time_file).transpose()?;
         let (argv, envp) = (init_argv(streams.mode, &plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let attach_point = c_string(&self.attach_point().to_string_lossy());
@@ -117,9 +115,10 @@ impl Host {
             root: root.as_fd(),
             mounts: &mounts,
             hostname: plan.hostname.as_bytes(),
-            network: child_network(&plan, joined.as_ref()),
-            userns: lease.userns(),
-            own: own_namespaces(&plan),
+            network: child_network(&plan, joined.as_ref(), lease.is_rootless()),
+            userns: (!lease.is_rootless()).then(|| lease.userns()),
+            // A rootless one owns all of them from the start.
+            own: if lease.is_rootless() { Flags::NONE } else { own_namespaces(&plan) },
             standing: posture.standing(),
             fds: [
                 stdin, stdout, stderr, streams.log_or_null(), exit_file.as_fd(), ready_child.as_fd(),
@@ -132,7 +131,9 @@ impl Host {
             failed: None,
         };
         let prepared = Instant::now();
-        let (pidfd, pid) = sys::vfork(born_with(&child.network), birthplace, &mut child).wall(|| "clone3(namespaces)".into())?;
+        let born_with = born_with(&child.network);
+        let cloned = if lease.is_rootless() { rootless::vfork(&lease, born_with, birthplace, &mut child) } else { sys::vfork(born_with, birthplace, &mut child) };
+        let (pidfd, pid) = cloned.wall(|| "clone3(namespaces)".into())?;
         let (step, failed) = (child.step, child.failed);
         debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
@@ -157,26 +158,34 @@ impl Host {
         Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
     }
 
-    fn lease(&self, debris: &mut Debris<'_>, options: &StartOptions<'_>) -> Result<Lease> {
+    fn lease(&self, debris: &mut Debris<'_>, plan: &Plan, options: &StartOptions<'_>) -> Result<Lease> {
         match options.after {
             // Two at work in one range could reach each other, and what is read as a layer would still be written.
             Some(former) if !former.has_ended() => {
                 Err(Error::refused(ErrorKind::Invalid, format!("dyno {}, whose id range is asked for, still runs", former.id())))
             }
-            Some(former) => Lease::map(former.record().slot),
-            None => Ok(debris.lease(self.leases().take(&debris.id)?)),
+            former => match (self.rootless(), former) {
+                (Some(rootless), former) => self.rootless_lease(rootless, debris, plan, former),
+                (None, Some(former)) => Lease::map(former.record().slot),
+                (None, None) => Ok(debris.lease(self.leases().take(&debris.id)?)),
+            },
         }
     }
 
     /// The network of another sandbox that is to be joined.
     fn joined(&self, network: &Network) -> Result<Option<OwnedFd>> {
         let Network::Joined(id) = network else { return Ok(None) };
+        self.joined_dyno(id).map(|(_, netns)| Some(netns))
+    }
+
+    /// Another sandbox that runs, and its network.
+    fn joined_dyno(&self, id: &str) -> Result<(Record, OwnedFd)> {
         let other = match Record::read(&self.dyno_dir(id))? {
             Some(record) => Dyno::adopt(self, record)?,
             None => None,
         };
         let gone = || Error::refused(ErrorKind::Invalid, format!("network joined {id:?} does not run"));
-        other.and_then(|dyno| dyno.netns).ok_or_else(gone).map(Some)
+        other.and_then(|dyno| Some((dyno.record, dyno.netns?))).ok_or_else(gone)
     }
 }
 
@@ -193,11 +202,11 @@ fn own_namespaces(plan: &Plan) -> Flags {
     flag("mount", Flags::NEWNS).and(flag("uts", Flags::NEWUTS)).and(network)
 }
 
-fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>) -> ChildNetwork<'a> {
+fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>, rootless: bool) -> ChildNetwork<'a> {
     match (&plan.network, joined) {
         (Network::Host, _) => ChildNetwork::Host,
         (_, Some(netns)) => ChildNetwork::Joined(netns.as_fd()),
-        _ if plan.owns("net") => ChildNetwork::Later,
+        _ if plan.owns("net") && !rootless => ChildNetwork::Later,
         _ => ChildNetwork::New,
     }
 }

@@ -34,11 +34,23 @@ pub(crate) struct SecondWall<'a> {
     pub scoped: u64,
 }
 
+/// How the ids inside are come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// From outside the user namespace, whose root we are not.
+    Outside,
+    /// As its root, or one who may be.
+    Root,
+    /// As its only user, whose groups cannot be changed (user_namespaces(7), `setgroups`).
+    Only,
+}
+
 /// Who the program is: the same for everything that runs in a sandbox, its init or not.
 pub(crate) struct Standing<'a> {
     pub uid: u32,
     pub gid: u32,
     pub groups: &'a [u32],
+    pub entry: Entry,
     pub capabilities: u64,
     pub open_files: u64,
     pub file_size: Option<u64>,
@@ -53,6 +65,7 @@ pub(crate) struct Standing<'a> {
 /// What a [`Standing`] borrows, made by the parent.
 pub(super) struct Posture<'a> {
     plan: &'a Plan,
+    entry: Entry,
     cwd: CString,
     writable: Vec<CString>,
     pub filter: Arc<Compiled>,
@@ -65,7 +78,12 @@ impl<'a> Posture<'a> {
         let writable = plan.landlock.iter().flat_map(|wall| &wall.writable).map(|path| c_string(path)).collect();
         let filter = host.filters().get(&plan.seccomp, plan.capability_bits(), denied)?;
         let reports = denied == Denied::Report && !filter.program.is_empty();
-        Ok(Self { plan, cwd: c_string(&plan.process.cwd), writable, filter, reports })
+        let entry = match host.rootless() {
+            None => Entry::Outside,
+            Some(rootless) if rootless.has_range() => Entry::Root,
+            Some(_) => Entry::Only,
+        };
+        Ok(Self { plan, entry, cwd: c_string(&plan.process.cwd), writable, filter, reports })
     }
 
     pub fn standing(&self) -> Standing<'_> {
@@ -79,6 +97,7 @@ impl<'a> Posture<'a> {
             uid: identity.uid,
             gid: identity.gid,
             groups: &identity.groups,
+            entry: self.entry,
             capabilities: self.plan.capability_bits(),
             open_files: self.plan.limits.open_files,
             file_size: self.plan.limits.file_size,
@@ -110,14 +129,14 @@ impl Standing<'_> {
     /// What survives the change of identity: limits, keyring, session.
     pub(super) fn attributes(&self, step: &mut Step) -> Outcome {
         *step = Step::Rlimits;
-        let set = |limit, value| rustix::process::setrlimit(limit, Rlimit { current: Some(value), maximum: Some(value) });
         // 1 and not 0: core(5), a piped core handler ignores 0; the kernel refuses to run it at 1.
-        set(Resource::Core, 1)?;
+        sys::limit_core(1)?;
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
         for limit in [Resource::Rtprio, Resource::Nice] {
-            set(limit, 0)?;
+            rustix::process::setrlimit(limit, none)?;
         }
         if let Some(bytes) = self.file_size {
-            set(Resource::Fsize, bytes)?;
+            sys::limit_file_size(bytes)?;
         }
         // An unlimited stack lays memory out the old way, with less chance in it.
         sys::limit_stack(STACK)?;
@@ -129,11 +148,19 @@ impl Standing<'_> {
         Ok(())
     }
 
-    /// In the user namespace, whose joining gave every capability; as our uid is not mapped there, changing ids keeps them: they
-    /// are dropped by hand.
+    /// In the user namespace, whose joining gave every capability. Where our uid is not mapped there, changing ids keeps them: they
+    /// are dropped by hand. Where it is root's, it is told to keep them as long, because without them nothing can be dropped.
     pub(super) fn drop_privileges(&self, step: &mut Step) -> Outcome {
         *step = Step::Ids;
-        sys::set_ids(self.uid, self.gid, self.groups)?;
+        match self.entry {
+            Entry::Outside => sys::set_ids(self.uid, self.gid, Some(self.groups))?,
+            Entry::Only => sys::set_ids(self.uid, self.gid, None)?,
+            Entry::Root => {
+                sys::keep_over_ids(true)?;
+                sys::set_ids(self.uid, self.gid, Some(self.groups))?;
+                sys::keep_over_ids(false)?;
+            }
+        }
         *step = Step::Capabilities;
         sys::keep_capabilities(self.capabilities)?;
         *step = Step::NoNewPrivs;

@@ -11,6 +11,7 @@ use rustix::{fs::OFlags, pipe::PipeFlags};
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     mount::{self, Lease},
+    rootless,
     spec::Limits,
 };
 
@@ -122,12 +123,36 @@ pub(crate) struct Prepared {
 /// Size of the log FIFO: what is kept while nobody reads.
 const LOG_BYTES: usize = 256 * 1024;
 
-/// Host id of the program's user, who owns what it opens by /dev/stdout.
-type Owner = rustix::fs::Uid;
+/// The program's user, who owns what it opens by /dev/stdout.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Owner<'a> {
+    /// By its id on the host.
+    OnHost(u32),
+    /// Rootless: by its id in the user namespace where alone it can be given something.
+    Inside(BorrowedFd<'a>, u32),
+}
+
+impl<'a> Owner<'a> {
+    fn new(lease: &'a Lease, uid: u32) -> Self {
+        if lease.is_rootless() { Self::Inside(lease.userns(), uid) } else { Self::OnHost(lease.host_id(uid)) }
+    }
+
+    fn own(self, file: BorrowedFd<'_>, what: &str) -> Result<()> {
+        match self {
+            Self::Inside(userns, uid) => rootless::give(file, userns, uid),
+            Self::OnHost(id) => rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(id)), None).io(|| format!("fchown({what})")),
+        }
+    }
+}
 
 pub(super) fn prepare(stdio: Stdio, dir: &Path, lease: &Lease, uid: u32) -> Result<Prepared> {
-    let owner = Owner::from_raw(lease.host_id(uid));
+    let owner = Owner::new(lease, uid);
     match stdio {
+        Stdio::Tty { rows, cols } if lease.is_rootless() => {
+            let (pts, master, slave) = rootless::terminal(lease, dir, 64, uid)?;
+            mount::resize_terminal(slave.as_fd(), rows, cols)?;
+            Ok(Prepared { pts: Some(pts), ..on_terminal(master, slave)? })
+        }
         Stdio::Tty { rows, cols } => {
             let pts = mount::new_pts(lease, 64)?;
             let prepared = terminal(pts.as_fd(), owner, rows, cols)?;
@@ -144,7 +169,7 @@ pub(super) fn prepare(stdio: Stdio, dir: &Path, lease: &Lease, uid: u32) -> Resu
 }
 
 /// Streams that need neither a devpts of their own nor the init's help.
-pub(super) fn without_init(stdio: Stdio, owner: Owner) -> Result<Prepared> {
+pub(super) fn without_init(stdio: Stdio, owner: Owner<'_>) -> Result<Prepared> {
     let all_pipes = matches!(stdio, Stdio::Pipes);
     let (stdin, stdout, stderr) = match stdio {
         Stdio::Null => (Stream::Null, Stream::Null, Stream::Null),
@@ -166,7 +191,7 @@ pub(super) fn without_init(stdio: Stdio, owner: Owner) -> Result<Prepared> {
 }
 
 /// The child's end (None: inherited) and the caller's.
-fn one(stream: Stream, null: &OwnedFd, input: bool, owner: Owner) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+fn one(stream: Stream, null: &OwnedFd, input: bool, owner: Owner<'_>) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     Ok(match stream {
         Stream::Null => (Some(copy(null)?), None),
         Stream::Inherit => (None, None),
@@ -175,15 +200,20 @@ fn one(stream: Stream, null: &OwnedFd, input: bool, owner: Owner) -> Result<(Opt
             let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).io(|| "pipe2".into())?;
             let (child, parent) = if input { (read, write) } else { (write, read) };
             // So that /dev/stdout can be opened inside.
-            rustix::fs::fchown(&child, Some(owner), None).io(|| "fchown(pipe)".into())?;
+            owner.own(child.as_fd(), "pipe")?;
             (Some(child), Some(parent))
         }
     })
 }
 
 /// A terminal of the devpts `pts` as all three streams.
-pub(super) fn terminal(pts: BorrowedFd<'_>, owner: Owner, rows: u16, cols: u16) -> Result<Prepared> {
-    let (master, slave) = mount::open_terminal(pts, owner.as_raw(), rows, cols)?;
+pub(super) fn terminal(pts: BorrowedFd<'_>, owner: Owner<'_>, rows: u16, cols: u16) -> Result<Prepared> {
+    let (master, slave) = mount::open_terminal(pts, rows, cols)?;
+    owner.own(slave.as_fd(), "terminal")?;
+    on_terminal(master, slave)
+}
+
+fn on_terminal(master: OwnedFd, slave: OwnedFd) -> Result<Prepared> {
     let child = [Some(copy(&slave)?), Some(copy(&slave)?), Some(slave)];
     Ok(Prepared { parent: Streams::Tty(master), pts: None, mode: 't', child, log: None, null: open_null()? })
 }

@@ -16,6 +16,7 @@ pub(super) fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -
         Step::EnterCgroup => "enter the cgroup: write \"0\" to tasks".to_owned(),
         Step::CgroupNamespace => "unshare(CLONE_NEWCGROUP)".to_owned(),
         Step::LoopbackUp => "bring lo up: ioctl(SIOCSIFFLAGS)".to_owned(),
+        Step::NewProc => "mount proc (refused where other mounts hide parts of the host's, as in most containers)".to_owned(),
         Step::PrivateMounts => "mount(/, MS_PRIVATE | MS_REC)".to_owned(),
         Step::AttachRoot => "move_mount(root)".to_owned(),
         Step::PivotRoot => "pivot_root(., .)".to_owned(),

@@ -7,6 +7,7 @@ mod capability;
 mod limits;
 mod network;
 mod root;
+mod wall;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -17,6 +18,7 @@ pub use self::{
     limits::{IoLimit, Limits},
     network::{Allow, Egress, Network, Policy, Protocol, Publish},
     root::{Layer, Root, Upper, Volume},
+    wall::{Missing, Wall},
 };
 use crate::seccomp::ProfileData;
 

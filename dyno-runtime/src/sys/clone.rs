@@ -33,6 +33,12 @@ impl Flags {
     pub const NEWPID: Self = Self(0x2000_0000);
     /// CLONE_NEWNET.
     pub const NEWNET: Self = Self(0x4000_0000);
+    /// CLONE_FILES.
+    pub const FILES: Self = Self(0x400);
+    /// CLONE_PARENT.
+    pub const PARENT: Self = Self(0x8000);
+    /// In the manner of vfork(2): the caller sleeps until the child has exec'd or ended.
+    pub const SHARED: Self = Self(Self::VFORK | Self::CLEAR_SIGHAND);
     const VM: u64 = 0x100;
     const PIDFD: u64 = 0x1000;
     const VFORK: u64 = 0x4000;
@@ -76,7 +82,7 @@ const STACK_SIZE: usize = 64 * 1024;
 const GUARD: usize = 4096;
 
 impl ChildStack {
-    fn new() -> Result<Self, Errno> {
+    pub(super) fn new() -> Result<Self, Errno> {
         // SAFETY: a fresh anonymous mapping; no existing memory is touched.
         let base = unsafe {
             libc::mmap(
@@ -118,7 +124,7 @@ pub trait SharedChild {
     fn run(&mut self) -> !;
 }
 
-extern "C" fn enter<C: SharedChild>(arg: *mut c_void) -> ! {
+pub(super) extern "C" fn enter<C: SharedChild>(arg: *mut c_void) -> ! {
     // SAFETY: `arg` is the `&mut C` that the cloning thread passed and does not use while it sleeps.
     unsafe { &mut *arg.cast::<C>() }.run()
 }
@@ -133,8 +139,7 @@ extern "C" fn enter<C: SharedChild>(arg: *mut c_void) -> ! {
 /// Of clone3(2): EAGAIN at a process limit, ENOMEM, ENOSPC at a namespace limit, EPERM.
 pub fn vfork<C: SharedChild>(flags: Flags, cgroup: Option<BorrowedFd<'_>>, child: &mut C) -> Result<(OwnedFd, u32), Errno> {
     let stack = ChildStack::new()?;
-    let extra = Flags::VFORK | Flags::CLEAR_SIGHAND;
-    clone(flags.0 | extra, cgroup, &stack, enter::<C>, std::ptr::from_mut(child).cast())
+    clone_on(&stack, flags.and(Flags::SHARED), cgroup, enter::<C>, std::ptr::from_mut(child).cast())
 }
 
 /// [`vfork`] as it is where clone3 is hidden.
@@ -188,23 +193,26 @@ extern "C" fn pause_forever(parent: *mut c_void) -> ! {
 pub fn clone_paused(flags: Flags) -> Result<Paused, Errno> {
     let stack = ChildStack::new()?;
     let parent = std::process::id() as usize as *mut c_void;
-    let (pidfd, pid) = clone(flags.0 | Flags::CLEAR_SIGHAND, None, &stack, pause_forever, parent)?;
+    let (pidfd, pid) = clone_on(&stack, flags.and(Flags(Flags::CLEAR_SIGHAND)), None, pause_forever, parent)?;
     Ok(Paused { pidfd, pid, _stack: stack })
 }
 
-fn clone(
-    flags: u64,
-    cgroup: Option<BorrowedFd<'_>>,
+/// clone3 on a stack of the caller's. Child-safe.
+pub(super) fn clone_on(
     stack: &ChildStack,
+    flags: Flags,
+    cgroup: Option<BorrowedFd<'_>>,
     entry: extern "C" fn(*mut c_void) -> !,
     arg: *mut c_void,
 ) -> Result<(OwnedFd, u32), Errno> {
-    let flags = flags | Flags::VM | Flags::PIDFD;
+    let sibling = flags.0 & Flags::PARENT.0 != 0;
+    let flags = flags.0 | Flags::VM | Flags::PIDFD;
     let mut pidfd: RawFd = -1;
     let args = CloneArgs {
         flags: flags | if cgroup.is_some() { Flags::INTO_CGROUP } else { 0 },
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        // A sibling sends what its maker would (clone3(2): EINVAL otherwise).
+        exit_signal: if sibling { 0 } else { libc::SIGCHLD as u64 },
         stack: stack.base as u64 + GUARD as u64,
         stack_size: (STACK_SIZE - GUARD) as u64,
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
@@ -225,7 +233,7 @@ fn clone(
 }
 
 /// # Safety
-/// As in [`clone`]: valid `args` with a stack, an `entry` that never returns.
+/// As in [`clone_on`]: valid `args` with a stack, an `entry` that never returns.
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone3(args: &CloneArgs, entry: extern "C" fn(*mut c_void) -> !, arg: *mut c_void) -> isize {
     let r: isize;
@@ -240,7 +248,7 @@ unsafe fn clone3(args: &CloneArgs, entry: extern "C" fn(*mut c_void) -> !, arg: 
 }
 
 /// # Safety
-/// As in [`clone`]: valid `args` with a stack, an `entry` that never returns.
+/// As in [`clone_on`]: valid `args` with a stack, an `entry` that never returns.
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone3(args: &CloneArgs, entry: extern "C" fn(*mut c_void) -> !, arg: *mut c_void) -> isize {
     let r: isize;

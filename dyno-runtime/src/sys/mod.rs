@@ -23,6 +23,7 @@ mod process;
 mod probe;
 #[cfg(feature = "cli")]
 mod signals;
+mod within;
 
 pub use capability::{capabilities_are, keep_capabilities};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
@@ -37,9 +38,11 @@ pub use pidfd::{pin, reap};
 pub use probe::{Answer, calls as probe_calls};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
-    interface_up, is_open_for_writing, join_new_session_keyring, limit_open_files, limit_stack, place_descriptors, processors, reset_scheduling, set_ids,
+    interface_up, is_open_for_writing, join_new_session_keyring, limit_core, limit_file_size, limit_open_files, limit_stack,
+    place_descriptors, processors, reset_scheduling, set_ids,
     unshare,
 };
+pub use within::{Visitor, dumpable, keep_over_ids, owner_of, set_dumpable, vfork_within, visit};
 
 #[cfg(feature = "cli")]
 pub use signals::{next_signal, watch_signals};

@@ -53,15 +53,17 @@ pub fn has_seccomp_filter() -> bool {
     unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_SECCOMP, 0, 0, 0, 0) == 2 }
 }
 
-/// Sets real, effective and saved ids of this thread and its supplementary groups. Child-safe: the
+/// Sets real, effective and saved ids of this thread and its supplementary groups (None: as they are). Child-safe: the
 /// libc wrappers would signal the parent's threads.
 ///
 /// # Errors
 /// Of setgroups(2), setresgid(2), setresuid(2).
-pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Errno> {
     // SAFETY: the list is as long as said and outlives the call; the others take numbers.
     unsafe {
-        check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+        if let Some(groups) = groups {
+            check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+        }
         check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         check(libc::syscall(libc::SYS_setresuid, uid, uid, uid)).map(drop)
     }
@@ -149,6 +151,32 @@ pub fn limit_open_files(files: u64) -> Result<(), Errno> {
 pub fn limit_stack(bytes: u64) -> Result<(), Errno> {
     let most = prlimit(libc::RLIMIT_STACK, None)?.rlim_max;
     prlimit(libc::RLIMIT_STACK, Some(libc::rlimit64 { rlim_cur: bytes.min(most), rlim_max: most })).map(drop)
+}
+
+/// Sets the soft and hard limit of core files to `bytes`, or to the hard limit if that is lower and cannot be raised. Child-safe.
+///
+/// # Errors
+/// Of prlimit(2).
+pub fn limit_core(bytes: u64) -> Result<(), Errno> {
+    limit_both(libc::RLIMIT_CORE, bytes)
+}
+
+/// [`limit_core`] for the size of files.
+///
+/// # Errors
+/// Of prlimit(2).
+pub fn limit_file_size(bytes: u64) -> Result<(), Errno> {
+    limit_both(libc::RLIMIT_FSIZE, bytes)
+}
+
+fn limit_both(resource: libc::__rlimit_resource_t, value: u64) -> Result<(), Errno> {
+    let to = |value| prlimit(resource, Some(libc::rlimit64 { rlim_cur: value, rlim_max: value })).map(drop);
+    let most = prlimit(resource, None)?.rlim_max;
+    match to(value) {
+        // Without CAP_SYS_RESOURCE over the host hard limits only go down.
+        Err(Errno::PERM) if value > most => to(most),
+        other => other,
+    }
 }
 
 /// Sets a limit of ours and returns what it was. By hand, because rustix's getrlimit panics on failure: in the child, with a lock
