@@ -9,7 +9,11 @@ use super::{
     file::{read_file, write_file},
     mounts,
 };
-use crate::{host::HostOptions, spec::Limits};
+use crate::{
+    error::{Context, Result},
+    host::HostOptions,
+    spec::Limits,
+};
 
 /// A process that makes others all the time, in the group, and which of them are in the freezer's group.
 struct Family {
@@ -34,26 +38,33 @@ impl Family {
         let group = Group::create(&cgroups, "family", limits).unwrap();
         let script = "while :; do sleep 0.005 & sleep 0.005; done";
         let shell = Command::new("sh").args(["-c", script]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        for part in group.parts() {
-            write_file(&part.dir, "cgroup.procs", &shell.id().to_string()).unwrap();
+        let family = Self { cgroups, group, shell };
+        for part in family.group.parts() {
+            write_file(&part.dir, "cgroup.procs", &family.shell.id().to_string()).unwrap();
         }
-        Some(Self { cgroups, group, shell })
+        Some(family)
     }
 
-    fn end(mut self) {
-        self.shell.kill().unwrap();
-        self.group.thaw_to_die(&self.cgroups).unwrap();
-        self.shell.wait().unwrap();
-        self.group
-            .remove_after(|| {
-                for pid in self.group.pids()? {
-                    // Who is gone meanwhile needs no killing.
-                    let _gone = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
-                }
-                Ok(())
-            })
-            .unwrap();
-        self.cgroups.remove().unwrap();
+    fn dissolve(&mut self) -> Result<()> {
+        self.shell.kill().io(|| "kill".into())?;
+        self.group.thaw_to_die(&self.cgroups)?;
+        self.shell.wait().io(|| "wait".into())?;
+        self.group.remove_after(|| {
+            for pid in self.group.pids()? {
+                // Who is gone meanwhile needs no killing.
+                let _gone = Pid::from_raw(pid.cast_signed()).map(|pid| kill_process(pid, Signal::KILL));
+            }
+            Ok(())
+        })?;
+        self.cgroups.remove()
+    }
+}
+
+impl Drop for Family {
+    /// Also when a test fails.
+    fn drop(&mut self) {
+        let dissolved = self.dissolve();
+        assert!(std::thread::panicking() || dissolved.is_ok(), "{dissolved:?}");
     }
 }
 
@@ -67,16 +78,19 @@ fn all_are_frozen_however_fast_they_fork() {
         group.freeze(cgroups).unwrap();
         assert!(group.is_frozen(cgroups).unwrap());
         let freezer = group.part(Controller::Freezer).unwrap();
-        assert_eq!(freezer.pids().unwrap(), group.pids().unwrap(), "somebody is outside");
-        assert!(freezer.pids().unwrap().contains(&shell.id()));
+        // In this order: who was just ending may be gone from the second list, but nobody new can be on it.
+        let inside = freezer.pids().unwrap();
+        let outside: Vec<u32> = group.pids().unwrap().into_iter().filter(|pid| !inside.contains(pid)).collect();
+        assert_eq!(outside, [0; 0], "they are outside of {inside:?}");
+        assert!(inside.contains(&shell.id()));
         // A handle that was open before sees it too, and so does a new one.
         let other = cgroups.reopen("family").unwrap().unwrap();
         assert!(other.is_frozen(cgroups).unwrap());
         other.thaw(cgroups).unwrap();
         assert!(!group.is_frozen(cgroups).unwrap());
     }
+    // Taken down frozen.
     group.freeze(cgroups).unwrap();
-    family.end();
 }
 
 #[test]
@@ -91,7 +105,6 @@ fn processor_time_without_any_controller_for_it() {
         std::thread::yield_now();
     }
     assert_eq!(family.group.stats().unwrap().pressure, super::Pressure::default());
-    family.end();
 }
 
 #[test]
@@ -105,5 +118,4 @@ fn a_limit_of_processor_time_joins_what_counts_it() {
     assert!(super::file::read_from_start(&file).unwrap().trim().parse::<u64>().is_ok());
     let part = family.group.part(Controller::Cpuacct).unwrap();
     assert!(read_file(&part.dir, "cgroup.procs").unwrap().contains(&family.shell.id().to_string()));
-    family.end();
 }
