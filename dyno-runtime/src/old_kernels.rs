@@ -167,7 +167,7 @@ fn substituted() -> Result<()> {
         let held = under(hidden, || starts(*name == "pidfd_open")).with_context(|| format!("without {name}"))?;
         println!("without {name}: {held} cases held");
     }
-    for (name, flag) in FLAGS.iter().copied().skip(usize::from(support::emulated())) {
+    for (name, flag) in FLAGS.into_iter().filter(|_| !support::emulated()) {
         let (held, refused) = without_clone3_flags(flag, || starts(false)).with_context(|| format!("without {name}"))?;
         // Nobody asks for a group where the host has only v1.
         ensure!(refused > 0 || flag == 1 << 33 && !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), "{name} was never asked for");
@@ -224,7 +224,7 @@ fn what_is_hidden_has_a_substitute_or_is_named() {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    let one_by_one = if support::emulated() { 1 } else { SUBSTITUTED.len() + FLAGS.len() };
+    let one_by_one = if support::emulated() { 0 } else { SUBSTITUTED.len() + FLAGS.len() };
     assert_eq!(said.lines().filter(|line| line.contains(" cases held")).count(), one_by_one + 1, "{said}");
     said.lines().filter(|line| line.starts_with("without ")).for_each(|line| println!("{line}"));
 }

@@ -91,7 +91,7 @@ fn environment(images: &Images) -> String {
     let inside = |image: &Path| format!("/payload/images/{}", image.file_name().unwrap_or_default().to_string_lossy());
     format!(
         "export VM_SOURCE='{}' VM_TARGET='{}' DYNO_STACK='{}' DYNO_BUILDPACKS='{}'\n\
-         export DYNO_BIN_DYNOD=/payload/bin/dynod DYNO_BIN_DYNO=/payload/bin/dyno DYNO_TEST_EMULATED=1 DYNO_TEST_STARTS=200\n",
+         export DYNO_BIN_DYNOD=/payload/bin/dynod DYNO_BIN_DYNO=/payload/bin/dyno DYNO_TEST_EMULATED=1 DYNO_TEST_STARTS=50\n",
         cargo::root().display(),
         cargo::target().display(),
         inside(&images.stack),
