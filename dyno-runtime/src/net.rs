@@ -102,11 +102,11 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     fn go(&mut self) -> Result<OwnedFd> {
-        let netns = self.netns;
-        let made = match within(netns, || Ok(self.make())) {
-            Ok(made) => made,
+        let home = Home::remember()?;
+        let made = match home.left(move_into_link_name_space(self.netns, Some(LinkNameSpaceType::Network))) {
+            Ok(()) => self.make(),
+            Err(e) if e != Errno::PERM => Err(e),
             // Not ours to enter as we are: with the rights of the user namespace that owns it, which may be ours.
-            Err(e) if e.errno() != Some(Errno::PERM) => return Err(e),
             Err(_) => {
                 let userns = sys::owner_of(self.netns).io(|| "ioctl(NS_GET_USERNS) of the dyno's network".into())?;
                 match sys::visit(userns.as_fd(), self) {
@@ -116,6 +116,7 @@ impl Visit<'_> {
                 }
             }
         };
+        drop(home);
         made.io(|| match (self.step, self.port) {
             (Step::Enter, _) => "setns(CLONE_NEWNET)".into(),
             (Step::Socket, _) => "socket(AF_INET) in the dyno's network".into(),
