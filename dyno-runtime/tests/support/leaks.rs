@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
+use sha2::{Digest, Sha256};
 
 /// Everything that one instance makes and could forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
         files,
         processes: processes(name)?,
         descriptors: descriptors()?,
-        links: links()?,
+        links: links(run)?,
     })
 }
 
@@ -139,11 +140,14 @@ fn processes(name: &str) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// What is there of every sandbox that has a link, and not the table that they share.
-fn links() -> Result<BTreeSet<String>> {
+/// What is there of every sandbox of the instance in `run` that has a link, and not the table that they share.
+fn links(run: &Path) -> Result<BTreeSet<String>> {
+    // Other instances' come and go.
+    let hash = Sha256::digest(run.as_os_str().as_encoded_bytes());
+    let prefix = format!("dy{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2]);
     let table = fs::read_to_string("/proc/self/net/dev")?;
     let names = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
-    let mut found: BTreeSet<String> = names.filter(|name| name.starts_with("dy")).collect();
+    let mut found: BTreeSet<String> = names.filter(|name| name.starts_with(&prefix)).collect();
     // Forwarding is on as soon as there is a table to look at.
     let raised = fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?.trim() == "1";
     let rules = if raised { rules(&["list", "ruleset"])? } else { String::new() };
