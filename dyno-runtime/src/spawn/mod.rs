@@ -74,6 +74,16 @@ pub struct Timing {
     pub exec_us: u64,
 }
 
+/// An init that waits behind its walls.
+struct Walled {
+    pid: u32,
+    /// The line to it.
+    ready: OwnedFd,
+    /// When all stood ready, and when the walls did.
+    prepared: Instant,
+    walled: Instant,
+}
+
 impl Host {
     /// Starts `sandbox` as dyno `id`; returns once its program's exec is done.
     ///
@@ -92,33 +102,55 @@ impl Host {
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
         let lease = self.lease(&mut debris, &plan, &options)?;
-        let Furnished { root, upper, servers, mut streams, mounts } = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
-        let joined = self.joined(&plan.network)?;
+        let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
         write_sandbox(&debris.dir(), sandbox)?;
         let record = Record::intended(id, &lease, debris.has_lease())?;
         record.write(&debris.dir())?;
-        let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         debris.group = self.cgroups().map(|cgroups| Group::create(cgroups, id, &plan.limits)).transpose()?;
+        let Walled { pid, ready, prepared, walled } = self.raise_walls(&plan, &posture, &lease, &furnished, &mut debris)?;
+        furnished.streams.close_child_ends();
+        let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
+        let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
+        record.write(&debris.dir())?;
+        let denials = if posture.reports { Some(Denials::receive(&ready, posture.filter.clone())?) } else { None };
+        let (netns, listeners) = reach_in(pid, &options.listen)?;
+        if let Network::Egress(egress) = &plan.network {
+            // A former owner of the range, which has ended, needs its link no more.
+            options.after.map_or(Ok(()), |former| self.uplink().disconnect(&self.dyno_dir(former.id())))?;
+            self.uplink().connect(&debris.dir(), lease.slot(), netns.as_fd(), egress, &furnished.servers)?;
+        }
+        run_program(&ready, &plan)?;
+        let exec_us = micros(walled.elapsed());
+        let (host, group, pidfd) = debris.disarm()?;
+        let Furnished { upper, streams, .. } = furnished;
+        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
+    }
+
+    /// From what stands ready to an init behind its walls, which waits for its word.
+    fn raise_walls(&self, plan: &Plan, posture: &Posture<'_>, lease: &Lease, furnished: &Furnished, debris: &mut Debris<'_>) -> Result<Walled> {
+        let Furnished { root, streams, mounts, .. } = furnished;
+        let joined = self.joined(&plan.network)?;
+        let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         let group = debris.group.as_ref();
+        let (tasks, birthplace) = (group.map_or(Ok(Vec::new()), Group::task_files)?, group.and_then(Group::birthplace));
+        let cpu = group.filter(|_| plan.limits.cpu_ms.is_some()).map(Group::cpu_time_file).transpose()?;
         let (ready, ready_child) = socket_pair(SocketType::STREAM, "ready")?;
         // Both ends are the init's: see `exec`.
         let (requests, requests_peer) = socket_pair(SocketType::SEQPACKET, "requests")?;
         let [stdin, stdout, stderr] = streams.child_streams();
-        let (tasks, birthplace) = (group.map_or(Ok(Vec::new()), Group::task_files)?, group.and_then(Group::birthplace));
-        let cpu = group.filter(|_| plan.limits.cpu_ms.is_some()).map(Group::cpu_time_file).transpose()?;
-        let (argv, envp) = (init_argv(streams.mode, &plan), plan.c_env());
+        let (argv, envp) = (init_argv(streams.mode, plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let attach_point = c_string(&self.attach_point().to_string_lossy());
         let mut child = Child {
             tasks: &tasks,
             attach_point: &attach_point,
             root: root.as_fd(),
-            mounts: &mounts,
+            mounts,
             hostname: plan.hostname.as_bytes(),
-            network: child_network(&plan, joined.as_ref(), lease.is_rootless()),
+            network: child_network(plan, joined.as_ref(), lease.is_rootless()),
             userns: (!lease.is_rootless()).then(|| lease.userns()),
             // A rootless one owns all of them from the start.
-            own: if lease.is_rootless() { Flags::NONE } else { own_namespaces(&plan) },
+            own: if lease.is_rootless() { Flags::NONE } else { own_namespaces(plan) },
             standing: posture.standing(),
             fds: [
                 stdin, stdout, stderr, streams.log_or_null(), exit_file.as_fd(), ready_child.as_fd(),
@@ -132,30 +164,14 @@ impl Host {
         };
         let prepared = Instant::now();
         let born_with = born_with(&child.network);
-        let cloned = if lease.is_rootless() { rootless::vfork(&lease, born_with, birthplace, &mut child) } else { sys::vfork(born_with, birthplace, &mut child) };
+        let cloned = if lease.is_rootless() { rootless::vfork(lease, born_with, birthplace, &mut child) } else { sys::vfork(born_with, birthplace, &mut child) };
         let (pidfd, pid) = cloned.wall(|| "clone3(namespaces)".into())?;
         let (step, failed) = (child.step, child.failed);
         debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
-            return Err(failure(step, failed, &mounts));
+            return Err(failure(step, failed, mounts));
         }
-        let walled = Instant::now();
-        drop((ready_child, requests, requests_peer));
-        streams.close_child_ends();
-        let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
-        let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
-        record.write(&debris.dir())?;
-        let denials = if posture.reports { Some(Denials::receive(&ready, posture.filter.clone())?) } else { None };
-        let (netns, listeners) = reach_in(pid, &options.listen)?;
-        if let Network::Egress(egress) = &plan.network {
-            // A former owner of the range, which has ended, needs its link no more.
-            options.after.map_or(Ok(()), |former| self.uplink().disconnect(&self.dyno_dir(former.id())))?;
-            self.uplink().connect(&debris.dir(), lease.slot(), netns.as_fd(), egress, &servers)?;
-        }
-        run_program(&ready, &plan)?;
-        let exec_us = micros(walled.elapsed());
-        let (host, group, pidfd) = debris.disarm()?;
-        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
+        Ok(Walled { pid, ready, prepared, walled: Instant::now() })
     }
 
     fn lease(&self, debris: &mut Debris<'_>, plan: &Plan, options: &StartOptions<'_>) -> Result<Lease> {
