@@ -72,6 +72,11 @@ impl Knob {
         Self { file: file.into(), value: value.map_or_else(|| none.to_owned(), |v| v.to_string()), reads, optional: false }
     }
 
+    /// CPUs or memory nodes.
+    pub fn list(file: &str, value: &str) -> Self {
+        Self { file: file.to_owned(), value: value.to_owned(), reads: Reads::List(list_of(value)), optional: false }
+    }
+
     fn optional(self, optional: bool) -> Self {
         Self { optional, ..self }
     }
@@ -170,7 +175,7 @@ pub(super) fn cpuset(version: Version, limits: &Limits, above: impl Fn(&str) -> 
             (None, Version::V1) => above(file)?.trim().to_owned(),
             (None, Version::V2) => "\n".to_owned(),
         };
-        knobs.push(Knob { file: file.to_owned(), reads: Reads::List(list_of(&value)), value, optional: false });
+        knobs.push(Knob::list(file, &value));
         if let (Some(list), Version::V2) = (list, version) {
             // v2 takes any list and uses what there is of it, or all when there is none.
             knobs.push(Knob { file: format!("{file}.effective"), value: String::new(), reads: Reads::List(list_of(list)), optional: false });

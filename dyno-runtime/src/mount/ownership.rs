@@ -52,7 +52,12 @@ fn walk(layer: BorrowedFd<'_>, merged: BorrowedFd<'_>, lease: &Lease, depth: usi
             }
         }
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let (Ok(below), Ok(twin)) = (open_dir(layer, &name), open_dir(merged, &name)) else { continue };
+            let below = open_dir(layer, &name).wall(|| format!("open {name:?} of a layer"))?;
+            let twin = match open_dir(merged, &name) {
+                // An upper layer has removed it, or put something else in its place.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                other => other.wall(|| format!("open {name:?} of the root"))?,
+            };
             walk(below.as_fd(), twin.as_fd(), lease, depth - 1)?;
         }
     }
