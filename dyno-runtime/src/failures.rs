@@ -114,14 +114,18 @@ fn callers(attempt: &str) -> &'static [&'static str] {
     }
 }
 
-/// As root without a range of ids, which has only its control groups beyond what others have.
+/// As root without a range of ids; with control groups where they are to be had (in a service of systemd only if it delegates).
 fn rootless_host(stage: &Stage) -> Result<Host> {
+    use crate::{RootlessOptions, Wall};
     static OPENED: OnceLock<Host> = OnceLock::new();
     if let Some(host) = OPENED.get() {
         return Ok(host.clone());
     }
-    let without = vec![crate::Wall::IdRange, crate::Wall::OwnIdRange, crate::Wall::Groups];
-    let host = Host::open_rootless(&stage.work().join("rootless"), &format!("{}-rootless", stage.name), &crate::RootlessOptions { without, alone: false })?;
+    let ids = [Wall::IdRange, Wall::OwnIdRange, Wall::Groups];
+    let groups = [Wall::MemoryLimit, Wall::PidsLimit, Wall::CpuLimit, Wall::CpuTime, Wall::OtherLimits];
+    let (dir, name) = (stage.work().join("rootless"), format!("{}-rootless", stage.name));
+    let open = |without: Vec<Wall>| Host::open_rootless(&dir, &name, &RootlessOptions { without, alone: false });
+    let host = open(ids.to_vec()).or_else(|_| open([&ids[..], &groups].concat()))?;
     Ok(OPENED.get_or_init(|| host).clone())
 }
 
