@@ -185,7 +185,7 @@ pub const SIZES: [SizeSpec; 5] = [
 ];
 
 /// The name of one of [`SIZES`], matched without regard to case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(try_from = "String", into = "String")]
 pub struct DynoSize(usize);
 
@@ -196,12 +196,6 @@ impl DynoSize {
     /// Its limits.
     pub fn spec(self) -> &'static SizeSpec {
         &SIZES[self.0]
-    }
-}
-
-impl Default for DynoSize {
-    fn default() -> Self {
-        Self(0)
     }
 }
 

@@ -85,7 +85,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Supervisor {
     /// A supervisor without any app; [`crate::platform::Platform::load`] and [`Self::adopt`] fill it.
     pub fn new(settings: Settings, warden: Client, logs: LogHub, table: Arc<router::Table>) -> Self {
-        let state = State::with_timing(Uuid::new_v4(), settings.timing.clone());
+        let state = State::with_timing(Uuid::new_v4(), settings.timing);
         let this = Self(Arc::new(Inner {
             settings,
             warden,

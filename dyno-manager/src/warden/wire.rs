@@ -55,7 +55,7 @@ pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> Result<Option<(T, Ve
         return Err(Error::new(ErrorKind::InvalidData, format!("frame of {length} bytes; at most {MAX_FRAME} are taken")));
     }
     let mut body = Vec::new();
-    if (&*stream).take(length as u64).read_to_end(&mut body)? != length {
+    if stream.take(length as u64).read_to_end(&mut body)? != length {
         return Err(ErrorKind::UnexpectedEof.into());
     }
     Ok(Some((serde_json::from_slice(&body)?, fds)))

@@ -51,6 +51,9 @@ pub struct Cgroups {
     pub(super) hierarchies: Vec<Hierarchy>,
 }
 
+/// Controllers that a user was not given, and why.
+pub(crate) type Withheld = Vec<(Controller, String)>;
+
 impl Cgroups {
     /// Finds the controllers in the mount table and makes (or reopens) the group `name` below `options.cgroups` in each hierarchy that has one
     /// of use. Those that not every dyno needs may be absent.
@@ -74,7 +77,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the mount table cannot be read; with `alone`, [`ErrorKind::Invalid`] when another process has claimed the groups.
-    pub(crate) fn granted(name: &str, alone: bool) -> Result<(Option<Self>, Vec<(Controller, String)>)> {
+    pub(crate) fn granted(name: &str, alone: bool) -> Result<(Option<Self>, Withheld)> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").wall(|| "read /proc/self/mountinfo".into())?;
         let cgroup = std::fs::read_to_string("/proc/self/cgroup").wall(|| "read /proc/self/cgroup".into())?;
         let options = HostOptions { cgroups: CgroupParent::Delegated, alone, ..HostOptions::default() };
@@ -84,7 +87,7 @@ impl Cgroups {
         let has = |c: Controller| ours.iter().any(|site| site.controllers.contains(&c)) || (tree && matches!(c, Controller::Cpuacct | Controller::Freezer));
         let why = |c: Controller| match others.iter().find(|site| site.controllers.contains(&c)) {
             Some(site) => format!("cgroup {} is not this user's", site.base),
-            None => missing(c, ours.iter()).to_string(),
+            None => missing(c, ours.iter().chain(&others)).to_string(),
         };
         let lacking: Vec<_> = Controller::KNOWN.into_iter().filter(|c| !has(*c)).map(|c| (c, why(c))).collect();
         if Controller::REQUIRED.iter().all(|c| !has(*c)) {
