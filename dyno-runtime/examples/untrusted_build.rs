@@ -18,13 +18,13 @@ use dyno_runtime::{ExitRecord, Host, Layer, Limits, Profile, Sandbox, StartOptio
 
 /// The crate for those who bring none. 192.0.2.1 is nobody's (RFC 5737).
 const CRATE: [(&str, &str); 4] = [
-    ("Cargo.toml", "[package]\nname = \"program\"\nversion = \"0.1.0\"\nedition = \"2024\"\nbuild = \"build.rs\"\n"),
-    ("Cargo.lock", "version = 4\n\n[[package]]\nname = \"program\"\nversion = \"0.1.0\"\n"),
+    ("Cargo.toml", "[package]\nname = \"program\"\nversion = \"0.1.0\"\nedition = \"2021\"\nbuild = \"build.rs\"\n"),
+    ("Cargo.lock", "version = 3\n\n[[package]]\nname = \"program\"\nversion = \"0.1.0\"\n"),
     (
         "build.rs",
         r#"fn main() {
             let error = std::net::TcpStream::connect("192.0.2.1:80").expect_err("the network is reachable");
-            println!("cargo::rustc-env=NETWORK={error}");
+            println!("cargo:rustc-env=NETWORK={error}");
         }"#,
     ),
     ("src/main.rs", r#"fn main() { println!("the build script says of the network: {}", env!("NETWORK")); }"#),

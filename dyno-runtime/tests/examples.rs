@@ -158,8 +158,8 @@ fn untrusted_build_of_a_crate_that_does_not_compile(stage: &Stage) -> Result<()>
     }
     let (source, program) = (stage.work().join("crate"), stage.work().join("built"));
     std::fs::create_dir_all(source.join("src"))?;
-    std::fs::write(source.join("Cargo.toml"), "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2024\"\n")?;
-    std::fs::write(source.join("Cargo.lock"), "version = 4\n\n[[package]]\nname = \"broken\"\nversion = \"0.1.0\"\n")?;
+    std::fs::write(source.join("Cargo.toml"), "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2021\"\n")?;
+    std::fs::write(source.join("Cargo.lock"), "version = 3\n\n[[package]]\nname = \"broken\"\nversion = \"0.1.0\"\n")?;
     std::fs::write(source.join("src/main.rs"), "fn main() { no }")?;
     let done = output(example("untrusted_build")?.arg(&program).arg(&source), "")?;
     same("status", done.status.code(), Some(1))?;

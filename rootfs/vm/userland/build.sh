@@ -12,6 +12,7 @@ packages=(
     iproute2 nftables procps util-linux mount
     squashfs-tools e2fsprogs ca-certificates libgcc-s1
     strace uidmap passwd
+    rustc cargo gcc libc6-dev
 )
 
 say() { printf 'vm: %s\n' "$*"; }
