@@ -51,16 +51,19 @@ pub struct Denial {
 /// filter stays, nothing more is allowed), not the errno of the profile: keep it as long as that matters. Programs inside cannot
 /// install filters with listeners of their own meanwhile (EBUSY).
 ///
-/// Readable for poll, epoll and async runtimes ([`AsFd`]) when a call waits; hung up when no process of the dyno is left.
+/// Readable for poll, epoll and async runtimes ([`AsFd`]) when a call waits; hung up when no process of the dyno is left. (Linux 6.1
+/// hangs up only once the dyno was waited for; reading does not depend on that.)
 #[derive(Debug)]
 pub struct Denials {
     listener: OwnedFd,
     filter: Arc<Compiled>,
+    /// The init: when it has ended, so have all others.
+    init: OwnedFd,
 }
 
 impl Denials {
     /// Takes the listener that the child sent; its byte comes before the init's answer.
-    pub(crate) fn receive(ready: &OwnedFd, filter: Arc<Compiled>) -> Result<Self> {
+    pub(crate) fn receive(ready: &OwnedFd, filter: Arc<Compiled>, init: BorrowedFd<'_>) -> Result<Self> {
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0u8; 1];
@@ -69,7 +72,8 @@ impl Denials {
         recvmsg(ready, &mut part, &mut control, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT).io(|| "recvmsg(ready, listener)".into())?;
         let descriptors = control.drain().filter_map(|m| if let RecvAncillaryMessage::ScmRights(fds) = m { Some(fds) } else { None });
         let listener = descriptors.flatten().next().ok_or_else(|| Error::refused(ErrorKind::Io, "the child sent no seccomp listener"))?;
-        Ok(Self { listener, filter })
+        let init = init.try_clone_to_owned().io(|| "dup(pidfd)".into())?;
+        Ok(Self { listener, filter, init })
     }
 
     /// The next denied call, which goes on with its errno now; None when there was none in `time`, or when no process is left
@@ -83,14 +87,13 @@ impl Denials {
 
     /// Whether no process of the dyno is left that could be denied anything.
     pub fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
-        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1)) && fds[0].revents().contains(PollFlags::HUP)
+        matches!(poll(&mut [PollFd::new(&self.init, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<Denial>> {
         loop {
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now())).and_then(|left| Timespec::try_from(left).ok());
-            let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
+            let mut fds = [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&self.init, PollFlags::IN)];
             match poll(&mut fds, left.as_ref()) {
                 Err(Errno::INTR) => continue,
                 other => other.io(|| "poll(seccomp listener)".into())?,

@@ -87,7 +87,10 @@ impl Cgroups {
         let has = |c: Controller| ours.iter().any(|site| site.controllers.contains(&c)) || (tree && matches!(c, Controller::Cpuacct | Controller::Freezer));
         let why = |c: Controller| match others.iter().find(|site| site.controllers.contains(&c)) {
             Some(site) => format!("cgroup {} is not this user's", site.base),
-            None => missing(c, ours.iter().chain(&others)).to_string(),
+            None => match ours.iter().chain(&others).find(|site| site.version == Version::V2) {
+                Some(tree) => format!("cgroup {} has no {} controller handed down", tree.base, c.name(Version::V2)),
+                None => missing(c, ours.iter()).to_string(),
+            },
         };
         let lacking: Vec<_> = Controller::KNOWN.into_iter().filter(|c| !has(*c)).map(|c| (c, why(c))).collect();
         if Controller::REQUIRED.iter().all(|c| !has(*c)) {

@@ -53,7 +53,7 @@ impl Relay {
     /// Until the program has ended, and what it wrote has been carried.
     pub fn run(&mut self, dyno: &Dyno) -> Result<(), Failure> {
         let mut ended = false;
-        while !(ended && self.outputs.is_empty() && self.denials.is_none()) {
+        while !(ended && self.outputs.is_empty()) {
             let happened = self.poll(dyno, ended)?;
             ended |= happened.ended;
             if happened.signal {
@@ -61,6 +61,10 @@ impl Relay {
             }
             if happened.denied {
                 self.deny()?;
+            }
+            if ended {
+                // Nobody is left to be denied anything; 6.1's listener says so only once somebody has waited for the dyno.
+                self.denials = None;
             }
             if happened.typed {
                 self.typed()?;

@@ -112,7 +112,10 @@ impl Host {
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
         let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
         record.write(&debris.dir())?;
-        let denials = if posture.reports { Some(Denials::receive(&ready, posture.filter.clone())?) } else { None };
+        let denials = match &debris.process {
+            Some(init) if posture.reports => Some(Denials::receive(&ready, posture.filter.clone(), init.as_fd())?),
+            _ => None,
+        };
         let (netns, listeners) = reach_in(pid, &options.listen)?;
         if let Network::Egress(egress) = &plan.network {
             // A former owner of the range, which has ended, needs its link no more.
