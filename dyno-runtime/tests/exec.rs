@@ -5,7 +5,7 @@ pub(crate) mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write,
+    io::{Read, Write},
     process::ExitCode,
 };
 
@@ -62,7 +62,10 @@ fn output_and_status(stage: &Stage) -> Result<()> {
 
 fn behind_the_same_walls(stage: &Stage) -> Result<()> {
     let dyno = stage.forever()?;
-    let process = dyno.exec(command(&["forever"]))?;
+    let mut process = dyno.exec(command(&["forever"]))?;
+    // Its own start, which may open what it closes again, is over once it says so.
+    let Streams::Pipes { stdout, .. } = process.take_streams() else { bail!("no pipes") };
+    fs::File::from(stdout.try_clone()?).read_exact(&mut [0; 5])?;
     let init = dyno.pid();
     let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children"))?;
     let pids: Vec<&str> = children.split_whitespace().collect();
