@@ -57,7 +57,7 @@ fn processor_time_of_all_processes(stage: &Stage) -> Result<()> {
     let limits = Limits { cpu_ms: Some(200), ..Limits::default() };
     let one = run(stage, &limited(stage, &["spin", "60000"], limits.clone()), Stdio::Null)?;
     same("one process", one.cause, Cause::CpuTime)?;
-    ensure!((150_000..30_000_000).contains(&one.cpu_us), "{one:?}");
+    ensure!((50_000..30_000_000).contains(&one.cpu_us), "{one:?}");
     let many = run(stage, &limited(stage, &["children", "4", "60000"], limits.clone()), Stdio::Null)?;
     same("four processes", many.cause, Cause::CpuTime)?;
     // Its start alone may take half a second of an emulated processor.

@@ -89,7 +89,7 @@ impl Cgroups {
             Some(site) => format!("cgroup {} is not this user's", site.base),
             None => match ours.iter().chain(&others).find(|site| site.version == Version::V2) {
                 Some(tree) => format!("cgroup {} has no {} controller handed down", tree.base, c.name(Version::V2)),
-                None => missing(c, ours.iter()).to_string(),
+                None => format!("no control group that this user may use has the {} controller", c.name(Version::V2)),
             },
         };
         let lacking: Vec<_> = Controller::KNOWN.into_iter().filter(|c| !has(*c)).map(|c| (c, why(c))).collect();

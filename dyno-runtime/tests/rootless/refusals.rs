@@ -23,7 +23,7 @@ pub fn every_missing_wall_is_named(world: &World) -> Result<()> {
         let text = refusal(&others)?;
         ensure!(names(&text, *wall) && others.iter().all(|w| !names(&text, *w)), "{wall} alone: {text}");
     }
-    for remedy in ["Delegate=yes", "/sys/fs/cgroup"] {
+    for remedy in ["Delegate=yes", "group"] {
         ensure!(all.contains(remedy), "{remedy} is not told of: {all}");
     }
     ensure!(all.contains("--add-subuids") || world.kind == Kind::Slices, "{all}");
