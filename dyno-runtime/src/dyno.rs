@@ -17,7 +17,7 @@ use crate::{
     cgroup::{Cgroups, Group, Usage},
     denials::Denials,
     error::{Context, Error, ErrorKind, Result},
-    exit::{ExitRecord, Stopped},
+    exit::{ExitRecord, Stop},
     host::Host,
     mount::{Lease, WritableLayer},
     spawn::{Streams, Timing},
@@ -46,8 +46,8 @@ pub struct Record {
 
 impl Record {
     /// Of a dyno that has no process yet.
-    pub(crate) fn intended(id: &str, lease: &Lease, leased: bool) -> Result<Self> {
-        Ok(Self { id: id.to_owned(), pid: 0, start_time: 0, boot_id: crate::host::boot_id()?, slot: lease.slot(), leased, timing: Timing::default() })
+    pub(crate) fn intended(host: &Host, id: &str, lease: &Lease, leased: bool) -> Self {
+        Self { id: id.to_owned(), pid: 0, start_time: 0, boot_id: host.boot_id().to_owned(), slot: lease.slot(), leased, timing: Timing::default() }
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
@@ -110,7 +110,7 @@ pub struct Dyno {
 impl Dyno {
     /// Takes up a dyno that an earlier process started. None if it has no process any more.
     pub(crate) fn adopt(host: &Host, record: Record) -> Result<Option<Self>> {
-        if record.pid == 0 || record.boot_id != crate::host::boot_id()? {
+        if record.pid == 0 || record.boot_id != host.boot_id() {
             return Ok(None);
         }
         let pid = i32::try_from(record.pid).ok().and_then(rustix::process::Pid::from_raw);
@@ -208,9 +208,7 @@ impl Dyno {
     /// # Errors
     /// Of reading it.
     pub fn sandbox(&self) -> Result<Sandbox> {
-        let path = self.dir().join(SANDBOX);
-        let text = std::fs::read(&path).io(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&text).map_err(|e| Error::refused(ErrorKind::Io, format!("read {}: {e}", path.display())))
+        read_sandbox(&self.dir())
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
@@ -233,7 +231,7 @@ impl Dyno {
     pub fn signal(&self, signal: i32) -> Result<()> {
         let named = Signal::from_named_raw(signal).ok_or_else(|| Error::refused(ErrorKind::Invalid, format!("signal {signal} does not exist")))?;
         if named == Signal::KILL {
-            Stopped::Killed.note(&self.dir())?;
+            Stop::Killed.note(&self.dir())?;
         }
         match pidfd_send_signal(&self.pidfd, named) {
             Err(Errno::SRCH) | Ok(()) => {}
@@ -290,7 +288,7 @@ impl Dyno {
     /// As [`Dyno::signal`] and [`Dyno::wait`].
     pub fn stop(&self, grace: Duration) -> Result<ExitRecord> {
         if !self.has_ended() {
-            Stopped::Asked.note(&self.dir())?;
+            Stop::Asked.note(&self.dir())?;
         }
         self.signal(libc::SIGTERM)?;
         if let Some(exit) = self.wait_timeout(grace)? {

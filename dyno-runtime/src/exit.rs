@@ -1,6 +1,6 @@
 //! How a dyno ended: what its init left, what its cgroup says, and whether we killed it, made into one record.
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,30 +70,46 @@ pub struct ExitRecord {
     pub timing: Timing,
 }
 
-/// What the platform did to end a dyno. A file in its state directory, so that who comes after a restart knows it too.
+/// What the platform does to end a dyno. Words in a file of its state directory, so that who comes after a restart knows them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stopped {
+pub(crate) enum Stop {
     /// SIGTERM by [`crate::Dyno::stop`].
     Asked,
     /// SIGKILL.
     Killed,
 }
 
-impl Stopped {
+impl Stop {
     const FILE: &str = "stopped";
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Asked => "asked ",
+            Self::Killed => "killed ",
+        }
+    }
 
     /// # Errors
     /// Of writing it down.
     pub fn note(self, dir: &Path) -> Result<()> {
         let path = dir.join(Self::FILE);
-        std::fs::write(&path, if self == Self::Asked { "asked" } else { "killed" }).io(|| format!("write {}", path.display()))
+        let mut options = std::fs::OpenOptions::new();
+        let written = options.create(true).append(true).open(&path).and_then(|mut file| file.write_all(self.word().as_bytes()));
+        written.io(|| format!("write {}", path.display()))
     }
+}
 
-    fn read(dir: &Path) -> Option<Self> {
-        match std::fs::read(dir.join(Self::FILE)).ok()?.as_slice() {
-            b"asked" => Some(Self::Asked),
-            _ => Some(Self::Killed),
-        }
+/// Which of them were done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Stops {
+    asked: bool,
+    killed: bool,
+}
+
+impl Stops {
+    fn read(dir: &Path) -> Self {
+        let words = std::fs::read_to_string(dir.join(Stop::FILE)).unwrap_or_default();
+        Self { asked: words.contains(Stop::Asked.word()), killed: words.contains(Stop::Killed.word()) }
     }
 }
 
@@ -131,10 +147,10 @@ impl ExitRecord {
     /// Of the ended dyno whose state is in `dir`.
     pub(crate) fn of(dir: &Path, usage: Usage, timing: Timing) -> Self {
         let written = std::fs::read(dir.join("exit")).unwrap_or_default();
-        Self::new(&written, usage, Stopped::read(dir), timing)
+        Self::new(&written, usage, Stops::read(dir), timing)
     }
 
-    fn new(written: &[u8], usage: Usage, stopped: Option<Stopped>, timing: Timing) -> Self {
+    fn new(written: &[u8], usage: Usage, stops: Stops, timing: Timing) -> Self {
         let base = Self {
             status: 137,
             signal: Some(libc::SIGKILL),
@@ -150,10 +166,10 @@ impl ExitRecord {
             timing,
         };
         let Some(written) = Written::parse(written) else {
-            let cause = match stopped {
+            let cause = match stops {
                 // Killed by SIGKILL while the kernel counts kills at the limit: that was it.
                 _ if usage.oom_kills > 0 => Cause::Memory,
-                Some(Stopped::Killed) => Cause::Killed,
+                Stops { killed: true, .. } => Cause::Killed,
                 _ => Cause::Lost,
             };
             return Self { cause, ..base };
@@ -163,7 +179,7 @@ impl ExitRecord {
         Self {
             status,
             signal: (signal != 0).then_some(signal),
-            cause: cause(status, written.breach, usage, stopped),
+            cause: cause(status, written.breach, usage, stops),
             cpu_us: written.cpu_us,
             wall_us: written.wall_us,
             max_rss: written.max_rss,
@@ -176,13 +192,14 @@ impl ExitRecord {
 
 /// Why a program ended that the init saw to its end. What the init itself did comes first, then what the kernel did, then what
 /// was asked; a limit that was only met counts when the program failed.
-fn cause(status: i32, breach: i64, usage: Usage, stopped: Option<Stopped>) -> Cause {
+fn cause(status: i32, breach: i64, usage: Usage, stops: Stops) -> Cause {
     match breach {
         1 => Cause::Time,
         2 => Cause::CpuTime,
         3 => Cause::Output,
         _ if usage.oom_kills > 0 && status == 137 => Cause::Memory,
-        _ if stopped.is_some() => Cause::Stopped,
+        // A kill is not looked at: it came too late, or the init could not have told.
+        _ if stops.asked => Cause::Stopped,
         _ if usage.pids_refused > 0 && status != 0 => Cause::Pids,
         _ if usage.disk_full && status != 0 => Cause::Disk,
         _ => Cause::Exited,
@@ -202,46 +219,51 @@ mod tests {
         bytes
     }
 
-    fn record(bytes: &[u8], usage: Usage, stopped: Option<Stopped>) -> ExitRecord {
-        ExitRecord::new(bytes, usage, stopped, Timing::default())
+    fn record(bytes: &[u8], usage: Usage, stops: Stops) -> ExitRecord {
+        ExitRecord::new(bytes, usage, stops, Timing::default())
     }
 
     #[test]
     fn causes() {
         let none = Usage::default();
+        let (alone, asked) = (Stops::default(), Stops { asked: true, killed: false });
+        let (killed, both) = (Stops { asked: false, killed: true }, Stops { asked: true, killed: true });
         let oom = Usage { oom_kills: 1, ..none };
         let pids = Usage { pids_refused: 3, ..none };
         let disk = Usage { disk_full: true, ..none };
-        let check = |bytes: &[u8], usage, stopped, status, cause| {
-            let exit = record(bytes, usage, stopped);
+        let check = |bytes: &[u8], usage, stops, status, cause| {
+            let exit = record(bytes, usage, stops);
             assert_eq!((exit.status, exit.cause), (status, cause), "{bytes:?}");
         };
-        check(&written(0, 0), none, None, 0, Cause::Exited);
-        check(&written(3 << 8, 0), none, None, 3, Cause::Exited);
-        check(&written(15, 0), none, None, 143, Cause::Exited);
-        check(&written(15, 0), none, Some(Stopped::Asked), 143, Cause::Stopped);
-        check(&written(0, 0), none, Some(Stopped::Asked), 0, Cause::Stopped);
-        check(&written(9, 0), oom, None, 137, Cause::Memory);
-        check(&written(9, 0), oom, Some(Stopped::Asked), 137, Cause::Memory);
-        check(&written(1 << 8, 0), oom, None, 1, Cause::Exited);
-        check(&written(9, 1), none, None, 137, Cause::Time);
-        check(&written(9, 2), oom, Some(Stopped::Asked), 137, Cause::CpuTime);
-        check(&written(9, 3), none, None, 137, Cause::Output);
-        check(&written(1 << 8, 0), pids, None, 1, Cause::Pids);
-        check(&written(0, 0), pids, None, 0, Cause::Exited);
-        check(&written(1 << 8, 0), disk, None, 1, Cause::Disk);
-        check(&written(0, 0), disk, None, 0, Cause::Exited);
-        check(&[], none, Some(Stopped::Killed), 137, Cause::Killed);
-        check(&[], none, Some(Stopped::Asked), 137, Cause::Lost);
-        check(&[], none, None, 137, Cause::Lost);
-        check(&written(0, 0)[..20], oom, None, 137, Cause::Memory);
+        check(&written(0, 0), none, alone, 0, Cause::Exited);
+        check(&written(3 << 8, 0), none, alone, 3, Cause::Exited);
+        check(&written(15, 0), none, alone, 143, Cause::Exited);
+        check(&written(15, 0), none, asked, 143, Cause::Stopped);
+        check(&written(0, 0), none, asked, 0, Cause::Stopped);
+        check(&written(9, 0), oom, alone, 137, Cause::Memory);
+        check(&written(9, 0), oom, asked, 137, Cause::Memory);
+        check(&written(1 << 8, 0), oom, alone, 1, Cause::Exited);
+        check(&written(9, 1), none, alone, 137, Cause::Time);
+        check(&written(9, 2), oom, asked, 137, Cause::CpuTime);
+        check(&written(9, 3), none, alone, 137, Cause::Output);
+        check(&written(1 << 8, 0), pids, alone, 1, Cause::Pids);
+        check(&written(0, 0), pids, alone, 0, Cause::Exited);
+        check(&written(1 << 8, 0), disk, alone, 1, Cause::Disk);
+        check(&written(0, 0), disk, alone, 0, Cause::Exited);
+        check(&[], none, killed, 137, Cause::Killed);
+        check(&[], none, asked, 137, Cause::Lost);
+        check(&[], none, alone, 137, Cause::Lost);
+        check(&[], none, both, 137, Cause::Killed);
+        check(&written(15, 0), none, both, 143, Cause::Stopped);
+        check(&written(0, 0), none, killed, 0, Cause::Exited);
+        check(&written(0, 0)[..20], oom, alone, 137, Cause::Memory);
     }
 
     #[test]
     fn numbers_and_signals() {
-        let exit = record(&written(0, 0), Usage::default(), None);
+        let exit = record(&written(0, 0), Usage::default(), Stops::default());
         assert_eq!((exit.cpu_us, exit.wall_us, exit.max_rss, exit.log_dropped, exit.timing.exec_us), (1500, 2_000_000, 1 << 20, 17, 250));
-        let signal = |status| record(&written(status, 0), Usage::default(), None).signal;
+        let signal = |status| record(&written(status, 0), Usage::default(), Stops::default()).signal;
         assert_eq!([signal(15), signal(143 << 8), signal(0x80 | 11)], [Some(15), None, Some(11)]);
     }
 }

@@ -20,7 +20,8 @@ use crate::{
     mount::{Disks, Images, Leases, attach_dev},
     net::egress::Uplink,
     rootless::Rootless,
-    seccomp::Filters,
+    seccomp::{Denied, Filters},
+    spec::Profile,
     sys,
 };
 
@@ -33,6 +34,7 @@ pub struct Host(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dir: PathBuf,
+    boot_id: String,
     images: Images,
     disks: Disks,
     leases: Leases,
@@ -123,13 +125,17 @@ impl Host {
 
     /// With its parts; `cgroups` last, because it undoes itself when it fails.
     pub(crate) fn with(dir: &Path, leases: Leases, rootless: Option<Rootless>, cgroups: impl FnOnce() -> Result<Option<Cgroups>>) -> Result<Self> {
+        let filters = Filters::default();
+        // What nearly every start uses is compiled before the first of them.
+        filters.get(&Profile::Dyno, 0, Denied::Answer)?;
         Ok(Self(Arc::new(Inner {
+            boot_id: boot_id()?,
             images: Images::open(dir.join("images"))?,
             disks: Disks::default(),
             leases,
             uplink: Uplink::of(dir),
             init: sealed_init()?,
-            filters: Filters::default(),
+            filters,
             rootless,
             cgroups: cgroups()?,
             dir: dir.to_owned(),
@@ -143,6 +149,10 @@ impl Host {
     /// The images mounted by this instance.
     pub fn images(&self) -> &Images {
         &self.0.images
+    }
+
+    pub(crate) fn boot_id(&self) -> &str {
+        &self.0.boot_id
     }
 
     pub(crate) fn disks(&self) -> &Disks {
@@ -323,7 +333,7 @@ pub(crate) fn has_needed_calls() -> Result<()> {
 }
 
 /// /proc/sys/kernel/random/boot_id.
-pub(crate) fn boot_id() -> Result<String> {
+fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     Ok(std::fs::read_to_string(path).io(|| format!("read {path}"))?.trim().to_owned())
 }

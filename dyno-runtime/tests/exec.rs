@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     ("on_a_terminal", on_a_terminal),
     ("environment_and_directory", environment_and_directory),
     ("what_cannot_be_run", what_cannot_be_run),
+    ("not_in_a_paused_one", not_in_a_paused_one),
     ("signals_and_the_end_of_all", signals_and_the_end_of_all),
     ("many_at_a_time", many_at_a_time),
     ("after_a_restart", after_a_restart),
@@ -143,6 +144,17 @@ fn what_cannot_be_run(stage: &Stage) -> Result<()> {
     dyno.wait()?;
     let ended = dyno.exec(command(&["say"])).err().context(id)?.to_string();
     ensure!(ended.ends_with("has ended"), "{ended}");
+    Ok(dyno.free()?)
+}
+
+/// The init that would answer stands still with all others.
+fn not_in_a_paused_one(stage: &Stage) -> Result<()> {
+    let dyno = stage.forever()?;
+    dyno.pause()?;
+    let error = dyno.exec(command(&["say"])).err().context("it is paused")?.to_string();
+    ensure!(error.ends_with("is paused"), "{error}");
+    dyno.resume()?;
+    same("when it goes on", dyno.exec(command(&["exit", "3"]))?.wait()?, exited(3))?;
     Ok(dyno.free()?)
 }
 

@@ -87,6 +87,11 @@ fn init_killed_from_outside(stage: &Stage) -> Result<()> {
 
 fn stop_with_and_without_grace(stage: &Stage) -> Result<()> {
     let dyno = stage.forever()?;
+    let gone = stage.start(&stage.sandbox(&["exit", "4"]), dyno_runtime::Stdio::Null)?;
+    gone.wait()?;
+    gone.kill()?;
+    same("a kill that comes too late", ended(&gone.wait()?), (4, None, Cause::Exited))?;
+    gone.free()?;
     same("obeys", ended(&dyno.stop(Duration::from_secs(30))?), (143, Some(libc::SIGTERM), Cause::Stopped))?;
     dyno.free()?;
     let deaf = stage.forever()?;

@@ -79,9 +79,13 @@ impl Dyno {
     /// Runs a command in this sandbox; returns once its exec is done.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a bad description or a sandbox that has ended, [`ErrorKind::Exec`] for a program that cannot be
+    /// [`ErrorKind::Invalid`] for a bad description, or a sandbox that has ended or is paused, [`ErrorKind::Exec`] for a program that cannot be
     /// executed (EAGAIN: the limit of processes, or 64 commands at a time).
     pub fn exec(&self, command: Exec) -> Result<Process> {
+        // Its init stands still too, and the answer would not come before it goes on.
+        if self.held().is_some() && self.is_paused()? {
+            return Err(Error::refused(ErrorKind::Invalid, format!("dyno {} is paused", self.id())));
+        }
         let sandbox = self.sandbox()?;
         let env = command.env.unwrap_or(sandbox.env);
         let cwd = command.cwd.unwrap_or(sandbox.cwd);

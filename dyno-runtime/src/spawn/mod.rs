@@ -104,7 +104,7 @@ impl Host {
         let lease = self.lease(&mut debris, &plan, &options)?;
         let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
         write_sandbox(&debris.dir(), sandbox)?;
-        let record = Record::intended(id, &lease, debris.has_lease())?;
+        let record = Record::intended(self, id, &lease, debris.has_lease());
         record.write(&debris.dir())?;
         debris.group = self.cgroups().map(|cgroups| Group::create(cgroups, id, &plan.limits)).transpose()?;
         let Walled { pid, ready, prepared, walled } = self.raise_walls(&plan, &posture, &lease, &furnished, &mut debris)?;

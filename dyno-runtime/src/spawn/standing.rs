@@ -1,5 +1,5 @@
-//! The last part of the way into a sandbox, the same for its init and for whatever is executed in it later: from the standing of
-//! whoever runs the platform down to that of the program. Child-safe, like all of `child`.
+//! The last part of the way into a sandbox: from the standing of whoever runs the platform down to that of the program. The init
+//! goes it once, for all that it will start. Child-safe, like all of `child`.
 
 use std::{
     ffi::{CStr, CString},
@@ -45,7 +45,7 @@ pub(crate) enum Entry {
     Only,
 }
 
-/// Who the program is: the same for everything that runs in a sandbox, its init or not.
+/// Who the program is, and its init before it.
 pub(crate) struct Standing<'a> {
     pub uid: u32,
     pub gid: u32,
