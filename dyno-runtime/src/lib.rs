@@ -76,6 +76,9 @@ mod host;
 pub mod log;
 mod mount;
 pub mod net;
+#[cfg(feature = "oci")]
+#[doc(hidden)]
+pub mod oci;
 #[cfg(test)]
 mod old_kernels;
 pub mod plan;
