@@ -25,7 +25,16 @@
 //! socket, the child by its parent-death signal and the socket.
 
 pub mod cgroup;
+pub mod create;
+pub mod exec;
 pub mod filter;
+mod global;
+pub mod hooks;
+pub mod log;
 pub mod plan;
 pub mod spec;
 pub mod state;
+pub mod supervise;
+pub(crate) mod verbs;
+
+pub use global::Global;
