@@ -139,3 +139,6 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,6 @@ fn drain((end, kept): &mut (Option<OwnedFd>, Vec<u8>)) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
