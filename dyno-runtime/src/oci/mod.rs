@@ -25,7 +25,11 @@
 //! socket, the child by its parent-death signal and the socket.
 
 pub mod cgroup;
+pub mod channel;
 pub mod filter;
+pub mod namespaces;
 pub mod plan;
+pub mod process;
+pub mod shield;
 pub mod spec;
 pub mod state;

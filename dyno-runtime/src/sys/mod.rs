@@ -10,6 +10,10 @@ mod capability;
 mod clone;
 mod clone2;
 mod close;
+#[cfg(feature = "oci")]
+mod credentials;
+#[cfg(feature = "oci")]
+mod fork;
 #[cfg(test)]
 pub mod inject;
 mod landlock;
@@ -27,6 +31,10 @@ mod within;
 
 pub use capability::{capabilities_are, keep_capabilities};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
+#[cfg(feature = "oci")]
+pub use credentials::*;
+#[cfg(feature = "oci")]
+pub use fork::{Forked, fork, namespace_type};
 pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
 pub use loopdev::{LoopAccess, attach_loop};
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
@@ -36,6 +44,8 @@ pub use needed::is_question;
 pub use path::{open_beneath, open_without_symlinks};
 pub use pidfd::{pin, reap};
 pub use probe::{Answer, calls as probe_calls};
+#[cfg(feature = "oci")]
+pub use process::set_groups;
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_core, limit_file_size, limit_open_files, limit_stack,
