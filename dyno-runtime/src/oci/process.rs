@@ -321,3 +321,16 @@ pub fn streams(terminal: &OwnedFd) -> Result<()> {
     let from = terminal.as_fd();
     rustix::stdio::dup2_stdin(from).and_then(|()| rustix::stdio::dup2_stdout(from)).and_then(|()| rustix::stdio::dup2_stderr(from)).io(|| "dup2(terminal)".into())
 }
+
+impl Outfit {
+    /// Takes over sockets that the runtime itself was given to listen on (sd_listen_fds(3)).
+    pub fn take_listening(&mut self) {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+        if number("LISTEN_PID") == Some(std::process::id())
+            && let Some(count) = number("LISTEN_FDS").filter(|n| *n < 1024)
+        {
+            self.listen_fds = count;
+            self.preserve_fds += count;
+        }
+    }
+}
