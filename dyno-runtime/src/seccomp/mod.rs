@@ -18,6 +18,8 @@ pub(crate) mod condition;
 mod errno;
 mod explain;
 mod filters;
+#[cfg(test)]
+pub(crate) mod machine;
 mod needs;
 mod profile;
 pub(crate) mod table;
