@@ -29,6 +29,7 @@ pub mod channel;
 pub mod filter;
 pub mod namespaces;
 pub mod plan;
+pub mod rootfs;
 pub mod process;
 pub mod shield;
 pub mod spec;
