@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "oci")]
+pub mod bpf;
 mod capability;
 mod clone;
 mod clone2;
