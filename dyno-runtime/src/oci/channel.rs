@@ -117,5 +117,11 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Why nobody answers.
 pub const GONE: &str = "the container's first process died before its program began (killed, perhaps for a memory limit too small to start in)";

@@ -26,6 +26,8 @@
 
 pub mod cgroup;
 pub mod channel;
+pub mod console;
+pub mod exec;
 pub mod filter;
 pub mod namespaces;
 pub mod plan;
@@ -34,3 +36,4 @@ pub mod process;
 pub mod shield;
 pub mod spec;
 pub mod state;
+pub mod supervise;

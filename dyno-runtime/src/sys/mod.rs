@@ -32,6 +32,8 @@ mod signals;
 mod within;
 
 pub use capability::{capabilities_are, keep_capabilities};
+#[cfg(feature = "oci")]
+pub use close::{close_all_but, is_open_over_exec};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
 #[cfg(feature = "oci")]
 pub use credentials::*;
@@ -44,7 +46,7 @@ pub use needed::first_missing;
 #[cfg(test)]
 pub use needed::is_question;
 pub use path::{open_beneath, open_without_symlinks};
-pub use pidfd::{pin, reap};
+pub use pidfd::{number, pin, reap};
 pub use probe::{Answer, calls as probe_calls};
 #[cfg(feature = "oci")]
 pub use process::set_groups;
@@ -58,6 +60,8 @@ pub use within::{Visitor, dumpable, keep_over_ids, owner_of, set_dumpable, vfork
 
 #[cfg(feature = "cli")]
 pub use signals::{next_signal, watch_signals};
+#[cfg(feature = "oci")]
+pub use signals::{keep_ended_children, send_signal};
 
 use rustix::io::Errno;
 
