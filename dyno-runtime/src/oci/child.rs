@@ -1,9 +1,6 @@
 //! The container's side of `create` and `run`: what the first process does from its birth to its program. It reads top to bottom.
 
-use std::{
-    io::Read,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -15,7 +12,8 @@ use super::{
     channel::{Channel, Message},
     plan::{Container, Namespace},
     process::{self, Outfit, Program},
-    rootfs::{self, Prepared},
+    namespaces::Birth,
+    rootfs::Prepared,
     state::State,
 };
 use crate::{
@@ -34,16 +32,14 @@ pub struct Child<'a> {
     pub cgroup: &'a cgroup::Record,
     /// `tasks` of its v1 groups.
     pub tasks: Vec<OwnedFd>,
-    /// A mount namespace to join.
-    pub mount_namespace: Option<OwnedFd>,
-    /// Trees of the host; none without a mount namespace of its own.
+    /// Trees of the host.
     pub prepared: Prepared,
     /// To the runtime.
     pub runtime: Channel,
     /// Who gets the terminal.
     pub console: Option<OwnedFd>,
-    /// Where `start` is awaited (open for reading and writing), and the file for what goes wrong after it. None: `run`.
-    pub start: Option<(OwnedFd, OwnedFd)>,
+    /// Where `start` is awaited, open for reading and writing.
+    pub start: OwnedFd,
     /// For the program.
     pub outfit: Outfit,
     /// MS_MOVE and chroot instead of pivot_root.
@@ -54,8 +50,8 @@ pub struct Child<'a> {
 
 impl Child<'_> {
     /// Never returns: it ends as the program, or with status 1.
-    pub fn run(mut self) -> ! {
-        let failed = match self.until_ready() {
+    pub fn run(mut self, birth: Birth) -> ! {
+        let failed = match self.until_ready(birth) {
             Err(e) => Some(e),
             Ok(program) => self.wait_and_begin(program),
         };
@@ -65,17 +61,14 @@ impl Child<'_> {
         sys::exit_now(1)
     }
 
-    /// To the runtime as long as it listens; after that to the file that `start` reads.
+    /// To the runtime as long as it listens; after that to `start`, which reads what it finds in the FIFO once nobody else has it open.
     fn tell(&self, error: &Error) {
-        let text = Message::Failed(error.kind(), error.to_string());
-        if self.runtime.send(&text).is_err()
-            && let Some((_, file)) = &self.start
-        {
-            rustix::io::write(file, error.to_string().as_bytes()).ok();
+        if self.runtime.send(&Message::Failed(error.kind(), error.to_string())).is_err() {
+            rustix::io::write(&self.start, error.to_string().as_bytes()).ok();
         }
     }
 
-    fn until_ready(&mut self) -> Result<Program> {
+    fn until_ready(&mut self, birth: Birth) -> Result<Option<Program>> {
         sys::die_with_parent(libc::SIGKILL).wall(|| "prctl(PR_SET_PDEATHSIG)".into())?;
         // Ids mapped, scope of systemd made. The runtime's death shows here too.
         self.runtime.expect_go()?;
@@ -84,7 +77,8 @@ impl Child<'_> {
         if c.namespaces.user != Namespace::Host {
             become_root()?;
         }
-        namespaces::enter(&c.namespaces, self.mount_namespace.as_ref(), &self.tasks)?;
+        namespaces::enter(&c.namespaces, birth.mount.as_ref(), &self.tasks)?;
+        drop(birth);
         self.tasks.clear();
         if self.halt {
             self.runtime.send(&Message::Go)?;
@@ -98,34 +92,42 @@ impl Child<'_> {
         if let Some(p) = &c.process {
             self.outfit.collect(p)?;
         }
+        self.root()?;
+        let Some(p) = &c.process else { return self.ready(None).map(|()| None) };
+        let (program, listener) = process::finish(p, &mut self.outfit)?;
+        self.ready(listener)?;
+        Ok(Some(program))
+    }
+
+    /// The mounts, the root, the terminal, and what nobody inside may read or write.
+    fn root(&mut self) -> Result<()> {
+        let c = self.container;
         let root = std::mem::take(&mut self.prepared).raise(c, self.cgroup)?;
         hooks::run("createContainer", &c.hooks.create_container, &self.state)?;
-        root.enter(self.no_pivot)?;
+        let inside = root.enter(self.no_pivot)?;
         if let (Some(p), Some(socket)) = (&c.process, self.console.take()) {
             let (master, slave) = console::open(p)?;
             console::send(socket.as_fd(), master)?;
             console::take(slave)?;
         }
-        rootfs::protect(c)?;
-        let Some(p) = &c.process else { return Err(Error::refused(ErrorKind::Invalid, "process is missing: there is nothing to run")) };
-        let (program, listener) = process::finish(p, &mut self.outfit)?;
+        inside.protect(c)
+    }
+
+    fn ready(&self, listener: Option<OwnedFd>) -> Result<()> {
         // From here on the runtime may end well; should it die before it has said so, the channel tells.
         sys::die_with_parent(0).wall(|| "prctl(PR_SET_PDEATHSIG, 0)".into())?;
         self.runtime.send(&Message::Ready(listener))?;
-        self.runtime.expect_go()?;
-        Ok(program)
+        self.runtime.expect_go()
     }
 
-    fn wait_and_begin(&self, program: Program) -> Option<Error> {
-        if let Some((fifo, _)) = &self.start
-            && let Err(e) = wait(fifo)
-        {
+    fn wait_and_begin(&self, program: Option<Program>) -> Option<Error> {
+        if let Err(e) = wait(&self.start) {
             return Some(e);
         }
         if let Err(e) = hooks::run("startContainer", &self.container.hooks.start_container, &self.state) {
             return Some(e);
         }
-        Some(program.begin())
+        program.map(Program::begin)
     }
 }
 
@@ -166,11 +168,4 @@ fn names(c: &Container) -> Result<()> {
         sys::set_domain_name(name).wall(|| format!("domainname: setdomainname({name:?})"))?;
     }
     Ok(())
-}
-
-/// What the first process left for `start` to tell.
-pub fn last_words(file: OwnedFd) -> String {
-    let mut text = String::new();
-    std::fs::File::from(file).take(1 << 16).read_to_string(&mut text).ok();
-    text
 }

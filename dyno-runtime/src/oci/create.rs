@@ -7,82 +7,81 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::{
+    io::Errno,
+    process::{Signal, pidfd_send_signal},
+};
 
 use super::{
-    cgroup::{self, Cgroup, Manager},
+    Global,
+    cgroup::{self, Cgroup},
     channel::{Channel, GONE, Message},
     child::Child,
-    console, filter, hooks, ids, net_devices, process, resctrl, rootfs, shield,
+    console, filter, hooks, ids, net_devices, resctrl, rootfs, shield,
     namespaces::Birth,
     plan::{Container, Namespace},
-    process::Outfit,
+    process::{self, Outfit},
     spec,
-    state::{Record, State, StateDir, Status},
-    verbs::Global,
+    state::{Held, Record, StateDir, Status},
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     sys::{self, Forked},
 };
 
-/// What is asked for on the command line.
+/// What `create` and `run` are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// Of the container.
+    /// Of the container; not checked yet.
     pub id: String,
-    /// The directory with `config.json`.
+    /// As given; the working directory unless it is.
     pub bundle: PathBuf,
-    /// Another file than the bundle's `config.json`.
+    /// Another configuration than `config.json` of the bundle (crun's `--config`).
     pub config: Option<PathBuf>,
-    /// Where the first process's pid goes.
+    /// Gets the number of the first process.
     pub pid_file: Option<PathBuf>,
-    /// Unix socket that the terminal's other side goes to.
+    /// Gets the terminal's master end.
     pub console_socket: Option<PathBuf>,
-    /// Unix socket that the first process's pidfd goes to.
+    /// Gets the first process's pidfd.
     pub pidfd_socket: Option<PathBuf>,
-    /// MS_MOVE and chroot instead of pivot_root.
+    /// The root is moved to `/` instead of pivoted to.
     pub no_pivot: bool,
-    /// Keep the runtime's session keyring.
+    /// The caller's session keyring is kept.
     pub no_new_keyring: bool,
-    /// Descriptors from 3 on to pass on.
+    /// How many descriptors after the first three (and those of LISTEN_FDS) the program gets.
     pub preserve_fds: u32,
-    /// `run`: return once the program runs.
-    pub detach: bool,
-    /// `run`: leave the state directory when the program has ended.
-    pub keep: bool,
-    /// `run`: do not adopt the container's orphans.
+    /// `run`: the program is followed to its end, with this process's own terminal if it has one.
+    pub foreground: bool,
+    /// `run`: orphans of the container are not taken for children.
     pub no_subreaper: bool,
 }
 
-/// A container that was made.
+/// A container that waits for `start`.
 #[derive(Debug)]
 pub struct Created {
-    /// Its first process.
-    pub pid: u32,
-    /// Of its first process.
-    pub pidfd: OwnedFd,
-    /// Its directory, locked.
-    pub dir: StateDir,
-    /// What is kept of it.
+    /// Locked still.
+    pub held: Held,
+    /// As it was written.
     pub record: Record,
-    /// The terminal, if it is ours to relay.
-    pub terminal: Option<OwnedFd>,
+    /// Of the first process, our child.
+    pub pidfd: OwnedFd,
+    /// The master end of its terminal, where there is one that nobody else was given.
+    pub console: Option<OwnedFd>,
 }
 
 /// What is to be undone if a step fails.
-struct Made<'a> {
-    dir: Option<&'a StateDir>,
+#[derive(Default)]
+struct Made {
     cgroup: Option<Cgroup>,
-    child: Option<(OwnedFd, u32)>,
+    child: Option<OwnedFd>,
     resctrl: Option<PathBuf>,
 }
 
-impl Made<'_> {
+impl Made {
     /// Never hides the error that caused it: what fails here is logged.
-    fn undo(self) {
+    fn undo(self, held: Held, global: &Global) {
         let mut done: Vec<Result<()>> = Vec::new();
-        if let Some((pidfd, _)) = &self.child {
+        if let Some(pidfd) = &self.child {
             done.push(pidfd_send_signal(pidfd, Signal::KILL).or_else(gone_is_fine).io(|| "kill the container's first process".into()));
             done.push(sys::reap(pidfd.as_fd()).io(|| "waitid(first process)".into()));
         }
@@ -92,34 +91,32 @@ impl Made<'_> {
         if let Some(path) = &self.resctrl {
             done.push(std::fs::remove_dir(path).io(|| format!("rmdir({})", path.display())));
         }
-        if let Some(dir) = self.dir {
-            done.push(dir.remove());
-        }
+        done.push(held.remove());
         for e in done.into_iter().filter_map(Result::err) {
-            tracing::warn!("after a failed create: {e}");
+            global.log.warn(&format!("after a failed create: {e}"));
         }
     }
 }
 
-fn gone_is_fine(e: rustix::io::Errno) -> std::result::Result<(), rustix::io::Errno> {
-    if e == rustix::io::Errno::SRCH { Ok(()) } else { Err(e) }
+fn gone_is_fine(e: Errno) -> std::result::Result<(), Errno> {
+    if e == Errno::SRCH { Ok(()) } else { Err(e) }
 }
 
-/// Makes a container; its first process waits for `start`, or with `run` begins at once.
+/// Makes a container; its first process waits for `start`.
 ///
 /// # Errors
-/// The first thing that is wrong with the request or that the kernel refuses; nothing is left behind then.
-pub fn create(global: &Global, request: &Request, run: bool) -> Result<Created> {
-    let (text, container) = load(global, request)?;
-    let dir = StateDir::create(&global.root, &request.id)?;
-    let mut made = Made { dir: Some(&dir), cgroup: None, child: None, resctrl: None };
-    match build(global, request, run, &container, &text, &mut made) {
-        Ok((record, terminal)) => {
-            let (pidfd, pid) = made.child.take().ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
-            Ok(Created { pid, pidfd, record, terminal, dir })
+/// The first thing that is wrong with the request or that the kernel refuses; whatever was made is gone again.
+pub fn create(global: &Global, request: Request) -> Result<Created> {
+    let (text, container) = load(global, &request)?;
+    let held = StateDir::create(&global.root, &request.id)?;
+    let mut made = Made::default();
+    match build(global, &request, &container, &text, &held, &mut made) {
+        Ok((record, console)) => {
+            let pidfd = made.child.ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
+            Ok(Created { held, record, pidfd, console })
         }
         Err(e) => {
-            made.undo();
+            made.undo(held, global);
             Err(e)
         }
     }
@@ -130,42 +127,37 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container)> {
     let bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
     let file = request.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let text = std::fs::read(&file).context(ErrorKind::Invalid, || format!("read {}", file.display()))?;
-    let container = Container::new(&spec::read(&text)?, &bundle, global.rootless())?;
+    let container = Container::new(&spec::read(&text)?, &bundle, global.is_rootless())?;
     for warning in &container.warnings {
-        tracing::warn!("{warning}");
+        global.log.warn(warning);
     }
-    let Some(p) = &container.process else { return Err(Error::refused(ErrorKind::Invalid, "process is missing: there is nothing to run")) };
-    match (p.terminal, &request.console_socket) {
-        (false, Some(_)) => Err(Error::refused(ErrorKind::Invalid, "--console-socket is given, but process.terminal is false")),
-        _ => Ok((text, container)),
+    if request.console_socket.is_some() && !container.process.as_ref().is_some_and(|p| p.terminal) {
+        return Err(Error::refused(ErrorKind::Invalid, "cannot use console socket if runc will not detach or allocate tty: process.terminal is false"));
     }
+    Ok((text, container))
 }
 
 type Done = (Record, Option<OwnedFd>);
 
-fn build(global: &Global, request: &Request, run: bool, container: &Container, text: &[u8], made: &mut Made<'_>) -> Result<Done> {
-    let Some(dir) = made.dir else { return Err(Error::refused(ErrorKind::Io, "no state directory")) };
-    let (console, terminal) = console(request, run, container)?;
+fn build(global: &Global, request: &Request, container: &Container, text: &[u8], held: &Held, made: &mut Made) -> Result<Done> {
+    let (theirs, ours) = console(request, container)?;
     let birth = Birth::prepare(&container.namespaces)?;
-    let prepared = if container.namespaces.mount == Namespace::New { rootfs::prepare(container)? } else { rootfs::Prepared::default() };
-    let groups = cgroup::Record::plan(&request.id, container.cgroups_path.as_deref(), global.manager())?;
+    let prepared = rootfs::prepare(container)?;
+    let groups = cgroup::Record::plan(&request.id, container.cgroups_path.as_deref(), global.manager)?;
     let mut record = record(request, container, groups)?;
-    dir.write(&record)?;
-    dir.save_config(text)?;
-    let start = if run { None } else { Some(dir.awaiting_start()?) };
-    let owner = owner(container);
-    let group = made.cgroup.insert(Cgroup::create(&record.cgroup, &container.resources, owner)?);
-    let (ours, theirs) = Channel::pair()?;
-    let p = container.process.as_ref();
+    held.save(&record)?;
+    held.save_config(text)?;
+    let start = held.make_start()?;
+    let group = made.cgroup.insert(Cgroup::create(&record.cgroup, &container.resources, owner(container))?);
+    let (runtime, first) = Channel::pair()?;
     let child = Child {
         container,
-        state: state(&record, Status::Created, 0),
+        state: record.state(Status::Created),
         cgroup: &record.cgroup,
         tasks: group.entrances()?,
-        mount_namespace: None,
         prepared,
-        runtime: theirs,
-        console,
+        runtime: first,
+        console: theirs,
         start,
         outfit: outfit(request, container),
         no_pivot: request.no_pivot,
@@ -175,41 +167,40 @@ fn build(global: &Global, request: &Request, run: bool, container: &Container, t
     if rustix::process::geteuid().is_root() {
         sys::set_dumpable(0).wall(|| "prctl(PR_SET_DUMPABLE)".into())?;
     }
-    let born = birth.fork(group.birthplace(), &ours, &child.runtime)?;
-    let Forked::Parent { pidfd, pid } = born else {
-        drop(ours);
-        Child { mount_namespace: birth.mount, ..child }.run()
+    let (pidfd, pid) = match birth.fork(group.birthplace(), &runtime, &child.runtime)? {
+        Forked::Parent { pidfd, pid } => (pidfd, pid),
+        Forked::Child => {
+            drop(runtime);
+            child.run(birth)
+        }
     };
     drop(child);
-    made.child = Some((pidfd, pid));
+    made.child = Some(pidfd);
     record.pid = pid;
     group.adopt(pid)?;
     ids::map(container, pid)?;
-    go(&ours)?;
+    go(&runtime)?;
     if halts(container) {
-        ours.expect_go()?;
-        outside(container, &record, request, pid, made)?;
-        record.intel_rdt = made.resctrl.clone();
-        go(&ours)?;
+        runtime.expect_go()?;
+        outside(container, &record, request, made)?;
+        record.intel_rdt.clone_from(&made.resctrl);
+        go(&runtime)?;
     }
-    ready(container, &record, &ours, pid)?;
-    if let Some(p) = p {
+    ready(container, &record, &runtime)?;
+    if let Some(p) = &container.process {
         process::limits(p, pid)?;
     }
     record.start_time = super::state::start_time(pid)?;
-    dir.write(&record)?;
-    publish(request, made)?;
-    go(&ours)?;
-    if run {
-        begun(&ours)?;
-        hooks::run("poststart", &container.hooks.poststart, &state(&record, Status::Running, pid)).unwrap_or_else(|e| tracing::warn!("{e}"));
-    }
-    Ok((record, terminal))
+    held.save(&record)?;
+    let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    publish(request, made, pid)?;
+    go(&runtime)?;
+    Ok((record, master))
 }
 
 fn go(channel: &Channel) -> Result<()> {
     // A child that has died has said why, or will be seen to be gone by the next reading.
-    channel.send(&Message::Go).or_else(|e| if e.errno() == Some(rustix::io::Errno::PIPE) { Ok(()) } else { Err(e) })
+    channel.send(&Message::Go).or_else(|e| if e.errno() == Some(Errno::PIPE) { Ok(()) } else { Err(e) })
 }
 
 /// What takes place between the namespaces and the mounts.
@@ -218,7 +209,8 @@ fn halts(container: &Container) -> bool {
     !h.prestart.is_empty() || !h.create_runtime.is_empty() || !container.time_offsets.is_empty() || !container.net_devices.is_empty() || container.intel_rdt.is_some()
 }
 
-fn outside(container: &Container, record: &Record, request: &Request, pid: u32, made: &mut Made<'_>) -> Result<()> {
+fn outside(container: &Container, record: &Record, request: &Request, made: &mut Made) -> Result<()> {
+    let pid = record.pid;
     if !container.time_offsets.is_empty() {
         let lines: String = container.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
         let file = format!("/proc/{pid}/timens_offsets");
@@ -228,16 +220,16 @@ fn outside(container: &Container, record: &Record, request: &Request, pid: u32, 
         made.resctrl = resctrl::join(rdt, &request.id, pid)?;
     }
     net_devices::give(&container.net_devices, pid)?;
-    let state = state(record, Status::Creating, pid);
+    let state = record.state(Status::Creating);
     hooks::run("prestart", &container.hooks.prestart, &state)?;
     hooks::run("createRuntime", &container.hooks.create_runtime, &state)
 }
 
 /// Waits until the first process has nothing left to do, and hands its filter's listener over.
-fn ready(container: &Container, record: &Record, channel: &Channel, pid: u32) -> Result<()> {
+fn ready(container: &Container, record: &Record, channel: &Channel) -> Result<()> {
     match channel.receive()? {
         Some(Message::Ready(listener)) => match (listener, container.filter.as_ref().and_then(|f| f.listener.as_ref())) {
-            (Some(fd), Some((path, metadata))) => filter::hand_over(fd.as_fd(), path, metadata, &state(record, Status::Creating, pid), pid),
+            (Some(fd), Some((path, metadata))) => filter::hand_over(fd.as_fd(), path, metadata, &record.state(Status::Creating), record.pid),
             _ => Ok(()),
         },
         Some(Message::Failed(kind, text)) => Err(Error::refused(kind, text)),
@@ -246,23 +238,14 @@ fn ready(container: &Container, record: &Record, channel: &Channel, pid: u32) ->
     }
 }
 
-/// Exec closes the child's end; anything else that comes is a failure.
-fn begun(channel: &Channel) -> Result<()> {
-    match channel.receive()? {
-        None => Ok(()),
-        Some(Message::Failed(kind, text)) => Err(Error::refused(kind, text)),
-        Some(_) => Err(Error::refused(ErrorKind::Io, "runtime and container's first process are out of step")),
-    }
-}
-
 /// Who gets the terminal's other side: a socket of the caller's, or this process.
-fn console(request: &Request, run: bool, container: &Container) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+fn console(request: &Request, container: &Container) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     if !container.process.as_ref().is_some_and(|p| p.terminal) {
         return Ok((None, None));
     }
     match &request.console_socket {
         Some(path) => Ok((Some(console::connect(path)?), None)),
-        None if run && !request.detach => {
+        None if request.foreground => {
             let (ours, theirs) = console::pair()?;
             Ok((Some(theirs), Some(ours)))
         }
@@ -300,33 +283,23 @@ fn record(request: &Request, container: &Container, cgroup: cgroup::Record) -> R
         rootfs: container.rootfs.clone(),
         pid: 0,
         start_time: 0,
-        created: super::log::now(),
+        created: super::log::rfc3339(std::time::SystemTime::now()),
         owner: rustix::process::geteuid().as_raw(),
         cgroup,
         annotations: container.annotations.clone(),
         hooks: container.hooks.clone(),
+        program: container.process.is_some(),
         user_namespace: container.namespaces.user != Namespace::Host,
         terminal: container.process.as_ref().is_some_and(|p| p.terminal),
         intel_rdt: None,
     })
 }
 
-fn state(record: &Record, status: Status, pid: u32) -> State {
-    State {
-        oci_version: record.oci_version.clone(),
-        id: record.id.clone(),
-        status,
-        pid,
-        bundle: record.bundle.clone(),
-        annotations: record.annotations.clone(),
-    }
-}
-
 /// The pid's file and the pidfd's socket: the caller may use them as soon as they are there.
-fn publish(request: &Request, made: &Made<'_>) -> Result<()> {
-    let Some((pidfd, pid)) = &made.child else { return Ok(()) };
+fn publish(request: &Request, made: &Made, pid: u32) -> Result<()> {
+    let Some(pidfd) = &made.child else { return Ok(()) };
     if let Some(path) = &request.pid_file {
-        write_pid(path, *pid)?;
+        write_pid(path, pid)?;
     }
     if let Some(path) = &request.pidfd_socket {
         console::send_to(path, pidfd.as_fd())?;
@@ -344,11 +317,4 @@ pub fn write_pid(path: &Path, pid: u32) -> Result<()> {
     let aside = path.with_file_name(name);
     let written = std::fs::write(&aside, pid.to_string()).and_then(|()| std::fs::rename(&aside, path));
     written.context(ErrorKind::Invalid, || format!("--pid-file {}", path.display()))
-}
-
-/// Which manager the global options ask for.
-impl Global {
-    fn manager(&self) -> Manager {
-        self.cgroup_manager
-    }
 }
