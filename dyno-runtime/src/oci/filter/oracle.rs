@@ -1,4 +1,4 @@
-//! Against libseccomp itself, where somebody has it with its Python module (Debian: python3-seccomp).
+//! Against libseccomp itself, where somebody has it: runc and crun bring it.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,8 @@ impl Theirs {
         let name = match arch {
             I386 => "X86",
             NATIVE if nr & X32_BIT != 0 => "X32",
-            _ => "NATIVE",
+            NATIVE => "NATIVE",
+            _ => "another",
         };
         let newer = self.newest.get(name).is_some_and(|newest| *newest > 0 && i64::from(nr) > *newest);
         if stub && newer {
@@ -44,9 +45,9 @@ impl Theirs {
 
 /// libseccomp's programs; None where it is not.
 fn libseccomp(configs: &[Value]) -> Option<Vec<Theirs>> {
-    let there = Command::new("python3").args(["-c", "import seccomp"]).stderr(Stdio::null()).status();
+    let there = Command::new("python3").args(["-c", "import ctypes; ctypes.CDLL('libseccomp.so.2')"]).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
-        println!("skipped: python3 has no module seccomp");
+        println!("skipped: no python3 or no libseccomp.so.2");
         return None;
     }
     let mut child = Command::new("python3").args(["-c", include_str!("oracle.py")]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -74,25 +75,27 @@ impl Dice {
     }
 }
 
-const NAMES: [&str; 16] = [
-    "read", "socket", "accept", "sendmsg", "semop", "shmget", "msgctl", "socketcall", "ipc", "stat64", "clone", "personality", "ioctl", "execve", "openat2", "no_call",
-];
+/// Each has a number of its own everywhere: libseccomp 2.5 forgets to load the number where the first of its list has none.
+const NAMES: [&str; 12] =
+    ["read", "socket", "clone", "recvfrom", "rt_sigaction", "mknod", "kexec_load", "fadvise64", "ioctl", "execve", "openat2", "no_call"];
 
-/// A configuration; with rules that may hold at once, all of the same action.
-fn config(dice: &mut Dice) -> Value {
-    let actions = ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_LOG", "SCMP_ACT_TRAP", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL"];
-    let ops = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
-    let (default, other) = (dice.of(&actions), dice.of(&actions));
+const ACTIONS: [&str; 6] = ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_LOG", "SCMP_ACT_TRAP", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL"];
+const OPS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+
+/// A configuration of at most so many entries about each call; their actions are one and the same.
+fn config(dice: &mut Dice, entries: u64) -> Value {
+    let (default, other) = (dice.of(&ACTIONS), dice.of(&ACTIONS));
     let all = ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_X86_64"];
     let architectures: Vec<&str> = all.into_iter().filter(|_| dice.roll(2) == 0).collect();
-    let calls = |dice: &mut Dice| {
-        let args: Vec<Value> = (0..dice.roll(4))
-            .map(|_| json!({"index": dice.roll(3), "op": format!("SCMP_CMP_{}", dice.of(&ops)), "value": dice.number(), "valueTwo": dice.number()}))
-            .collect();
-        let names: Vec<&str> = (0..=dice.roll(3)).map(|_| dice.of(&NAMES)).collect();
-        json!({"names": names, "action": other, "args": args})
-    };
-    let syscalls: Vec<Value> = (0..dice.roll(8)).map(|_| calls(dice)).collect();
+    let mut syscalls = Vec::new();
+    for name in NAMES {
+        for _ in 0..dice.roll(entries + 1) {
+            let args = |index: u64| json!({"index": index, "op": format!("SCMP_CMP_{}", dice.of(&OPS)), "value": dice.number(), "valueTwo": dice.number()});
+            let args: Vec<Value> = (0..3).map(args).collect();
+            let args: Vec<Value> = args.into_iter().filter(|_| dice.roll(2) == 0).collect();
+            syscalls.push(json!({"names": [name], "action": other, "args": args}));
+        }
+    }
     json!({"defaultAction": default, "architectures": architectures, "syscalls": syscalls})
 }
 
@@ -122,22 +125,21 @@ fn call(dice: &mut Dice) -> (u32, u32) {
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn generated_configurations_against_libseccomp() {
+fn one_rule_for_each_call_as_libseccomp_has_it() {
     let mut dice = Dice(7);
-    let configs: Vec<Value> = (0..600).map(|_| config(&mut dice)).collect();
+    let configs: Vec<Value> = (0..400).map(|_| config(&mut dice, 1)).collect();
     let Some(theirs) = libseccomp(&configs) else { return };
-    let (mut same, mut refused, mut odd) = (0, 0, Vec::new());
+    let (mut same, mut odd) = (0, Vec::new());
     for (config, theirs) in configs.iter().zip(&theirs) {
         match (compile(&seccomp(config), &mut Vec::new()), &theirs.error) {
             (Ok(ours), None) => {
                 let different = differences(&mut dice, config, theirs, &ours);
                 if different.is_empty() { same += 1 } else { odd.push(format!("{config}\n  {}", different.join("\n  "))) }
             }
-            (Err(_), Some(_)) => refused += 1,
             (ours, theirs) => odd.push(format!("{config}: {theirs:?}, here {:?}", ours.map(drop))),
         }
     }
-    println!("{same} the same, {refused} refused by both, {} not", odd.len());
+    println!("{same} the same, {} not", odd.len());
     for odd in odd.iter().take(5) { println!("{odd}"); }
     assert!(odd.is_empty());
 }
