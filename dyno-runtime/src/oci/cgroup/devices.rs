@@ -4,7 +4,7 @@
 //! only by the same numbers again: a hole in a wider one is ignored by the kernel, in silence. Where the rules come to such a hole they are
 //! refused here, because nobody would notice. v2 runs the rules as a BPF program, which can do all of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::AsFd};
 
 use rustix::io::Errno;
 
@@ -12,7 +12,10 @@ use super::{Cgroup, group::Group, place, refused};
 use crate::{
     cgroup::file::write_file,
     error::{Context, Error, ErrorKind, Result},
-    oci::spec::{DeviceRule, Resources},
+    oci::{
+        filter,
+        spec::{DeviceRule, Resources},
+    },
 };
 
 /// What every container may use, whatever the rules say (runtime specification, Default Devices, and making any node, which gives no
@@ -54,13 +57,12 @@ impl Cgroup {
         let rules = complete(&resources.devices);
         let done = match (self.part("devices"), self.tree()) {
             (Some(group), _) => group.set_devices(&rules),
-            (None, Some(_tree)) => Ok(()),
+            (None, Some(tree)) => filter::devices::program(&rules).and_then(|program| filter::devices::attach(tree.dir.as_fd(), &program)),
             (None, None) => Err(refused("linux.resources.devices: this host can forbid none (neither a v1 devices hierarchy nor a v2 tree)")),
         };
         match done {
             // Who has no rights here can make no device nodes either.
             Err(e) if matches!(e.errno(), Some(Errno::PERM | Errno::ACCESS)) && place::in_user_namespace() => Ok(()),
-            Err(_) if self.groups.iter().all(|group| group.controllers.is_empty()) && place::in_user_namespace() => Ok(()),
             other => other,
         }
     }
