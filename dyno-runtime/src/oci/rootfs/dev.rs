@@ -233,14 +233,23 @@ fn bound(parent: BorrowedFd<'_>, name: &OsStr, device: &Device, what: &impl Fn(&
     attach(host.as_fd(), place.as_fd()).wall(|| what("move_mount"))
 }
 
-/// The host's null device, as a tree to put over files; looked at, because it decides what is read there.
-pub(super) fn null() -> Result<OwnedFd> {
-    let tree = tree::open(Path::new("/dev/null"), false).wall(|| "open_tree(/dev/null)".into())?;
-    let is = Identity::of(tree.as_fd()).wall(|| "statx(/dev/null)".into())?;
-    if is.kind() != FileType::CharacterDevice || is.device != (1, 3) {
+/// The null device, as a tree to put over files: that of a `/dev` of ours, which is attached by now, or the host's. It is looked at, because
+/// it decides what is read there.
+pub(super) fn null(dev: Option<&OwnedFd>) -> Result<OwnedFd> {
+    let ours = dev.map(|dev| open_nofollow(dev.as_fd(), OsStr::new("null")).and_then(|null| tree::clone_of(null.as_fd(), false)));
+    let tree = match ours {
+        // A configuration may mount over it, or leave it out.
+        Some(Ok(tree)) if is_null(&tree).wall(|| "statx(/dev/null)".into())? => tree,
+        _ => tree::open(Path::new("/dev/null"), false).wall(|| "open_tree(/dev/null)".into())?,
+    };
+    if !is_null(&tree).wall(|| "statx(/dev/null)".into())? {
         return Err(Error::refused(ErrorKind::Wall, "the host's /dev/null is not the null device"));
     }
     let private = sys::MountAttr { propagation: sys::PRIVATE, ..Default::default() };
     tree::change(tree.as_fd(), false, private, "null device")?;
     Ok(tree)
+}
+
+fn is_null(tree: &OwnedFd) -> std::result::Result<bool, Errno> {
+    Identity::of(tree.as_fd()).map(|is| is.kind() == FileType::CharacterDevice && is.device == (1, 3))
 }

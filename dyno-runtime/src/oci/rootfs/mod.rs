@@ -173,7 +173,7 @@ impl Prepared {
             None => open_root(container)?,
         };
         attach_root(fd.as_fd(), container)?;
-        let mut raising = Raising { root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?, fd, container, groups, late: Vec::new() };
+        let mut raising = Raising { root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?, fd, container, groups, late: Vec::new(), dev: None };
         for (mount, tree) in container.mounts.iter().zip(std::mem::take(&mut self.trees)) {
             raising.mount(mount, tree)?;
         }
@@ -182,9 +182,9 @@ impl Prepared {
             // What is wrong with it is said by chdir(2) later, in the words that clients know.
             let _made = place::ensure(raising.fd.as_fd(), &process.cwd, Want::Directory);
         }
-        let Raising { fd, late, .. } = raising;
+        let Raising { fd, late, dev, .. } = raising;
         let (readonly, propagation) = (container.readonly_root, container.root_propagation);
-        let null = if container.masked.is_empty() { None } else { Some(dev::null()?) };
+        let null = if container.masked.is_empty() { None } else { Some(dev::null(dev.as_ref())?) };
         Ok(Root { fd, late, null, readonly, propagation, own, path: container.rootfs.clone() })
     }
 }
@@ -213,6 +213,8 @@ struct Raising<'a> {
     container: &'a Container,
     groups: &'a cgroup::Record,
     late: Vec<OwnedFd>,
+    /// A `/dev` that we have furnished.
+    dev: Option<OwnedFd>,
 }
 
 impl Raising<'_> {
@@ -291,7 +293,10 @@ impl Raising<'_> {
         }
         attach(tree.as_fd(), place.as_fd()).wall(|| format!("{what}: move_mount"))?;
         if late {
-            self.late.push(tree);
+            self.late.push(tree.try_clone().io(|| format!("{what}: dup"))?);
+        }
+        if is_dev {
+            self.dev = Some(tree);
         }
         Ok(())
     }
