@@ -169,7 +169,7 @@ fn mistakes_are_told_in_one_line_with_status_125() {
         (&["seccomp", "explain", "dyno", "fly"], "call \"fly\" does not exist"),
         (&["seccomp", "explain", "dyno", "read", "x"], "argument \"x\" is no number"),
         (&["doctor", "--nurse"], "invalid option '--nurse'"),
-        (&["run"], "command \"run\" does not exist: "),
+        (&["walk"], "command \"walk\" does not exist: "),
         (&[], "no command: "),
     ];
     for (args, want) in cases {

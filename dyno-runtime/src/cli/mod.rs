@@ -1,7 +1,7 @@
 //! The command line `dyno-runtime`, one file per command.
 //!
-//! The first word says which. `run` and the other verbs of the OCI runtime command line (create, start, state, kill, delete) are not
-//! taken: a bundle has other options than a [`crate::Sandbox`], so that ours is `sandbox`.
+//! The first word says which. `run` and the other verbs of the OCI runtime command line (create, start, state, kill, delete) and the
+//! options before them are [`crate::oci`]'s: a bundle has other options than a [`crate::Sandbox`], so that ours is `sandbox`.
 //!
 //! Whatever fails is told in one line, `dyno-runtime: what: hint`. Exit status 125 is a failure of ours, 126 a program that cannot be
 //! executed, 127 one that is not there, as `docker run` has them.
@@ -25,9 +25,10 @@ use rustix::io::Errno;
 use crate::{Error, ErrorKind};
 
 const HELP: &str = "\
-Process sandboxes for Linux: namespaces, cgroups, seccomp, squashfs images.
+Process sandboxes for Linux: namespaces, cgroups, seccomp, squashfs images; and an OCI runtime with runc's command line.
 
 Usage: dyno-runtime COMMAND [OPTIONS]
+       dyno-runtime [GLOBAL OPTIONS] VERB [OPTIONS] ID
 
 Commands:
   sandbox   run a program in a sandbox
@@ -36,12 +37,31 @@ Commands:
   clean     take an instance of `sandbox --state` off the host
   doctor    tell what this host offers to sandboxes, and what it lacks
 
+Verbs of an OCI runtime:
+  create, start, run      make a container of a bundle, let its program run, or both
+  exec                    another program in a container
+  state, list, ps         what there is
+  kill, delete            signals; the end
+  pause, resume           stand still, go on
+  update, events          limits; what is used
+  checkpoint, restore     by CRIU, where it is installed
+  spec, features          a config.json to begin with; what this runtime can do
+
+Global options, before the verb:
+  --root DIR              where containers have their directories (/run/dyno-runtime; for users $XDG_RUNTIME_DIR/dyno-runtime)
+  --log FILE              gets a line for each failure and warning; --log-format text|json, --debug for more
+  --cgroup-manager M      cgroupfs (the default), systemd (also --systemd-cgroup) or disabled
+  --rootless W            do without control groups that may not be made: true, false or auto
+  --criu PATH             the program for checkpoint and restore
+  --version
+
 `dyno-runtime COMMAND --help` tells the options of each.
 
 Examples:
   dyno-runtime doctor
   dyno-runtime sandbox --layer /srv/rootfs -- /bin/sh -c 'id; ps'
   dyno-runtime seccomp explain docker mount
+  dyno-runtime run --bundle /srv/web web
 ";
 
 /// Why a command failed, in the words of its one line.
@@ -83,6 +103,10 @@ type Outcome = Result<u8, Failure>;
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    #[cfg(feature = "oci")]
+    if let Some(code) = crate::oci::verbs::main(&args) {
+        return code;
+    }
     let command = if args.is_empty() { OsString::new() } else { args.remove(0) };
     let outcome = match command.to_str().unwrap_or_default() {
         "sandbox" => sandbox::run(args),
@@ -91,6 +115,7 @@ pub fn main() -> ExitCode {
         "clean" => clean::run(args),
         "doctor" => doctor::run(args),
         "help" | "--help" | "-h" => say(HELP),
+        #[cfg(not(feature = "oci"))]
         "--version" | "-V" => say(concat!("dyno-runtime ", env!("CARGO_PKG_VERSION"), "\n")),
         "" => Err(Failure::new("no command: see `dyno-runtime --help`")),
         _ => Err(Failure::new(format!("command {command:?} does not exist: see `dyno-runtime --help`"))),

@@ -33,7 +33,7 @@ pub struct Child<'a> {
     /// `tasks` of its v1 groups.
     pub tasks: Vec<OwnedFd>,
     /// Trees of the host.
-    pub prepared: Prepared,
+    pub prepared: Option<Prepared>,
     /// To the runtime.
     pub runtime: Channel,
     /// Who gets the terminal.
@@ -102,7 +102,8 @@ impl Child<'_> {
     /// The mounts, the root, the terminal, and what nobody inside may read or write.
     fn root(&mut self) -> Result<()> {
         let c = self.container;
-        let root = std::mem::take(&mut self.prepared).raise(c, self.cgroup)?;
+        let prepared = self.prepared.take().ok_or_else(|| Error::refused(ErrorKind::Io, "the root is used up"))?;
+        let root = prepared.raise(c, self.cgroup)?;
         hooks::run("createContainer", &c.hooks.create_container, &self.state)?;
         let inside = root.enter(self.no_pivot)?;
         if let (Some(p), Some(socket)) = (&c.process, self.console.take()) {

@@ -126,8 +126,8 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container)> {
     shield::raise()?;
     let bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
     let file = request.config.clone().unwrap_or_else(|| bundle.join("config.json"));
-    let text = std::fs::read(&file).context(ErrorKind::Invalid, || format!("read {}", file.display()))?;
-    let container = Container::new(&spec::read(&text)?, &bundle, global.is_rootless())?;
+    let (spec, text) = spec::read_with_text(&file)?;
+    let container = Container::new(&spec, &bundle, global.is_rootless())?;
     for warning in &container.warnings {
         global.log.warn(warning);
     }
@@ -155,7 +155,7 @@ fn build(global: &Global, request: &Request, container: &Container, text: &[u8],
         state: record.state(Status::Created),
         cgroup: &record.cgroup,
         tasks: group.entrances()?,
-        prepared,
+        prepared: Some(prepared),
         runtime: first,
         console: theirs,
         start,
@@ -254,14 +254,12 @@ fn console(request: &Request, container: &Container) -> Result<(Option<OwnedFd>,
 }
 
 fn outfit(request: &Request, container: &Container) -> Outfit {
-    let mut outfit = Outfit {
-        filter: container.filter.clone(),
-        personality: container.personality,
-        memory_policy: container.memory_policy.clone(),
-        keyring: !request.no_new_keyring,
-        preserve_fds: request.preserve_fds,
-        ..Outfit::default()
-    };
+    let mut outfit = Outfit::default();
+    outfit.filter.clone_from(&container.filter);
+    outfit.personality = container.personality;
+    outfit.memory_policy.clone_from(&container.memory_policy);
+    outfit.keyring = !request.no_new_keyring;
+    outfit.preserve_fds = request.preserve_fds;
     outfit.take_listening();
     outfit
 }

@@ -26,14 +26,25 @@
 
 pub mod cgroup;
 pub mod channel;
+mod child;
 pub mod console;
+pub mod create;
 pub mod exec;
 pub mod filter;
+mod global;
+pub mod hooks;
+mod ids;
+pub mod log;
 pub mod namespaces;
+mod net_devices;
 pub mod plan;
-pub mod rootfs;
 pub mod process;
+mod resctrl;
+pub mod rootfs;
 pub mod shield;
 pub mod spec;
 pub mod state;
 pub mod supervise;
+pub(crate) mod verbs;
+
+pub use global::Global;

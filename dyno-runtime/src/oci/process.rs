@@ -11,10 +11,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::fd::{AsFd, OwnedFd},
 };
 
 use rustix::{
@@ -198,12 +195,13 @@ fn become_user(process: &Process) -> Result<()> {
 /// permitted one that this process has not is an error, which the kernel says.
 fn granted(wanted: CapabilitySets) -> Result<CapabilityBits> {
     let has = sys::capability_bits().wall(|| "capget".into())?;
+    let known = u64::MAX >> (63 - sys::last_capability());
     Ok(CapabilityBits {
         bounding: wanted.bounding & has.bounding,
-        effective: wanted.effective,
-        inheritable: wanted.inheritable,
-        permitted: wanted.permitted,
-        ambient: wanted.ambient & wanted.permitted & wanted.inheritable,
+        effective: wanted.effective & known,
+        inheritable: wanted.inheritable & known,
+        permitted: wanted.permitted & known,
+        ambient: wanted.ambient & wanted.permitted & wanted.inheritable & known,
     })
 }
 

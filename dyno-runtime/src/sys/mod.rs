@@ -29,6 +29,10 @@ mod process;
 mod probe;
 #[cfg(feature = "cli")]
 mod signals;
+#[cfg(feature = "oci")]
+mod regex;
+#[cfg(feature = "oci")]
+mod spawn;
 mod within;
 
 pub use capability::{capabilities_are, keep_capabilities};
@@ -58,6 +62,10 @@ pub use process::{
 };
 pub use within::{Visitor, dumpable, keep_over_ids, owner_of, set_dumpable, vfork_within, visit};
 
+#[cfg(feature = "oci")]
+pub use regex::Regex;
+#[cfg(feature = "oci")]
+pub use spawn::{Program, spawn};
 #[cfg(feature = "cli")]
 pub use signals::{next_signal, watch_signals};
 #[cfg(feature = "oci")]

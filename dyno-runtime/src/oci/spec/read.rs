@@ -15,9 +15,18 @@ const MOST: u64 = 16 << 20;
 /// # Errors
 /// One line: the kernel's answer, or what [`parse`] says, after the file's name.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    read_with_text(path).map(|(value, _)| value)
+}
+
+/// [`read`], and what was read.
+///
+/// # Errors
+/// As there.
+pub fn read_with_text<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>)> {
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes)).io(|| format!("open {}", path.display()))?;
-    parse(&bytes).map_err(|e| Error::refused(ErrorKind::Invalid, format!("{}: {e}", path.display())))
+    let value = parse(&bytes).map_err(|e| Error::refused(ErrorKind::Invalid, format!("{}: {e}", path.display())))?;
+    Ok((value, bytes))
 }
 
 /// Reads what one of these files holds.

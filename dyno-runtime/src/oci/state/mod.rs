@@ -1,21 +1,45 @@
 //! What is known of a container: a directory below `--root` that holds what does not change, and the kernel, which is asked for the rest.
 //!
 //! ```text
-//! ROOT/ID/            mode 0700, made by mkdir: an id is taken by whoever made it
-//!   lock              flock(2): exclusive while a container is made, started or deleted; whoever dies lets go of it
+//! ROOT/ID/            mode 0700; it appears by rename(2), locked and not empty, so that an id is taken by one alone
+//!   lock              flock(2): exclusive while a container is made, started, updated or deleted; whoever dies lets go of it
 //!   state.json        Record, replaced by rename(2)
 //!   config.json       the configuration as it was at `create`, for `exec`
-//!   start             FIFO on whose read end the container's first process waits for `start`
+//!   start             FIFO on which the container's first process waits for `start`, and tells it of a failure
+//! ROOT/@…             on its way in or out; nobody's once nobody holds its lock
 //! ```
 //!
-//! Status is read, never stored. The process is the one of the record if its start time is (`/proc/PID/stat`); it waits for `start` as long as
-//! the FIFO has a reader (open with O_WRONLY | O_NONBLOCK says ENXIO otherwise), because exec closes that; paused is what the freezer says.
+//! Status is read, never stored:
+//!
+//! ```text
+//!              lock held, no pid yet                                   creating
+//! the process of the record lives (pidfd, start time of /proc/PID/stat):
+//!   and the FIFO has a reader (open with O_WRONLY | O_NONBLOCK)        created      exec closes it
+//!   and the freezer holds it                                           paused
+//!   and neither                                                        running
+//! none of these                                                        stopped
+//! ```
+//!
+//! The FIFO, seen from the first process: it is opened O_RDWR before the fork, so that a writer that goes away is no end of file. One
+//! byte, [`GO`], is `start`. What fails from then on is written to it as text; the starter keeps the pipe alive by its own end, and reads
+//! the text when there is no other reader any more, which is exec or death.
+
+mod dir;
+mod ground;
+mod identity;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    dir::{Held, StateDir, valid_id},
+    identity::{First, start_time},
+};
 use super::{cgroup, spec::Hooks};
+
+/// The byte of `start`.
+pub const GO: u8 = 1;
 
 /// The state of a container, as hooks, listeners and `state` see it (OCI runtime specification, State).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +77,21 @@ pub enum Status {
     Stopped,
 }
 
+impl Status {
+    /// As the specification writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// What is kept of a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
     /// Of the container.
     pub id: String,
@@ -82,7 +119,23 @@ pub struct Record {
     pub user_namespace: bool,
     /// Whether its first process has a terminal.
     pub terminal: bool,
+    /// Whether there is a program to run; `start` refuses otherwise.
+    pub program: bool,
     /// Class of service of Resource Director Technology that was made for it.
     #[serde(default)]
     pub intel_rdt: Option<PathBuf>,
+}
+
+impl Record {
+    /// What hooks and listeners are told.
+    pub fn state(&self, status: Status) -> State {
+        State {
+            oci_version: self.oci_version.clone(),
+            id: self.id.clone(),
+            status,
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            bundle: self.bundle.clone(),
+            annotations: self.annotations.clone(),
+        }
+    }
 }

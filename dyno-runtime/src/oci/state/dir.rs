@@ -1,0 +1,337 @@
+//! [`StateDir`]: the directory of one container, and who may change it.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    ops::Deref,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, mknodat, openat, renameat, statat},
+    io::Errno,
+    process::geteuid,
+};
+
+use super::{
+    First, Record, State, Status,
+    ground::{discard, make_root, names, open_dir, open_root, passing_name, sweep, take},
+};
+use crate::{
+    error::{Context, Error, ErrorKind, Result},
+    oci::cgroup::Cgroup,
+};
+
+const RECORD: &str = "state.json";
+const CONFIG: &str = "config.json";
+const START: &str = "start";
+/// A record that is not whole yet.
+const DRAFT: &str = "state.json~";
+/// All of them.
+pub(super) const FILES: [&str; 4] = [RECORD, CONFIG, START, DRAFT];
+/// Longest name of a directory.
+const LONGEST: usize = 255;
+/// A record of ours has no more; a configuration neither (`spec` refuses larger ones).
+const MOST: u64 = 64 << 20;
+
+/// The directory of a container.
+#[derive(Debug)]
+pub struct StateDir {
+    root: PathBuf,
+    id: String,
+    dir: OwnedFd,
+}
+
+/// A container that nobody else makes, starts, updates or deletes as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    state: StateDir,
+    lock: OwnedFd,
+}
+
+/// runc's rule: letters, digits, `_`, `+`, `-` and `.`; neither `.` nor `..`; a name that a file can have.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`], in runc's words.
+pub fn valid_id(id: &str) -> Result<()> {
+    let letters = id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-.".contains(&b));
+    if letters && !matches!(id, "" | "." | "..") && id.len() <= LONGEST {
+        return Ok(());
+    }
+    let shown: String = id.chars().take(64).collect();
+    Err(Error::refused(ErrorKind::Invalid, format!("invalid container ID format: {shown:?}")))
+}
+
+impl StateDir {
+    /// Takes the id: the directory is made and locked elsewhere, and gets its name by rename(2), which fails if there is one of that name,
+    /// because none is ever empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for an id that is none, or is taken; of the calls.
+    pub fn create(root: &Path, id: &str) -> Result<Held> {
+        valid_id(id)?;
+        let base = match open_root(root)? {
+            Some(base) => base,
+            None => {
+                make_root(root)?;
+                open_root(root)?.ok_or_else(|| Error::call(ErrorKind::Io, format!("open({})", root.display()), Errno::NOENT))?
+            }
+        };
+        let passing = passing_name("new");
+        mkdirat(&base, &passing, Mode::RWXU).io(|| format!("mkdir({}/{passing})", root.display()))?;
+        let made = || -> Result<Held> {
+            let dir = open_dir(&base, &passing).io(|| format!("open({}/{passing})", root.display()))?;
+            let lock = take(&dir, OFlags::CREATE, FlockOperation::LockExclusive).io(|| format!("lock {}/{passing}", root.display()))?;
+            match renameat(&base, &passing, &base, id) {
+                Ok(()) => Ok(Held { state: Self { root: root.to_owned(), id: id.to_owned(), dir }, lock }),
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => Err(Error::refused(ErrorKind::Invalid, format!("container with id {id} already exists"))),
+                Err(e) => Err(e).io(|| format!("rename({}/{passing}, {id})", root.display())),
+            }
+        };
+        made().inspect_err(|_| discard(&base, &passing))
+    }
+
+    /// The directory of a container that there is.
+    ///
+    /// # Errors
+    /// "container does not exist"; a directory that somebody else owns or may write to.
+    pub fn open(root: &Path, id: &str) -> Result<Self> {
+        Self::find(root, id)?.ok_or_else(|| missing(id))
+    }
+
+    /// [`StateDir::open`], with None for a container that does not exist.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find(root: &Path, id: &str) -> Result<Option<Self>> {
+        valid_id(id)?;
+        let Some(base) = open_root(root)? else { return Ok(None) };
+        let path = || format!("{}/{id}", root.display());
+        let dir = match open_dir(&base, id) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e).io(|| format!("open({})", path())),
+        };
+        let stat = fstat(&dir).io(|| format!("fstat({})", path()))?;
+        if (stat.st_uid != geteuid().as_raw() && stat.st_uid != 0) || stat.st_mode & 0o022 != 0 {
+            let text = format!("{}: uid {} or others may write there (mode {:o}): it is not taken for a container's", path(), stat.st_uid, stat.st_mode & 0o7777);
+            return Err(Error::refused(ErrorKind::Invalid, text));
+        }
+        Ok(Some(Self { root: root.to_owned(), id: id.to_owned(), dir }))
+    }
+
+    /// Ids of all containers, in order.
+    ///
+    /// # Errors
+    /// Of reading the directory.
+    pub fn list(root: &Path) -> Result<Vec<String>> {
+        let Some(base) = open_root(root)? else { return Ok(Vec::new()) };
+        let names = names(&base).io(|| format!("read {}", root.display()))?;
+        let mut ids: Vec<String> = names.into_iter().filter(|name| valid_id(name).is_ok()).collect();
+        ids.retain(|id| statat(&base, id, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory));
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Of the container.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Waits until nobody else makes, starts, updates or deletes it.
+    ///
+    /// # Errors
+    /// "container does not exist" when it was deleted meanwhile.
+    pub fn hold(self) -> Result<Held> {
+        let locked = take(&self.dir, OFlags::empty(), FlockOperation::LockExclusive);
+        // Deleted: its files, or its name. Another of that name is another.
+        let gone = || match (statat(&self.root_dir()?, &self.id, AtFlags::SYMLINK_NOFOLLOW), fstat(&self.dir)) {
+            (Ok(named), Ok(ours)) => Ok((named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino)),
+            (Err(Errno::NOENT), _) => Ok(true),
+            (Err(e), _) | (_, Err(e)) => Err(e).io(|| format!("stat({})", self.path())),
+        };
+        match locked {
+            Err(Errno::NOENT) => Err(missing(&self.id)),
+            Err(e) => Err(e).io(|| format!("lock {}", self.path())),
+            Ok(_) if gone()? => Err(missing(&self.id)),
+            Ok(lock) => Ok(Held { state: self, lock }),
+        }
+    }
+
+    /// The record; None as long as its maker has written none, and for good if it was killed before.
+    ///
+    /// # Errors
+    /// A record that cannot be read or is none.
+    pub fn record(&self) -> Result<Option<Record>> {
+        let Some(bytes) = self.read(RECORD)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::refused(ErrorKind::Io, format!("{}/{RECORD}: {e}", self.path())))
+    }
+
+    /// [`StateDir::record`] of a container of which there must be one.
+    ///
+    /// # Errors
+    /// "container does not exist".
+    pub fn known(&self) -> Result<Record> {
+        self.record()?.ok_or_else(|| missing(&self.id))
+    }
+
+    /// The configuration as it was at `create`, as it stands.
+    ///
+    /// # Errors
+    /// When there is none, of reading it.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        self.read(CONFIG)?.ok_or_else(|| Error::call(ErrorKind::Io, format!("open({}/{CONFIG})", self.path()), Errno::NOENT))
+    }
+
+    /// What the container does, and its first process if that has not ended.
+    ///
+    /// # Errors
+    /// Of reading procfs and the FIFO.
+    pub fn status(&self, record: &Record) -> Result<(Status, Option<First>)> {
+        let Some(first) = First::of(record)? else {
+            let creating = record.pid == 0 && self.is_held()?;
+            return Ok((if creating { Status::Creating } else { Status::Stopped }, None));
+        };
+        let status = if self.starter()?.is_some() {
+            Status::Created
+        } else if Cgroup::open(&record.cgroup).and_then(|group| group.is_frozen()).unwrap_or(false) {
+            // A group that somebody has removed freezes nothing.
+            Status::Paused
+        } else {
+            Status::Running
+        };
+        Ok((status, Some(first)))
+    }
+
+    /// The state as the specification has it.
+    ///
+    /// # Errors
+    /// As [`StateDir::status`].
+    pub fn state(&self, record: &Record) -> Result<State> {
+        Ok(record.state(self.status(record)?.0))
+    }
+
+    /// The FIFO's end for `start`; None when the first process does not wait (any more).
+    ///
+    /// # Errors
+    /// Of open(2).
+    pub fn starter(&self) -> Result<Option<File>> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&self.dir, START, flags, Mode::empty()) {
+            Ok(fifo) => Ok(Some(fifo.into())),
+            Err(Errno::NXIO | Errno::NOENT) => Ok(None),
+            Err(e) => Err(e).io(|| format!("open({}/{START}, O_WRONLY)", self.path())),
+        }
+    }
+
+    /// What the first process left in the FIFO. The caller keeps a [`StateDir::starter`] meanwhile.
+    ///
+    /// # Errors
+    /// Of open(2) and read(2).
+    pub fn last_words(&self) -> Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fifo = openat(&self.dir, START, flags, Mode::empty()).io(|| format!("open({}/{START}, O_RDONLY)", self.path()))?;
+        let mut words = Vec::new();
+        match File::from(fifo).take(1 << 16).read_to_end(&mut words) {
+            Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => Err(e).io(|| format!("read {}/{START}", self.path())),
+            _ => Ok(words),
+        }
+    }
+
+    fn path(&self) -> String {
+        format!("{}/{}", self.root.display(), self.id)
+    }
+
+    fn root_dir(&self) -> Result<OwnedFd> {
+        open_root(&self.root)?.ok_or_else(|| missing(&self.id))
+    }
+
+    fn is_held(&self) -> Result<bool> {
+        match take(&self.dir, OFlags::empty(), FlockOperation::NonBlockingLockShared) {
+            Ok(_) => Ok(false),
+            Err(Errno::AGAIN) => Ok(true),
+            // It is being deleted.
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e).io(|| format!("lock {}", self.path())),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let file = match openat(&self.dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e).io(|| format!("open({}/{name})", self.path())),
+        };
+        let mut bytes = Vec::new();
+        File::from(file).take(MOST).read_to_end(&mut bytes).io(|| format!("read {}/{name}", self.path()))?;
+        Ok(Some(bytes))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).io(|| format!("open({}/{name})", self.path()))?;
+        File::from(file).write_all(bytes).io(|| format!("write {}/{name}", self.path()))
+    }
+}
+
+impl Held {
+    /// Replaces the record.
+    ///
+    /// # Errors
+    /// Of the calls; the former record stands then.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let bytes = serde_json::to_vec(record).map_err(|e| Error::refused(ErrorKind::Io, format!("record of {}: {e}", self.id)))?;
+        self.write(DRAFT, &bytes)?;
+        renameat(&self.dir, DRAFT, &self.dir, RECORD).io(|| format!("rename({}/{DRAFT}, {RECORD})", self.path()))
+    }
+
+    /// Keeps the configuration as it is now.
+    ///
+    /// # Errors
+    /// Of the calls.
+    pub fn save_config(&self, bytes: &[u8]) -> Result<()> {
+        self.write(CONFIG, bytes)
+    }
+
+    /// Makes the FIFO and opens it for the first process, for both directions and close-on-exec: nothing else may keep it.
+    ///
+    /// # Errors
+    /// Of the calls.
+    pub fn make_start(&self) -> Result<OwnedFd> {
+        mknodat(&self.dir, START, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).io(|| format!("mkfifo({}/{START})", self.path()))?;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.dir, START, flags, Mode::empty()).io(|| format!("open({}/{START})", self.path()))
+    }
+
+    /// Gives the id back, then the directory. What it holds of the container must be gone before.
+    ///
+    /// # Errors
+    /// Of rename(2): the container is there as before.
+    pub fn remove(self) -> Result<()> {
+        let (base, passing) = (self.root_dir()?, passing_name("gone"));
+        renameat(&base, self.id.as_str(), &base, &passing).io(|| format!("rename({}, {passing})", self.path()))?;
+        discard(&base, &passing);
+        sweep(&base);
+        Ok(())
+    }
+}
+
+impl Deref for Held {
+    type Target = StateDir;
+
+    fn deref(&self) -> &StateDir {
+        &self.state
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Said aloud, because a process forked meanwhile has a copy of the descriptor, and closing ours would not unlock.
+        flock(&self.lock, FlockOperation::Unlock).ok();
+    }
+}
+
+fn missing(id: &str) -> Error {
+    Error::refused(ErrorKind::Invalid, format!("container does not exist: {id}"))
+}

@@ -1,0 +1,108 @@
+//! `delete`.
+
+use super::{
+    Failure, Outcome, must_end,
+    words::{Word, Words},
+};
+use crate::{
+    error::Context,
+    oci::{
+        Global,
+        cgroup::Cgroup,
+        hooks,
+        state::{Held, Record, StateDir, Status},
+    },
+    sys,
+};
+
+pub(super) const HELP: &str = "\
+Deletes a container that has stopped or was never started: its control groups and its directory; then runs its poststop hooks.
+
+Usage: dyno-runtime [GLOBAL OPTIONS] delete [OPTIONS] ID
+
+  -f, --force   kill it first if it runs; no error if there is none
+  -r, --regex   ID is an extended regular expression: all containers that it fits
+
+Examples:
+  dyno-runtime delete web
+  dyno-runtime delete --force --regex '^test-'
+";
+
+pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
+    let (mut force, mut regex, mut id) = (false, false, None);
+    while let Some(word) = words.next()? {
+        match word {
+            Word::Option(name) if name == "force" || name == "f" => force = words.flag()?,
+            Word::Option(name) if name == "regex" || name == "r" => regex = words.flag()?,
+            Word::Value(value) if id.is_none() => id = Some(value),
+            other => return Err(words.unexpected(&other)),
+        }
+    }
+    let id = words.id(id)?;
+    if words.help {
+        return Ok(0);
+    }
+    let ids = if regex { fitting(global, &id)? } else { vec![id] };
+    for id in ids {
+        delete(global, &id, force)?;
+    }
+    Ok(0)
+}
+
+/// Ids that a regular expression fits.
+pub(super) fn fitting(global: &Global, regex: &str) -> Result<Vec<String>, Failure> {
+    let fits = sys::Regex::new(regex).map_err(|e| Failure::new(format!("{regex:?} is no regular expression: {e}")))?;
+    Ok(StateDir::list(&global.root)?.into_iter().filter(|id| fits.is_in(id)).collect())
+}
+
+/// Deletes one.
+pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failure> {
+    let Some(dir) = StateDir::find(&global.root, id)? else {
+        return if force { Ok(()) } else { Err(StateDir::open(&global.root, id).err().map_or_else(|| Failure::new("it appeared just now"), Failure::from)) };
+    };
+    let held = match dir.hold() {
+        Ok(held) => held,
+        // Somebody else deleted it while we waited.
+        Err(_) if force && StateDir::find(&global.root, id)?.is_none() => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    // Killed before it wrote any, its maker had made nothing else.
+    let Some(record) = held.record()? else { return Ok(held.remove()?) };
+    end(&held, &record, force)?;
+    give_back(&record)?;
+    held.remove()?;
+    for hook in &record.hooks.poststop {
+        if let Err(e) = hooks::run("poststop", std::slice::from_ref(hook), &record.state(Status::Stopped)) {
+            global.log.warn(&e.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// The first process must be gone, and with it whatever has not gone with it.
+fn end(held: &Held, record: &Record, force: bool) -> Result<(), Failure> {
+    let (status, first) = held.status(record)?;
+    if matches!(status, Status::Running | Status::Paused) && !force {
+        return Err(Failure::new(format!("cannot delete container {} that is not stopped: {}", record.id, status.name())));
+    }
+    if let Some(first) = &first
+        && let Err(e) = first.signal(libc::SIGKILL)
+        && !first.ends_within(Some(0))?
+    {
+        return Err(e.into());
+    }
+    Cgroup::open(&record.cgroup)?.kill(rustix::process::Signal::KILL)?;
+    first.as_ref().map_or(Ok(()), must_end)
+}
+
+/// What the host gave.
+fn give_back(record: &Record) -> Result<(), Failure> {
+    Cgroup::open(&record.cgroup)?.remove()?;
+    if let Some(class) = &record.intel_rdt {
+        match std::fs::remove_dir(class) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.io(|| format!("rmdir({})", class.display()))?,
+        }
+    }
+    Ok(())
+}

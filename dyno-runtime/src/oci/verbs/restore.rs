@@ -1,0 +1,12 @@
+//! `restore`.
+
+use super::{Failure, Outcome, words::Words};
+use crate::oci::Global;
+
+pub(super) const HELP: &str = "\
+Usage: dyno-runtime [GLOBAL OPTIONS] restore [OPTIONS] ID
+";
+
+pub(super) fn run(_: &Global, _: &mut Words) -> Outcome {
+    Err(Failure::new("restore: not there yet"))
+}

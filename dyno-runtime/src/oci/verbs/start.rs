@@ -1,0 +1,96 @@
+//! `start`.
+
+use std::{
+    fs::File,
+    io::Write,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+
+use super::{Failure, Outcome, delete, words::Words};
+use crate::{
+    error::{Context, Result},
+    oci::{
+        Global, hooks,
+        state::{First, GO, Held, Record, StateDir, Status},
+    },
+};
+
+pub(super) const HELP: &str = "\
+Lets the program of a created container run; returns once its exec is done.
+
+Usage: dyno-runtime [GLOBAL OPTIONS] start ID
+
+Examples:
+  dyno-runtime start web
+";
+
+pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
+    let id = words.only_id()?;
+    if words.help {
+        return Ok(0);
+    }
+    let held = StateDir::open(&global.root, &id)?.hold()?;
+    let record = held.known()?;
+    begin(global, held, &record)?;
+    Ok(0)
+}
+
+/// Starts a container, which nobody else does meanwhile, and runs its hooks, which may look at it.
+pub(super) fn begin(global: &Global, held: Held, record: &Record) -> std::result::Result<(), Failure> {
+    let first = match held.status(record)? {
+        (Status::Created, Some(first)) => first,
+        (Status::Running | Status::Paused, _) => return Err(Failure::new("cannot start an already running container")),
+        _ => return Err(Failure::new("cannot start a container that has stopped")),
+    };
+    if !record.program {
+        return Err(Failure::new("cannot start a container without a program: config.json has no process"));
+    }
+    let Some(mut fifo) = held.starter()? else { return Err(Failure::new("cannot start a container that has stopped")) };
+    match fifo.write_all(&[GO]) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+        other => other.io(|| "write(start)".into())?,
+    }
+    wait_for_exec(&fifo, &first)?;
+    let words = held.last_words()?;
+    if !words.is_empty() {
+        let text: Vec<u8> = words.into_iter().filter(|byte| *byte != GO).collect();
+        let text = String::from_utf8_lossy(&text);
+        drop(held);
+        if text.starts_with(hooks::FAILED) {
+            end(global, record);
+        }
+        return Err(Failure::new(if text.is_empty() { "the container's first process ended before its program began" } else { text.trim() }));
+    }
+    drop(held);
+    poststart(global, record)
+}
+
+/// Until the first process has closed the FIFO, which exec does, or has ended.
+fn wait_for_exec(fifo: &File, first: &First) -> Result<()> {
+    loop {
+        let mut fds = [PollFd::new(fifo, PollFlags::empty()), PollFd::from_borrowed_fd(first.pidfd(), PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) if fds.iter().any(|fd| !fd.revents().is_empty()) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e).io(|| "poll(start)".into()),
+        }
+    }
+}
+
+/// A hook that fails ends the container (runtime-spec 1.2.1, lifecycle steps 7, 9 and 12; before that poststart only had to be warned of).
+fn poststart(global: &Global, record: &Record) -> std::result::Result<(), Failure> {
+    let Err(e) = hooks::run("poststart", &record.hooks.poststart, &record.state(Status::Running)) else { return Ok(()) };
+    end(global, record);
+    Err(e.into())
+}
+
+/// Deletes a container whose hook has failed.
+fn end(global: &Global, record: &Record) {
+    if let Err(e) = delete::delete(global, &record.id, true) {
+        global.log.warn(&e.message);
+    }
+}
