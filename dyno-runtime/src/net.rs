@@ -5,6 +5,8 @@
 //! socket and steps back (6 us); from then on it is an ordinary descriptor.
 
 pub mod egress;
+#[cfg(feature = "oci")]
+mod handover;
 mod link;
 mod netlink;
 mod nft;
@@ -12,6 +14,9 @@ mod probe;
 pub(crate) mod resolver;
 mod rules;
 mod wall;
+
+#[cfg(feature = "oci")]
+pub(crate) use handover::hand_over;
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

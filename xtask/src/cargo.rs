@@ -33,6 +33,17 @@ pub fn build() -> Result<Programs> {
     Ok(Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno") })
 }
 
+/// Builds the static `dyno-runtime`: no library of the host's is needed to run it, and none of a container's can get into it.
+pub fn static_runtime() -> Result<PathBuf> {
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut command = Command::new("cargo");
+    // The flag is only for the target: what is built for the build itself (macros) cannot be static.
+    command.args(["build", "--profile", "dist", "-p", "dyno-runtime", "--bin", "dyno-runtime", "--target", &triple]);
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    run(&mut command)?;
+    Ok(target().join(triple).join("dist/dyno-runtime"))
+}
+
 /// Runs a command in the repository, its output shown.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.current_dir(root()).status().with_context(|| format!("run {:?}", command.get_program()))?;

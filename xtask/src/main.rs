@@ -1,5 +1,6 @@
 //! The repository's commands. The README and CI use these and no others.
 
+mod bench;
 mod cargo;
 mod demo;
 mod host;
@@ -22,6 +23,8 @@ Examples:
   cargo xtask test          all tests, with all their set-up, and vm-test
   cargo xtask test --no-vm  without it
   cargo xtask vm-test       the runtime's tests on Debian's kernels, in virtual machines
+  cargo xtask bench oci     the OCI runtime beside crun, runc and bubblewrap
+  cargo xtask dist          the static dyno-runtime
   cargo xtask test -- cgroup   only tests whose name holds `cgroup`")]
 struct Cli {
     #[command(subcommand)]
@@ -52,6 +55,14 @@ enum Task {
     Stack,
     /// Run the programs on other kernels, in a throw-away virtual machine with pure cgroup v2.
     VmTest(vm::Options),
+    /// Measure the programs beside their peers.
+    Bench {
+        /// What.
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
+    /// Build the static `dyno-runtime` and say where it is.
+    Dist,
     /// Check the house rules over every tracked file.
     Tidy,
 }
@@ -62,6 +73,8 @@ fn main() -> ExitCode {
         Task::Demo { once, .. } => demo::run(once),
         Task::Test { no_vm, filter } => test::run(&filter, no_vm),
         Task::VmTest(options) => vm::run(&options),
+        Task::Bench { what } => bench::run(&what),
+        Task::Dist => cargo::static_runtime().map(|path| println!("{}", path.display())),
         Task::Tidy => tidy::run(),
         Task::Stack => host::prepare().and_then(|()| images::make()).map(|images| {
             println!("{}\n{}", images.stack.display(), images.buildpacks.display());

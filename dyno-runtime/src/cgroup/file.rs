@@ -12,23 +12,23 @@ use rustix::{
 type Answer<T> = Result<T, Errno>;
 
 /// Writes `value` in one call, as the kernel wants it.
-pub(super) fn write_file(dir: &OwnedFd, name: &str, value: &str) -> Answer<()> {
+pub(crate) fn write_file(dir: &OwnedFd, name: &str, value: &str) -> Answer<()> {
     let file = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, value.as_bytes()).map(drop)
 }
 
 /// The whole text.
-pub(super) fn read_file(dir: &OwnedFd, name: &str) -> Answer<String> {
+pub(crate) fn read_file(dir: &OwnedFd, name: &str) -> Answer<String> {
     read_from_start(&open_file(dir, name)?)
 }
 
 /// For reading again and again.
-pub(super) fn open_file(dir: &OwnedFd, name: &str) -> Answer<OwnedFd> {
+pub(crate) fn open_file(dir: &OwnedFd, name: &str) -> Answer<OwnedFd> {
     openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The whole text as it is now; the kernel makes it anew when read from the start.
-pub(super) fn read_from_start(file: &OwnedFd) -> Answer<String> {
+pub(crate) fn read_from_start(file: &OwnedFd) -> Answer<String> {
     let mut text = Vec::new();
     let mut chunk = [0u8; 4096];
     loop {
@@ -40,18 +40,18 @@ pub(super) fn read_from_start(file: &OwnedFd) -> Answer<String> {
 }
 
 /// mkdir that accepts an existing directory.
-pub(super) fn make_dir(parent: &OwnedFd, name: &str) -> Answer<()> {
+pub(crate) fn make_dir(parent: &OwnedFd, name: &str) -> Answer<()> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }
 }
 
-pub(super) fn open_dir(parent: &OwnedFd, name: &str) -> Answer<OwnedFd> {
+pub(crate) fn open_dir(parent: &OwnedFd, name: &str) -> Answer<OwnedFd> {
     openat(parent, name, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
-pub(super) fn remove_dir(parent: &OwnedFd, name: &str) -> Answer<()> {
+pub(crate) fn remove_dir(parent: &OwnedFd, name: &str) -> Answer<()> {
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
@@ -59,23 +59,23 @@ pub(super) fn remove_dir(parent: &OwnedFd, name: &str) -> Answer<()> {
 }
 
 /// The value of `key` in a file of `key value` lines.
-pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn value_of(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// A file of one number. `max`, and v1's way to say so (the largest number of pages, in bytes), are None.
-pub(super) fn limit_of(text: &str) -> Option<u64> {
+pub(crate) fn limit_of(text: &str) -> Option<u64> {
     // v1: PAGE_COUNTER_MAX is LONG_MAX / PAGE_SIZE pages; of huge pages it is rounded down to one of those. No host has 2^62 bytes.
     text.trim().parse().ok().filter(|bytes| *bytes < 1 << 62)
 }
 
 /// `key` in a line of `name=value` fields, as in io.stat and the pressure files.
-pub(super) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }
 
 /// The numbers of a list such as `0-3,8` (cpuset(7), "List format"), sorted.
-pub(super) fn list_of(text: &str) -> Vec<u32> {
+pub(crate) fn list_of(text: &str) -> Vec<u32> {
     let mut numbers = Vec::new();
     for part in text.trim().split(',') {
         let (from, to) = part.split_once('-').unwrap_or((part, part));

@@ -9,7 +9,10 @@
 //! A dyno that is not in such a group joins it at its first pause, so that no start pays for it. The group is set to be frozen while
 //! it is empty; what moves in stops at once and forks no more.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -74,16 +77,43 @@ impl Part {
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<()> {
+        Freezer { dir: &self.dir, path: &self.path, version: self.version }.set(frozen)
+    }
+
+    fn wait_for_frozen(&self, frozen: bool) -> Result<()> {
+        Freezer { dir: &self.dir, path: &self.path, version: self.version }.wait(frozen)
+    }
+}
+
+/// A group that can be frozen: any of v2, of v1 one of the freezer's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Freezer<'g> {
+    /// Of the group.
+    pub dir: &'g OwnedFd,
+    /// For messages.
+    pub path: &'g str,
+    /// Which interface.
+    pub version: Version,
+}
+
+impl Freezer<'_> {
+    fn read(&self, file: &str) -> Result<String> {
+        read_file(self.dir, file).io(|| format!("cgroup: read {}/{file}", self.path))
+    }
+
+    /// Asks for it; does not wait.
+    pub(crate) fn set(&self, frozen: bool) -> Result<()> {
         let (file, value) = match (self.version, frozen) {
             (Version::V1, true) => (STATE, "FROZEN"),
             (Version::V1, false) => (STATE, "THAWED"),
             (Version::V2, true) => ("cgroup.freeze", "1"),
             (Version::V2, false) => ("cgroup.freeze", "0"),
         };
-        write_file(&self.dir, file, value).io(|| format!("cgroup: write {value:?} to {}/{file}", self.path))
+        write_file(self.dir, file, value).io(|| format!("cgroup: write {value:?} to {}/{file}", self.path))
     }
 
-    fn wait_for_frozen(&self, frozen: bool) -> Result<()> {
+    /// Waits until it is so.
+    pub(crate) fn wait(&self, frozen: bool) -> Result<()> {
         match self.version {
             Version::V1 if frozen => self.wait_v1(),
             Version::V1 => Ok(()),
@@ -92,7 +122,7 @@ impl Part {
     }
 
     fn wait_v2(&self, frozen: bool) -> Result<()> {
-        let events = open_file(&self.dir, "cgroup.events").io(|| format!("cgroup: open({}/cgroup.events)", self.path))?;
+        let events = open_file(self.dir, "cgroup.events").io(|| format!("cgroup: open({}/cgroup.events)", self.path))?;
         let end = Instant::now() + PATIENCE;
         loop {
             // Reading re-arms the notification (kernfs).
@@ -124,10 +154,10 @@ impl Part {
                 break;
             }
             if look % 50 == 0 {
-                self.set_frozen(false)?;
+                self.set(false)?;
             }
             std::thread::sleep(Duration::from_millis(1));
-            self.set_frozen(true)?;
+            self.set(true)?;
         }
         Err(self.restless(STATE))
     }

@@ -11,7 +11,7 @@ use crate::{
 
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Knob {
+pub(crate) struct Knob {
     pub file: String,
     pub value: String,
     pub reads: Reads,
@@ -21,7 +21,7 @@ pub(super) struct Knob {
 
 /// What the file must say afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reads {
+pub(crate) enum Reads {
     /// A number.
     Number(u64),
     /// `max`, or what v1 says for it.
@@ -93,15 +93,22 @@ impl Knob {
 
     /// The value that makes the file say again what it says in `text`.
     pub fn undo(&self, text: &str) -> String {
-        match &self.reads {
+        self.reads.undo(text)
+    }
+}
+
+impl Reads {
+    /// The value that makes a file say again what it says in `text`.
+    pub fn undo(&self, text: &str) -> String {
+        match self {
             // v2, nothing asked for: an empty write would do nothing.
-            Reads::List(_) if text.trim().is_empty() => "\n".to_owned(),
-            Reads::Device(device, fields) => match line_of(text, device) {
+            Self::List(_) if text.trim().is_empty() => "\n".to_owned(),
+            Self::Device(device, fields) => match line_of(text, device) {
                 Some(line) => line.to_owned(),
                 None if fields.iter().any(|(key, _)| key.is_empty()) => format!("{device} 0"),
                 None => format!("{device} {}", fields.iter().map(|(key, _)| format!("{key}=max")).collect::<Vec<_>>().join(" ")),
             },
-            Reads::Unlimited | Reads::Number(_) | Reads::List(_) | Reads::Words(_) | Reads::Default(_) => text.trim().to_owned(),
+            Self::Unlimited | Self::Number(_) | Self::List(_) | Self::Words(_) | Self::Default(_) => text.trim().to_owned(),
         }
     }
 }
@@ -161,7 +168,7 @@ fn memory_v1(limits: &Limits, now: Option<u64>) -> Vec<Knob> {
     knobs
 }
 
-fn whole_pages(bytes: u64) -> u64 {
+pub(crate) fn whole_pages(bytes: u64) -> u64 {
     let page = rustix::param::page_size() as u64;
     bytes / page * page
 }
@@ -205,7 +212,7 @@ fn disk(version: Version, limit: &IoLimit) -> Vec<Knob> {
 }
 
 /// BFQ's weights end at 1000; the upper part is compressed.
-pub(super) fn bfq_weight(weight: u64) -> u64 {
+pub(crate) fn bfq_weight(weight: u64) -> u64 {
     if weight <= 100 { weight } else { 100 + (weight - 100) * 900 / 9900 }
 }
 
@@ -221,7 +228,7 @@ pub(super) fn huge_pages(version: Version, limits: &Limits, others: &[String]) -
 }
 
 /// `2MB` as the kernel writes it.
-fn page_bytes(size: &str) -> u64 {
+pub(crate) fn page_bytes(size: &str) -> u64 {
     let shift = [("KB", 10), ("MB", 20), ("GB", 30)].into_iter().find_map(|(unit, shift)| Some((size.strip_suffix(unit)?, shift)));
     shift.and_then(|(digits, shift)| digits.parse::<u64>().ok()?.checked_mul(1 << shift)).unwrap_or(0)
 }

@@ -21,12 +21,12 @@
 
 mod detect;
 mod events;
-mod file;
-mod freeze;
+pub(crate) mod file;
+pub(crate) mod freeze;
 mod group;
-mod knob;
+pub(crate) mod knob;
 mod limit;
-mod mounts;
+pub(crate) mod mounts;
 mod parent;
 mod pressure;
 mod stats;

@@ -18,7 +18,7 @@ pub(super) struct Mounted {
 /// left out.
 pub(super) fn hierarchies(mountinfo: &str) -> Vec<Mounted> {
     let mut found: Vec<Mounted> = Vec::new();
-    for mounted in mountinfo.lines().filter_map(hierarchy) {
+    for mounted in lines(mountinfo).filter_map(hierarchy) {
         let known = found.iter().any(|f| match mounted.version {
             Version::V1 => f.version == Version::V1 && mounted.controllers.iter().any(|c| f.controllers.contains(c)),
             Version::V2 => f.version == Version::V2,
@@ -30,21 +30,48 @@ pub(super) fn hierarchies(mountinfo: &str) -> Vec<Mounted> {
     found
 }
 
-/// proc_pid_mountinfo(5): `id parent major:minor root mount-point options … - type source super-options`.
-fn hierarchy(line: &str) -> Option<Mounted> {
-    let (before, after) = line.split_once(" - ")?;
-    let mut before = before.split(' ').skip(3);
-    let (root, point) = (before.next()?.to_owned(), before.next()?.to_owned());
-    let mut after = after.split(' ');
-    match after.next()? {
-        "cgroup2" => Some(Mounted { point, root, version: Version::V2, controllers: Vec::new() }),
-        "cgroup" => {
-            let options: Vec<&str> = after.nth(1)?.split(',').collect();
-            let controllers: Vec<Controller> = Controller::KNOWN.into_iter().filter(|c| options.contains(&c.name(Version::V1))).collect();
-            (!controllers.is_empty()).then_some(Mounted { point, root, version: Version::V1, controllers })
-        }
-        _ => None,
+fn hierarchy(line: Line<'_>) -> Option<Mounted> {
+    let (point, root, version) = (line.point.to_owned(), line.root.to_owned(), line.version);
+    if version == Version::V2 {
+        return Some(Mounted { point, root, version, controllers: Vec::new() });
     }
+    let has = |c: &Controller| line.options.split(',').any(|option| option == c.name(Version::V1));
+    let controllers: Vec<Controller> = Controller::KNOWN.into_iter().filter(has).collect();
+    (!controllers.is_empty()).then_some(Mounted { point, root, version, controllers })
+}
+
+/// A line of the mount table that is a hierarchy's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line<'t> {
+    /// Which group of the hierarchy is seen at its mount point.
+    pub root: &'t str,
+    /// Where.
+    pub point: &'t str,
+    /// By the type of the file system.
+    pub version: Version,
+    /// Of the super block: v1's controllers and `name=` are among them.
+    pub options: &'t str,
+}
+
+/// proc_pid_mountinfo(5): `id parent major:minor root mount-point options … - type source super-options`.
+pub(crate) fn lines(mountinfo: &str) -> impl Iterator<Item = Line<'_>> {
+    mountinfo.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - cgroup")?;
+        let (version, after) = match after.strip_prefix("2 ") {
+            Some(after) => (Version::V2, after),
+            None => (Version::V1, after.strip_prefix(' ')?),
+        };
+        let mut before = before.split(' ').skip(3);
+        Some(Line { root: before.next()?, point: before.next()?, version, options: after.split(' ').nth(1)? })
+    })
+}
+
+/// Where, below a mount point that shows `root`, the group `path` of the same hierarchy is; None when it is not seen there.
+pub(crate) fn seen_below<'p>(root: &str, path: &'p str) -> Option<&'p str> {
+    // A group outside the cgroup namespace is shown as /.. (cgroup_namespaces(7)).
+    let below = path.strip_prefix(root.trim_end_matches('/')).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let below = below.trim_start_matches('/');
+    (!below.split('/').any(|part| part == "..")).then_some(below)
 }
 
 /// The controllers of ours that `cgroup.controllers` or `cgroup.subtree_control` lists.
@@ -66,10 +93,7 @@ impl Mounted {
             };
             ours.then_some(path)
         })?;
-        // A group outside the cgroup namespace is shown as /.. (cgroup_namespaces(7)).
-        let below = path.strip_prefix(self.root.trim_end_matches('/')).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
-        let below = below.trim_start_matches('/');
-        (!below.split('/').any(|part| part == "..")).then(|| below.to_owned())
+        seen_below(&self.root, path).map(str::to_owned)
     }
 }
 

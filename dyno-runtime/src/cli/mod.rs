@@ -15,6 +15,7 @@ mod plan;
 mod relay;
 mod sandbox;
 mod seccomp;
+pub(crate) mod terminal;
 mod units;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};

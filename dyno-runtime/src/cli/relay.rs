@@ -10,10 +10,12 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
 
-use super::{Failure, complain};
+use super::{
+    Failure, complain,
+    terminal::{self, Raw},
+};
 use crate::{
     Denial, Denials, Dyno, Streams,
     sys::next_signal,
@@ -96,9 +98,7 @@ impl Relay {
         while let Ok(signal) = next_signal(&self.signals) {
             match (signal, &self.master) {
                 (libc::SIGWINCH, Some(master)) => {
-                    if let Ok(size) = tcgetwinsize(std::io::stdin()) {
-                        tcsetwinsize(master, size).map_err(|e| Failure::new(format!("ioctl(TIOCSWINSZ): {e}")))?;
-                    }
+                    terminal::fit(master.as_fd()).map_err(|e| Failure::new(format!("ioctl(TIOCSWINSZ): {e}")))?;
                 }
                 (libc::SIGWINCH, None) => {}
                 _ => dyno.signal(signal)?,
@@ -122,8 +122,8 @@ impl Relay {
         let (Some(master), mut chunk) = (&self.master, [0; 4096]) else { return Ok(()) };
         let n = rustix::io::read(std::io::stdin(), &mut chunk).unwrap_or(0);
         self.stdin_open = n > 0;
-        // ^D: the end of input, for a line discipline.
-        let mut left: &[u8] = if n > 0 { &chunk[..n] } else { b"\x04" };
+        let end = if n > 0 { Vec::new() } else { terminal::end_of_input(master.as_fd()) };
+        let mut left: &[u8] = if n > 0 { &chunk[..n] } else { &end };
         while !left.is_empty() {
             match rustix::io::write(master, left) {
                 Ok(n) => left = &left[n..],
@@ -181,25 +181,4 @@ fn describe(denial: &Denial) -> String {
     let Denial { pid_inside, program, args, explanation, .. } = denial;
     let args: Vec<String> = args.iter().map(|arg| format!("{arg:#x}")).collect();
     format!("denied: {program}[{pid_inside}] {}({}) = {} ({})", explanation.call, args.join(", "), explanation.action, explanation.rule)
-}
-
-/// The caller's terminal in raw mode, until dropped: ^C and the like are for the sandbox.
-struct Raw(Termios);
-
-impl Raw {
-    fn enter() -> Option<Self> {
-        let before = tcgetattr(std::io::stdin()).ok()?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).ok()?;
-        Some(Self(before))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        if let Err(e) = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0) {
-            complain(&format!("your terminal may need `reset`: {e}"));
-        }
-    }
 }

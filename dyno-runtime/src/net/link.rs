@@ -17,18 +17,18 @@ use rustix::{
 use super::netlink::{CREATE, DUMP, Message, Socket, attributes, text};
 use crate::error::{Context, Error, ErrorKind, Result};
 
-const NEWLINK: u16 = 16;
+pub(super) const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const GETLINK: u16 = 18;
-const NEWADDR: u16 = 20;
-const GETADDR: u16 = 22;
+pub(super) const NEWADDR: u16 = 20;
+pub(super) const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
 
 const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_IFNAME: u16 = 3;
 const IFLA_QDISC: u16 = 6;
 const IFLA_LINKINFO: u16 = 18;
-const IFLA_NET_NS_FD: u16 = 28;
+pub(super) const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -53,6 +53,12 @@ impl Links {
     pub fn open() -> Result<Self> {
         const RTMGRP_LINK: u32 = 1;
         Ok(Self { socket: Socket::open(None, "NETLINK_ROUTE")?, news: Socket::listen(None, "NETLINK_ROUTE", RTMGRP_LINK)? })
+    }
+
+    /// Any other request.
+    #[cfg(feature = "oci")]
+    pub fn ask(&self, message: Message) -> std::result::Result<Vec<Vec<u8>>, Errno> {
+        self.socket.ask(message)
     }
 
     /// A veth pair, both ends down: `name` here, `inside` in `netns`.
@@ -169,7 +175,7 @@ impl Links {
 const LINK_HEADER: usize = 16;
 
 /// `struct ifinfomsg`.
-fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
+pub(super) fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
     let mut header = [0; LINK_HEADER];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..12].copy_from_slice(&flags.to_ne_bytes());

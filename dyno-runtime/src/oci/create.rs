@@ -1,12 +1,33 @@
-//! `create`: the runtime's side.
+//! The runtime's side of `create` and `run`, from the configuration to a first process that waits for `start` (or, with `run`, has begun).
+//!
+//! Whatever fails, what was made until then is taken away again in the opposite order, and the error that caused it is the one told.
 
 use std::{
-    os::fd::OwnedFd,
-    path::PathBuf,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
 };
 
-use super::{Global, state::{Held, Record}};
-use crate::{Error, ErrorKind, Result};
+use rustix::{
+    io::Errno,
+    process::{Signal, pidfd_send_signal},
+};
+
+use super::{
+    Global,
+    cgroup::{self, Cgroup},
+    channel::{Channel, GONE, Message},
+    child::Child,
+    console, filter, hooks, ids, net_devices, resctrl, rootfs, shield,
+    namespaces::Birth,
+    plan::{Container, Namespace},
+    process::{self, Outfit},
+    spec,
+    state::{Held, Record, StateDir, Status},
+};
+use crate::{
+    error::{Context, Error, ErrorKind, Result},
+    sys::{self, Forked},
+};
 
 /// What `create` and `run` are asked for.
 #[derive(Debug, Clone, Default)]
@@ -48,10 +69,250 @@ pub struct Created {
     pub console: Option<OwnedFd>,
 }
 
-/// Makes a container.
+/// What is to be undone if a step fails.
+#[derive(Default)]
+struct Made {
+    cgroup: Option<Cgroup>,
+    child: Option<OwnedFd>,
+    resctrl: Option<PathBuf>,
+}
+
+impl Made {
+    /// Never hides the error that caused it: what fails here is logged.
+    fn undo(self, held: Held, global: &Global) {
+        let mut done: Vec<Result<()>> = Vec::new();
+        if let Some(pidfd) = &self.child {
+            done.push(pidfd_send_signal(pidfd, Signal::KILL).or_else(gone_is_fine).io(|| "kill the container's first process".into()));
+            done.push(sys::reap(pidfd.as_fd()).io(|| "waitid(first process)".into()));
+        }
+        if let Some(cgroup) = &self.cgroup {
+            done.push(cgroup.remove());
+        }
+        if let Some(path) = &self.resctrl {
+            done.push(std::fs::remove_dir(path).io(|| format!("rmdir({})", path.display())));
+        }
+        done.push(held.remove());
+        for e in done.into_iter().filter_map(Result::err) {
+            global.log.warn(&format!("after a failed create: {e}"));
+        }
+    }
+}
+
+fn gone_is_fine(e: Errno) -> std::result::Result<(), Errno> {
+    if e == Errno::SRCH { Ok(()) } else { Err(e) }
+}
+
+/// Makes a container; its first process waits for `start`.
 ///
 /// # Errors
-/// Whatever was made is gone again.
-pub fn create(_global: &Global, _request: Request) -> Result<Created> {
-    Err(Error::refused(ErrorKind::Io, "create: not there yet"))
+/// The first thing that is wrong with the request or that the kernel refuses; whatever was made is gone again.
+pub fn create(global: &Global, request: Request) -> Result<Created> {
+    let (text, container) = load(global, &request)?;
+    let held = StateDir::create(&global.root, &request.id)?;
+    let mut made = Made::default();
+    match build(global, &request, &container, &text, &held, &mut made) {
+        Ok((record, console)) => {
+            let pidfd = made.child.ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
+            Ok(Created { held, record, pidfd, console })
+        }
+        Err(e) => {
+            made.undo(held, global);
+            Err(e)
+        }
+    }
+}
+
+fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container)> {
+    shield::raise()?;
+    let bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
+    let file = request.config.clone().unwrap_or_else(|| bundle.join("config.json"));
+    let (spec, text) = spec::read_with_text(&file)?;
+    let container = Container::new(&spec, &bundle, global.is_rootless())?;
+    for warning in &container.warnings {
+        global.log.warn(warning);
+    }
+    if request.console_socket.is_some() && !container.process.as_ref().is_some_and(|p| p.terminal) {
+        return Err(Error::refused(ErrorKind::Invalid, "cannot use console socket if runc will not detach or allocate tty: process.terminal is false"));
+    }
+    Ok((text, container))
+}
+
+type Done = (Record, Option<OwnedFd>);
+
+fn build(global: &Global, request: &Request, container: &Container, text: &[u8], held: &Held, made: &mut Made) -> Result<Done> {
+    let (theirs, ours) = console(request, container)?;
+    let birth = Birth::prepare(&container.namespaces)?;
+    let prepared = rootfs::prepare(container)?;
+    let groups = cgroup::Record::plan(&request.id, container.cgroups_path.as_deref(), global.manager)?;
+    let mut record = record(request, container, groups)?;
+    held.save(&record)?;
+    held.save_config(text)?;
+    let start = held.make_start()?;
+    let group = made.cgroup.insert(Cgroup::create(&record.cgroup, &container.resources, owner(container))?);
+    let (runtime, first) = Channel::pair()?;
+    let child = Child {
+        container,
+        state: record.state(Status::Created),
+        cgroup: &record.cgroup,
+        tasks: group.entrances()?,
+        prepared: Some(prepared),
+        runtime: first,
+        console: theirs,
+        start,
+        outfit: outfit(request, container),
+        no_pivot: request.no_pivot,
+        halt: halts(container),
+    };
+    // Whoever may read this process's memory could read what the child holds of the host's.
+    if rustix::process::geteuid().is_root() {
+        sys::set_dumpable(0).wall(|| "prctl(PR_SET_DUMPABLE)".into())?;
+    }
+    let (pidfd, pid) = match birth.fork(group.birthplace(), &runtime, &child.runtime)? {
+        Forked::Parent { pidfd, pid } => (pidfd, pid),
+        Forked::Child => {
+            drop(runtime);
+            child.run(birth)
+        }
+    };
+    drop(child);
+    made.child = Some(pidfd);
+    record.pid = pid;
+    group.adopt(pid)?;
+    ids::map(container, pid)?;
+    go(&runtime)?;
+    if halts(container) {
+        runtime.expect_go()?;
+        outside(container, &record, request, made)?;
+        record.intel_rdt.clone_from(&made.resctrl);
+        go(&runtime)?;
+    }
+    ready(container, &record, &runtime)?;
+    if let Some(p) = &container.process {
+        process::limits(p, pid)?;
+    }
+    record.start_time = super::state::start_time(pid)?;
+    held.save(&record)?;
+    let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    publish(request, made, pid)?;
+    go(&runtime)?;
+    Ok((record, master))
+}
+
+fn go(channel: &Channel) -> Result<()> {
+    // A child that has died has said why, or will be seen to be gone by the next reading.
+    channel.send(&Message::Go).or_else(|e| if e.errno() == Some(Errno::PIPE) { Ok(()) } else { Err(e) })
+}
+
+/// What takes place between the namespaces and the mounts.
+fn halts(container: &Container) -> bool {
+    let h = &container.hooks;
+    !h.prestart.is_empty() || !h.create_runtime.is_empty() || !container.time_offsets.is_empty() || !container.net_devices.is_empty() || container.intel_rdt.is_some()
+}
+
+fn outside(container: &Container, record: &Record, request: &Request, made: &mut Made) -> Result<()> {
+    let pid = record.pid;
+    if !container.time_offsets.is_empty() {
+        let lines: String = container.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
+        let file = format!("/proc/{pid}/timens_offsets");
+        std::fs::write(&file, &lines).wall(|| format!("linux.timeOffsets: write {lines:?} to {file}"))?;
+    }
+    if let Some(rdt) = &container.intel_rdt {
+        made.resctrl = resctrl::join(rdt, &request.id, pid)?;
+    }
+    net_devices::give(&container.net_devices, pid)?;
+    let state = record.state(Status::Creating);
+    hooks::run("prestart", &container.hooks.prestart, &state)?;
+    hooks::run("createRuntime", &container.hooks.create_runtime, &state)
+}
+
+/// Waits until the first process has nothing left to do, and hands its filter's listener over.
+fn ready(container: &Container, record: &Record, channel: &Channel) -> Result<()> {
+    match channel.receive()? {
+        Some(Message::Ready(listener)) => match (listener, container.filter.as_ref().and_then(|f| f.listener.as_ref())) {
+            (Some(fd), Some((path, metadata))) => filter::hand_over(fd.as_fd(), path, metadata, &record.state(Status::Creating), record.pid),
+            _ => Ok(()),
+        },
+        Some(Message::Failed(kind, text)) => Err(Error::refused(kind, text)),
+        Some(_) => Err(Error::refused(ErrorKind::Io, "runtime and container's first process are out of step")),
+        None => Err(Error::refused(ErrorKind::Wall, GONE)),
+    }
+}
+
+/// Who gets the terminal's other side: a socket of the caller's, or this process.
+fn console(request: &Request, container: &Container) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    if !container.process.as_ref().is_some_and(|p| p.terminal) {
+        return Ok((None, None));
+    }
+    match &request.console_socket {
+        Some(path) => Ok((Some(console::connect(path)?), None)),
+        None if request.foreground => {
+            let (ours, theirs) = console::pair()?;
+            Ok((Some(theirs), Some(ours)))
+        }
+        None => Err(Error::refused(ErrorKind::Invalid, "cannot allocate tty if runc will detach without setting console socket: process.terminal is true, so give --console-socket")),
+    }
+}
+
+fn outfit(request: &Request, container: &Container) -> Outfit {
+    let mut outfit = Outfit::default();
+    outfit.filter.clone_from(&container.filter);
+    outfit.personality = container.personality;
+    outfit.memory_policy.clone_from(&container.memory_policy);
+    outfit.keyring = !request.no_new_keyring;
+    outfit.preserve_fds = request.preserve_fds;
+    outfit.take_listening();
+    outfit
+}
+
+/// The host's ids of the container's root, for the control group's files.
+fn owner(container: &Container) -> Option<(u32, u32)> {
+    if container.namespaces.user != Namespace::New {
+        return None;
+    }
+    let host = |map: &[spec::IdMapping]| map.iter().find(|m| m.container_id == 0).map(|m| m.host_id);
+    host(&container.uid_map).zip(host(&container.gid_map))
+}
+
+fn record(request: &Request, container: &Container, cgroup: cgroup::Record) -> Result<Record> {
+    Ok(Record {
+        id: request.id.clone(),
+        oci_version: container.oci_version.clone(),
+        bundle: request.bundle.canonicalize().context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?,
+        rootfs: container.rootfs.clone(),
+        pid: 0,
+        start_time: 0,
+        created: super::log::rfc3339(std::time::SystemTime::now()),
+        owner: rustix::process::geteuid().as_raw(),
+        cgroup,
+        annotations: container.annotations.clone(),
+        hooks: container.hooks.clone(),
+        program: container.process.is_some(),
+        user_namespace: container.namespaces.user != Namespace::Host,
+        terminal: container.process.as_ref().is_some_and(|p| p.terminal),
+        intel_rdt: None,
+    })
+}
+
+/// The pid's file and the pidfd's socket: the caller may use them as soon as they are there.
+fn publish(request: &Request, made: &Made, pid: u32) -> Result<()> {
+    let Some(pidfd) = &made.child else { return Ok(()) };
+    if let Some(path) = &request.pid_file {
+        write_pid(path, pid)?;
+    }
+    if let Some(path) = &request.pidfd_socket {
+        console::send_to(path, pidfd.as_fd())?;
+    }
+    Ok(())
+}
+
+/// Written aside and renamed, so that nobody reads half a number.
+///
+/// # Errors
+/// Of writing.
+pub fn write_pid(path: &Path, pid: u32) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let aside = path.with_file_name(name);
+    let written = std::fs::write(&aside, pid.to_string()).and_then(|()| std::fs::rename(&aside, path));
+    written.context(ErrorKind::Invalid, || format!("--pid-file {}", path.display()))
 }

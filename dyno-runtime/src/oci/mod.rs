@@ -25,13 +25,23 @@
 //! socket, the child by its parent-death signal and the socket.
 
 pub mod cgroup;
+pub mod channel;
+mod child;
+pub mod console;
 pub mod create;
 pub mod exec;
 pub mod filter;
 mod global;
 pub mod hooks;
+mod ids;
 pub mod log;
+pub mod namespaces;
+mod net_devices;
 pub mod plan;
+pub mod process;
+mod resctrl;
+pub mod rootfs;
+pub mod shield;
 pub mod spec;
 pub mod state;
 pub mod supervise;

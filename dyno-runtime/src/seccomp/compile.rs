@@ -1,4 +1,5 @@
-//! Verdicts to classic BPF: a prologue, a balanced tree over ranges of call numbers, and a leaf per range.
+//! Verdicts to classic BPF: a prologue, a balanced tree over ranges of call numbers, and a leaf per range. Tree and leaves serve the
+//! filters of an OCI configuration too.
 
 use super::{
     condition::{Condition, Op, Test},
@@ -7,13 +8,13 @@ use super::{
 };
 use crate::sys::Filter;
 
-const LD_ABS: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-const JA: u16 = 0x05; // BPF_JMP | BPF_JA
-const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const JGT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
-const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-const RET: u16 = 0x06; // BPF_RET | BPF_K
+pub const LD_ABS: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+pub const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+pub const JA: u16 = 0x05; // BPF_JMP | BPF_JA
+pub const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub const JGT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+pub const JGE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub const RET: u16 = 0x06; // BPF_RET | BPF_K
 
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_TRAP: u32 = 0x0003_0000;
@@ -23,8 +24,8 @@ const RET_LOG: u32 = 0x7ffc_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
 
 // struct seccomp_data: nr, arch, instruction_pointer, args[6]; little endian.
-const NR: u32 = 0;
-const ARCH: u32 = 4;
+pub const NR: u32 = 0;
+pub const ARCH: u32 = 4;
 const ARGS: u32 = 16;
 
 #[cfg(target_arch = "x86_64")]
@@ -33,10 +34,10 @@ const AUDIT_ARCH: u32 = 0xc000_003e;
 const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 /// Calls of the x32 ABI carry this bit; they share the architecture word with native ones.
-pub(super) const X32_BIT: u32 = 0x4000_0000;
+pub const X32_BIT: u32 = 0x4000_0000;
 
 /// The kernel takes at most this many instructions (BPF_MAXINSNS).
-const MAX: usize = 4096;
+pub const MAX: usize = 4096;
 
 /// What becomes of calls that answer an errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,43 +74,64 @@ pub(super) fn compile(verdicts: &Verdicts, denied: Denied) -> Result<Vec<Filter>
         op(JGE, 0, 1, X32_BIT),
         op(RET, 0, 0, denied.ret(Action::Errno(libc::ENOSYS as u16))),
     ];
-    program.extend(tree(&ranges(verdicts, denied), denied)?);
+    program.extend(tree(&ranges(verdicts, denied))?);
     if program.len() > MAX {
         return Err(format!("the filter has {} instructions; the kernel takes {MAX}", program.len()));
     }
     Ok(program)
 }
 
-fn op(code: u16, jt: u8, jf: u8, k: u32) -> Filter {
+/// An instruction.
+pub fn op(code: u16, jt: u8, jf: u8, k: u32) -> Filter {
     Filter { code, jt, jf, k }
 }
 
 /// What stands at the end of the search for a number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Leaf<'a> {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Leaf<'a> {
+    /// SECCOMP_RET_….
     Return(u32),
-    When(&'a [(Vec<Condition>, Action)], Action),
+    /// The first alternative whose conditions all hold; else the second field.
+    When(Vec<(&'a [Condition], u32)>, u32),
+}
+
+/// Leaves by the first number of the run that each stands for, ascending from 0.
+pub type Ranges<'a> = Vec<(u32, Leaf<'a>)>;
+
+/// From `number` on it is `leaf`.
+pub fn from<'a>(ranges: &mut Ranges<'a>, number: u32, leaf: Leaf<'a>) {
+    if ranges.last().is_some_and(|(first, _)| *first == number) {
+        ranges.pop();
+    }
+    if ranges.last().is_none_or(|(_, last)| *last != leaf) {
+        ranges.push((number, leaf));
+    }
 }
 
 /// First number of each run of equal leaves; the last run is everything newer than the table.
-fn ranges(verdicts: &Verdicts, denied: Denied) -> Vec<(u32, Leaf<'_>)> {
+fn ranges(verdicts: &Verdicts, denied: Denied) -> Ranges<'_> {
     let leaves = verdicts.calls.iter().map(|(verdict, _)| match verdict {
         Verdict::Always(action) => Leaf::Return(denied.ret(*action)),
-        Verdict::When(alternatives, otherwise) => Leaf::When(alternatives, *otherwise),
-    });
-    let mut out: Vec<(u32, Leaf<'_>)> = Vec::new();
-    for (nr, leaf) in (0u32..).zip(leaves.chain([Leaf::Return(denied.ret(verdicts.newer))])) {
-        if out.last().is_none_or(|(_, last)| *last != leaf) {
-            out.push((nr, leaf));
+        Verdict::When(alternatives, otherwise) => {
+            let alternatives = alternatives.iter().map(|(conditions, action)| (conditions.as_slice(), denied.ret(*action)));
+            Leaf::When(alternatives.collect(), denied.ret(*otherwise))
         }
+    });
+    let mut out = Ranges::new();
+    for (nr, leaf) in (0u32..).zip(leaves.chain([Leaf::Return(denied.ret(verdicts.newer))])) {
+        from(&mut out, nr, leaf);
     }
     out
 }
 
-fn tree(ranges: &[(u32, Leaf<'_>)], denied: Denied) -> Result<Vec<Filter>, String> {
+/// The search for a call's number, which is loaded, and what stands at its end; every path returns.
+///
+/// # Errors
+/// A rule with too many conditions.
+pub fn tree(ranges: &[(u32, Leaf<'_>)]) -> Result<Vec<Filter>, String> {
     let [(_, only)] = ranges else {
         let (low, high) = ranges.split_at(ranges.len() / 2);
-        let (below, above) = (tree(low, denied)?, tree(high, denied)?);
+        let (below, above) = (tree(low)?, tree(high)?);
         let first = high[0].0;
         let mut code = match u8::try_from(below.len()) {
             Ok(skip) => vec![op(JGE, skip, 0, first)],
@@ -124,10 +146,10 @@ fn tree(ranges: &[(u32, Leaf<'_>)], denied: Denied) -> Result<Vec<Filter>, Strin
         Leaf::Return(value) => Ok(vec![op(RET, 0, 0, *value)]),
         Leaf::When(alternatives, otherwise) => {
             let mut code = Vec::new();
-            for (conditions, action) in *alternatives {
-                code.extend(alternative(conditions, denied.ret(*action))?);
+            for (conditions, value) in alternatives {
+                code.extend(alternative(conditions, *value)?);
             }
-            code.push(op(RET, 0, 0, denied.ret(*otherwise)));
+            code.push(op(RET, 0, 0, *otherwise));
             Ok(code)
         }
     }
@@ -185,13 +207,19 @@ fn steps(condition: &Condition) -> Vec<Step> {
     let low = ARGS + 8 * u32::from(condition.arg);
     let high = low + 4;
     match condition.test {
-        Test::Low { mask, value, equal } => {
-            let (yes, no) = if equal { (Holds, Fails) } else { (Fails, Holds) };
+        Test::Low { op, mask, value } => {
             let mut steps = vec![Step::Load(low)];
             if mask != u32::MAX {
                 steps.push(Step::And(mask));
             }
-            steps.push(Step::If(JEQ, value, yes, no));
+            steps.push(match op {
+                Op::Eq | Op::MaskedEq => Step::If(JEQ, value, Holds, Fails),
+                Op::Ne => Step::If(JEQ, value, Fails, Holds),
+                Op::Gt => Step::If(JGT, value, Holds, Fails),
+                Op::Ge => Step::If(JGE, value, Holds, Fails),
+                Op::Lt => Step::If(JGE, value, Fails, Holds),
+                Op::Le => Step::If(JGT, value, Fails, Holds),
+            });
             steps
         }
         Test::Wide { op, mask, value } => {

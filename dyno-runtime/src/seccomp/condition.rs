@@ -60,14 +60,14 @@ pub struct Condition {
 /// What must hold of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Test {
-    /// The low 32 bits under `mask` are, or are not, `value`.
+    /// The low 32 bits: all that the kernel sees of an `int`, and all that a 32-bit program passes.
     Low {
-        /// Bits that count.
+        /// How they are compared.
+        op: Op,
+        /// Bits that count, whatever the operator.
         mask: u32,
         /// Compared with.
         value: u32,
-        /// True: must be equal; false: must differ.
-        equal: bool,
     },
     /// All 64 bits.
     Wide {
@@ -85,16 +85,8 @@ impl Condition {
     pub fn holds(&self, args: &[u64; 6]) -> bool {
         let arg = args[usize::from(self.arg)];
         match self.test {
-            Test::Low { mask, value, equal } => ((arg as u32 & mask) == value) == equal,
-            Test::Wide { op, mask, value } => match op {
-                Op::Eq => arg == value,
-                Op::Ne => arg != value,
-                Op::Lt => arg < value,
-                Op::Le => arg <= value,
-                Op::Ge => arg >= value,
-                Op::Gt => arg > value,
-                Op::MaskedEq => arg & mask == value,
-            },
+            Test::Low { op, mask, value } => op.holds(u64::from(arg as u32 & mask), u64::from(value)),
+            Test::Wide { op, mask, value } => op.holds(arg & mask, value),
         }
     }
 
@@ -119,7 +111,7 @@ impl Condition {
     /// What it must be: `is 0x1`.
     pub(super) fn demand(&self) -> String {
         let (words, value) = match self.test {
-            Test::Low { value, equal, .. } => (if equal { "is" } else { "is not" }, u64::from(value)),
+            Test::Low { op, value, .. } => (op.words(), u64::from(value)),
             Test::Wide { op, value, .. } => (op.words(), value),
         };
         format!("{words} {value:#x}")
@@ -127,6 +119,17 @@ impl Condition {
 }
 
 impl Op {
+    fn holds(self, seen: u64, value: u64) -> bool {
+        match self {
+            Self::Eq | Self::MaskedEq => seen == value,
+            Self::Ne => seen != value,
+            Self::Lt => seen < value,
+            Self::Le => seen <= value,
+            Self::Ge => seen >= value,
+            Self::Gt => seen > value,
+        }
+    }
+
     fn words(self) -> &'static str {
         match self {
             Self::Eq | Self::MaskedEq => "is",
@@ -146,15 +149,15 @@ impl RawCondition {
             return Err(format!("{field}.arg {} does not exist; calls have 0 to 5", self.arg));
         }
         let test = match (&self.is, &self.not, self.op, &self.value) {
-            (Some(value), None, None, None) => self.low(field, "is", value, true)?,
-            (None, Some(value), None, None) => self.low(field, "not", value, false)?,
+            (Some(value), None, None, None) => self.low(field, "is", value, Op::Eq)?,
+            (None, Some(value), None, None) => self.low(field, "not", value, Op::Ne)?,
             (None, None, Some(op), Some(value)) => self.wide(field, op, value)?,
             _ => return Err(format!("{field} needs `is`, or `not`, or `op` with `value`, and one of these only")),
         };
         Ok(Condition { arg: self.arg, test })
     }
 
-    fn low(&self, field: &str, name: &str, value: &str, equal: bool) -> Result<Test, String> {
+    fn low(&self, field: &str, name: &str, value: &str, op: Op) -> Result<Test, String> {
         let narrow = |name: &str, text: &str| {
             let wrong = || format!("{field}.{name} {text:?} is not a 32-bit number");
             number(text).and_then(|n| u32::try_from(n).ok()).ok_or_else(wrong)
@@ -162,7 +165,7 @@ impl RawCondition {
         let mask = self.mask.as_deref().map_or(Ok(u32::MAX), |text| narrow("mask", text))?;
         let value = narrow(name, value)?;
         within(field, u64::from(mask), u64::from(value))?;
-        Ok(Test::Low { mask, value, equal })
+        Ok(Test::Low { op, mask, value })
     }
 
     fn wide(&self, field: &str, op: Op, value: &str) -> Result<Test, String> {

@@ -50,7 +50,9 @@ pub fn explain(profile: &Profile, capabilities: &[Capability], call: &str, args:
 /// As [`explain`].
 pub fn explain_all(profile: &Profile, capabilities: &[Capability]) -> Result<Vec<Explanation>> {
     let verdicts = verdicts(profile, bits(capabilities))?;
-    Ok(table::TABLE.iter().map(|(_, number)| explain_number(verdicts.as_ref(), *number, &[0; 6])).collect())
+    let mut numbers: Vec<u32> = table::calls().map(|(_, number)| number).collect();
+    numbers.sort_unstable();
+    Ok(numbers.into_iter().map(|number| explain_number(verdicts.as_ref(), number, &[0; 6])).collect())
 }
 
 /// [`explain`] with verdicts that were worked out before.

@@ -13,14 +13,16 @@
 //! | `docker` | programs made for Docker | ptrace, more sockets; with a capability what it is for |
 //! | `unconfined` | those who know | everything: no filter |
 
-mod compile;
-mod condition;
+pub(crate) mod compile;
+pub(crate) mod condition;
 mod errno;
 mod explain;
 mod filters;
+#[cfg(test)]
+pub(crate) mod machine;
 mod needs;
 mod profile;
-mod table;
+pub(crate) mod table;
 mod verdict;
 
 pub use self::{

@@ -3,37 +3,13 @@
 use proptest::prelude::*;
 
 use super::{
-    super::{Compiled, ProfileData, explain, table},
+    super::{Compiled, ProfileData, explain, machine::run, table},
     *,
 };
 use crate::spec::{Capability, Profile};
 
 #[path = "oracle.rs"]
 mod oracle;
-
-/// A classic BPF machine over `struct seccomp_data`.
-fn run(program: &[Filter], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
-    let mut data = Vec::new();
-    data.extend(nr.to_le_bytes());
-    data.extend(arch.to_le_bytes());
-    data.extend(0u64.to_le_bytes());
-    args.iter().for_each(|a| data.extend(a.to_le_bytes()));
-    let (mut pc, mut a) = (0, 0u32);
-    loop {
-        let i = program[pc];
-        pc += 1;
-        match i.code {
-            LD_ABS => a = u32::from_le_bytes(data[i.k as usize..][..4].try_into().unwrap()),
-            AND => a &= i.k,
-            JA => pc += i.k as usize,
-            JEQ => pc += usize::from(if a == i.k { i.jt } else { i.jf }),
-            JGT => pc += usize::from(if a > i.k { i.jt } else { i.jf }),
-            JGE => pc += usize::from(if a >= i.k { i.jt } else { i.jf }),
-            RET => return i.k,
-            other => panic!("opcode {other:#x}"),
-        }
-    }
-}
 
 const EPERM: u32 = RET_ERRNO | libc::EPERM as u32;
 const ENOSYS: u32 = RET_ERRNO | libc::ENOSYS as u32;

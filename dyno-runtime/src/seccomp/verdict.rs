@@ -45,7 +45,7 @@ impl Verdicts {
         let action = |field: &str, text: &Option<String>, none: i32| text.as_deref().map_or(Ok(Action::Errno(none as u16)), |text| Action::parse(field, text));
         let (default, newer) = (action("default", &data.default, libc::EPERM)?, action("newer", &data.newer, libc::ENOSYS)?);
         let mut all = Self { calls: vec![(Verdict::Always(newer), Source::Newer); table::NEWEST as usize + 1], newer };
-        for (name, _) in table::TABLE {
+        for (name, _) in table::calls() {
             all.set(name, Verdict::Always(default), Source::Default);
         }
         for (name, answer) in &data.answers {

@@ -33,6 +33,9 @@ impl Flags {
     pub const NEWPID: Self = Self(0x2000_0000);
     /// CLONE_NEWNET.
     pub const NEWNET: Self = Self(0x4000_0000);
+    /// CLONE_NEWTIME; of unshare(2) only.
+    #[cfg(feature = "oci")]
+    pub const NEWTIME: Self = Self(0x80);
     /// CLONE_FILES.
     pub const FILES: Self = Self(0x400);
     /// CLONE_PARENT.
@@ -40,10 +43,10 @@ impl Flags {
     /// In the manner of vfork(2): the caller sleeps until the child has exec'd or ended.
     pub const SHARED: Self = Self(Self::VFORK | Self::CLEAR_SIGHAND);
     const VM: u64 = 0x100;
-    const PIDFD: u64 = 0x1000;
+    pub(super) const PIDFD: u64 = 0x1000;
     const VFORK: u64 = 0x4000;
     const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    pub(super) const INTO_CGROUP: u64 = 0x2_0000_0000;
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {
@@ -59,18 +62,18 @@ impl Flags {
 /// `struct clone_args` as of Linux 5.7 (clone3(2)).
 #[repr(C, align(8))]
 #[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
 }
 
 /// A private stack for one child, with a guard page below it.

@@ -21,6 +21,32 @@ pub(super) fn close_from(first: RawFd) -> Result<(), Errno> {
     }
 }
 
+/// Closes every descriptor from 3 up but those in `keep`. For a process that has just been forked and lets go of what it holds of its
+/// parent: whatever stood at these numbers must not be used (or dropped) any more.
+///
+/// # Errors
+/// As [`close_from`].
+#[cfg(feature = "oci")]
+pub fn close_all_but(keep: &mut [RawFd]) -> Result<(), Errno> {
+    keep.sort_unstable();
+    let mut first: RawFd = 3;
+    for kept in keep.iter().copied().filter(|fd| *fd >= 3) {
+        if kept > first {
+            // SAFETY: takes no pointers; the caller uses none of these any more.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, kept - 1, 0) })?;
+        }
+        first = first.max(kept + 1);
+    }
+    close_from(first)
+}
+
+/// Whether `fd` is open and stays so over exec: whoever started us has left it there on purpose.
+#[cfg(feature = "oci")]
+pub fn is_open_over_exec(fd: RawFd) -> bool {
+    // SAFETY: numbers only.
+    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFD) }).is_ok_and(|flags| flags & libc::c_long::from(libc::FD_CLOEXEC) == 0)
+}
+
 /// A `struct linux_dirent64` before its name.
 const HEADER: usize = 19;
 

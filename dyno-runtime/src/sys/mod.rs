@@ -6,10 +6,16 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "oci")]
+pub mod bpf;
 mod capability;
 mod clone;
 mod clone2;
 mod close;
+#[cfg(feature = "oci")]
+mod credentials;
+#[cfg(feature = "oci")]
+mod fork;
 #[cfg(test)]
 pub mod inject;
 mod landlock;
@@ -30,7 +36,13 @@ mod spawn;
 mod within;
 
 pub use capability::{capabilities_are, keep_capabilities};
+#[cfg(feature = "oci")]
+pub use close::{close_all_but, is_open_over_exec};
 pub use clone::{Flags, SharedChild, clone_paused, vfork};
+#[cfg(feature = "oci")]
+pub use credentials::*;
+#[cfg(feature = "oci")]
+pub use fork::{Forked, fork, namespace_type};
 pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
 pub use loopdev::{LoopAccess, attach_loop};
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
@@ -38,8 +50,10 @@ pub use needed::first_missing;
 #[cfg(test)]
 pub use needed::is_question;
 pub use path::{open_beneath, open_without_symlinks};
-pub use pidfd::{pin, reap};
+pub use pidfd::{number, pin, reap};
 pub use probe::{Answer, calls as probe_calls};
+#[cfg(feature = "oci")]
+pub use process::set_groups;
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_core, limit_file_size, limit_open_files, limit_stack,
@@ -51,9 +65,11 @@ pub use within::{Visitor, dumpable, keep_over_ids, owner_of, set_dumpable, vfork
 #[cfg(feature = "oci")]
 pub use regex::Regex;
 #[cfg(feature = "oci")]
-pub use spawn::{Program, send_signal, spawn};
+pub use spawn::{Program, spawn};
 #[cfg(feature = "cli")]
 pub use signals::{next_signal, watch_signals};
+#[cfg(feature = "oci")]
+pub use signals::{keep_ended_children, send_signal};
 
 use rustix::io::Errno;
 

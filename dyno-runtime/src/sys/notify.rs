@@ -43,6 +43,23 @@ struct Answer {
 
 const _: () = assert!(size_of::<Call>() == 0x50 && size_of::<Answer>() == 0x18);
 
+/// Installs a filter on the calling thread, with these SECCOMP_FILTER_FLAG_… The descriptor is that of a listener, close-on-exec, where the
+/// flags ask for one.
+///
+/// # Errors
+/// Of seccomp(2): EINVAL for a malformed program or an unknown flag, EACCES without no_new_privs and CAP_SYS_ADMIN, EBUSY as below.
+#[cfg_attr(not(feature = "oci"), allow(dead_code, reason = "other filters have the same flags always"))]
+pub fn install(program: &[Filter], flags: u64) -> Result<Option<OwnedFd>, Errno> {
+    let prog = SockFprog { len: u16::try_from(program.len()).map_err(|_| Errno::INVAL)?, filter: program.as_ptr() };
+    // SAFETY: `prog` has the layout of struct sock_fprog and points to `len` instructions; the kernel copies them.
+    let answer = check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags as libc::c_ulong, &raw const prog) })?;
+    if flags & NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(answer).map_err(|_| Errno::BADF)?) }))
+}
+
 /// Installs a filter with a listener on the calling thread; the listener is close-on-exec. Child-safe, if the number is used and not
 /// dropped.
 ///

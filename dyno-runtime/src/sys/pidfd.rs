@@ -55,8 +55,8 @@ pub fn pin(pid: u32) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// The process's number: no other can have it as long as it stands there (proc_pid_fdinfo(5)); -1 once it is collected.
-fn number(pidfd: BorrowedFd<'_>) -> Option<Pid> {
+/// The process's number: no other can have it as long as it stands there (proc_pid_fdinfo(5)); None once it is collected.
+pub fn number(pidfd: BorrowedFd<'_>) -> Option<Pid> {
     if let Ok(stat) = openat(pidfd, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
         let mut text = String::new();
         std::fs::File::from(stat).read_to_string(&mut text).ok()?;

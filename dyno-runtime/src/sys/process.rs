@@ -69,6 +69,16 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Errno> 
     }
 }
 
+/// Sets the supplementary groups of this thread.
+///
+/// # Errors
+/// Of setgroups(2).
+#[cfg(feature = "oci")]
+pub fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: the list is as long as said and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
 /// A new, empty session keyring, so that the host's keys are out of reach. Child-safe.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Signals as something to poll, for the command line.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -35,4 +35,29 @@ pub fn next_signal(from: &OwnedFd) -> Result<i32, Errno> {
         (libc::syscall(libc::SYS_read, from.as_raw_fd(), &raw mut info, size_of_val(&info)), info)
     };
     check(n).map(|_| info.ssi_signo.cast_signed())
+}
+
+/// Makes ended children of ours wait to be collected, whatever whoever started us has said of SIGCHLD: with SIG_IGN their exit statuses
+/// would be lost.
+///
+/// # Errors
+/// Of sigaction(2).
+#[cfg(feature = "oci")]
+pub fn keep_ended_children() -> Result<(), Errno> {
+    // SAFETY: zero (SIG_DFL, no flags) is a valid sigaction; null for what is not asked.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        check(libc::c_long::from(libc::sigaction(libc::SIGCHLD, &raw const default, std::ptr::null_mut()))).map(drop)
+    }
+}
+
+/// Sends any signal, real-time ones too, to the process of `pidfd`.
+///
+/// # Errors
+/// Of pidfd_send_signal(2): ESRCH when it has ended.
+#[cfg(feature = "oci")]
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo is allowed; the others are numbers.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) }).map(drop)
 }

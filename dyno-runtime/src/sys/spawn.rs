@@ -74,12 +74,3 @@ pub fn spawn(program: &Program<'_>) -> Result<(OwnedFd, u32), Errno> {
         }
     }
 }
-
-/// pidfd_send_signal(2) by number, real-time signals and 0 too.
-///
-/// # Errors
-/// Of the call.
-pub fn send_signal(to: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
-    // SAFETY: a null siginfo_t stands for the usual one; else numbers.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, to.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) }).map(drop)
-}

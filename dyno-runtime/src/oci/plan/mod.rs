@@ -1,6 +1,20 @@
 //! [`Container`]: what a `config.json` comes to. Worked out by [`Container::new`] without any change to the host, so that whatever can
 //! be refused is refused before anything is created. `create`, `run` and (for [`Process`]) `exec` carry it out.
 
+mod container;
+mod devices;
+mod hooks;
+mod list;
+mod member;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod process;
+pub mod resources;
+mod schedule;
+mod sysctls;
+mod version;
+
 use std::{collections::BTreeMap, ffi::CString, path::PathBuf};
 
 use super::{

@@ -6,6 +6,7 @@
 
 mod linux;
 mod process;
+mod read;
 mod resources;
 mod seccomp;
 
@@ -13,7 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::{linux::*, process::*, resources::*, seccomp::*};
+pub use self::{linux::*, process::*, read::*, resources::*, seccomp::*};
 
 /// Absent and `null` are the empty value.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {

@@ -41,7 +41,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     let asked = parse(words);
     let done = match asked {
         Ok(_) if words.help => Ok(0),
-        Ok(request) => exec::exec(global, request).map_err(Failure::from),
+        Ok(request) => exec::exec(&global.root, request).map_err(Failure::from),
         Err(failure) => Err(failure),
     };
     done.map_err(|failure| Failure { status: 255, message: format!("exec failed: {}", failure.message) })

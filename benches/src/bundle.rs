@@ -1,0 +1,60 @@
+//! The bundle that every runtime gets: a static program that does nothing, runc's default configuration around it.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+/// Programs of the root file system: one that ends at once, one that stays.
+const TRUE: &str = "int main(void) { return 0; }";
+const STAY: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }";
+
+/// Makes the bundle `dir`; its process is `/stay` or `/true`.
+///
+/// # Errors
+/// Of the C compiler, of writing.
+pub fn make(dir: &Path, program: &str) -> Result<()> {
+    let root = dir.join("rootfs");
+    for name in ["proc", "dev", "sys", "etc", "tmp"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    for (name, text) in [("true", TRUE), ("stay", STAY)] {
+        let source = dir.join(format!("{name}.c"));
+        fs::write(&source, text)?;
+        let compiled = Command::new("cc").args(["-static", "-O2", "-o"]).arg(root.join(name)).arg(&source).status().context("run cc")?;
+        ensure!(compiled.success(), "cc {} failed", source.display());
+    }
+    fs::write(dir.join("config.json"), serde_json::to_vec_pretty(&config(program))?)?;
+    Ok(())
+}
+
+/// What `runc spec` writes, without a terminal, and without a limit of open files (raising one takes CAP_SYS_RESOURCE, which
+/// not every host's root has).
+fn config(program: &str) -> Value {
+    let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false, "user": { "uid": 0, "gid": 0 }, "args": [format!("/{program}")], "env": ["PATH=/"], "cwd": "/",
+            "capabilities": { "bounding": caps, "effective": caps, "permitted": caps }, "noNewPrivileges": true,
+        },
+        "root": { "path": "rootfs", "readonly": true },
+        "hostname": "bench",
+        "mounts": [
+            mount("/proc", "proc", "proc", &[]),
+            mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        ],
+        "linux": {
+            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
+            "namespaces": [{ "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" }],
+            "maskedPaths": ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+                "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    })
+}

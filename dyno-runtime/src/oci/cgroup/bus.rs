@@ -1,0 +1,1 @@
+//! How systemd is asked.

@@ -1,0 +1,178 @@
+//! [`Container::new`]: the whole of `config.json` lowered, member by member.
+
+use std::{
+    fs::metadata,
+    path::Path,
+};
+
+use super::{
+    Container, Namespace, Namespaces, Process, devices, hooks,
+    member::{quoted, refuse, without_nul},
+    mounts, namespaces, resources, schedule, sysctls, version,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    error::Context,
+    oci::{
+        filter,
+        spec::{self, IdMapping, Linux, Spec},
+    },
+};
+
+/// __NEW_UTS_LEN (linux/utsname.h).
+const LONGEST_HOST_NAME: usize = 64;
+
+impl Container {
+    /// What a configuration comes to. `bundle` is the absolute directory that relative paths of it start from; `rootless` says that the
+    /// runtime is not uid 0, so that it needs a user namespace. Nothing is changed; of the host only the root and the namespaces to join
+    /// are looked at.
+    ///
+    /// # Errors
+    /// One line that names the member, of kind [`ErrorKind::Invalid`].
+    pub fn new(spec: &Spec, bundle: &Path, rootless: bool) -> Result<Self> {
+        let container = Self::lower(spec, bundle, rootless)?;
+        container.look_at_host(spec)?;
+        Ok(container)
+    }
+
+    /// [`Container::new`] without a look at the host.
+    pub(crate) fn lower(spec: &Spec, bundle: &Path, rootless: bool) -> Result<Self> {
+        version::check(&spec.oci_version)?;
+        let none = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&none);
+        let namespaces = namespaces::lower(&linux.namespaces)?;
+        if rootless && namespaces.user == Namespace::Host {
+            return refuse("linux.namespaces", "has no user namespace: without root there is no container without one");
+        }
+        let mut warnings = Vec::new();
+        let (uid_map, gid_map) = namespaces::mappings(linux, &namespaces)?;
+        let process = process(spec, &uid_map, &gid_map, &mut warnings)?;
+        let domainname = uts_name("domainname", spec.domainname.as_deref(), &namespaces)?;
+        let resources = linux.resources.clone().unwrap_or_default();
+        resources::check(&resources)?;
+        let hooks = spec.hooks.clone().unwrap_or_default();
+        hooks::check(&hooks)?;
+        Ok(Self {
+            oci_version: spec.oci_version.clone(),
+            rootfs: mounts::rootfs(spec.root.as_ref(), bundle)?,
+            readonly_root: spec.root.as_ref().is_some_and(|root| root.readonly),
+            root_propagation: mounts::root_propagation(linux.rootfs_propagation.as_deref())?,
+            hostname: uts_name("hostname", spec.hostname.as_deref(), &namespaces)?,
+            time_offsets: namespaces::time_offsets(linux, &namespaces)?,
+            mounts: mounts::lower(&spec.mounts, bundle, &namespaces, &mut warnings)?,
+            devices: devices::lower(&linux.devices)?,
+            masked: mounts::covered("linux.maskedPaths", &linux.masked_paths, &namespaces)?,
+            readonly: mounts::covered("linux.readonlyPaths", &linux.readonly_paths, &namespaces)?,
+            sysctls: sysctls::lower(&linux.sysctl, &namespaces, domainname.as_deref())?,
+            net_devices: net_devices(linux, &namespaces)?,
+            cgroups_path: cgroups_path(linux)?,
+            filter: linux.seccomp.as_ref().map(|seccomp| filter::compile(seccomp, &mut warnings)).transpose()?,
+            personality: linux.personality.as_ref().map(|p| schedule::personality(p, &mut warnings)).transpose()?,
+            memory_policy: linux.memory_policy.as_ref().map(schedule::memory_policy).transpose()?,
+            intel_rdt: intel_rdt(linux)?,
+            mount_label: mount_label(linux)?,
+            annotations: spec.annotations.clone(),
+            domainname,
+            namespaces,
+            uid_map,
+            gid_map,
+            process,
+            hooks,
+            resources,
+            warnings,
+        })
+    }
+
+    /// What is there before anything is created: the root, and namespaces that are some.
+    fn look_at_host(&self, spec: &Spec) -> Result<()> {
+        let about = |path: &Path| format!("root.path: {}", path.display());
+        let root = metadata(&self.rootfs).context(ErrorKind::Invalid, || about(&self.rootfs))?;
+        if !root.is_dir() {
+            return Err(Error::call(ErrorKind::Invalid, about(&self.rootfs), rustix::io::Errno::NOTDIR));
+        }
+        for (i, one) in spec.linux.iter().flat_map(|linux| &linux.namespaces).enumerate() {
+            let Some(path) = one.path.as_deref().filter(|path| *path != Path::new("")) else { continue };
+            // Without opening it: a FIFO would let us wait for ever.
+            let about = || format!("linux.namespaces[{i}].path: {}", path.display());
+            let is = rustix::fs::statfs(path).context(ErrorKind::Invalid, about)?;
+            if is.f_type != NSFS_MAGIC {
+                return refuse(format!("linux.namespaces[{i}].path"), format!("{} is no namespace", path.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// NSFS_MAGIC (linux/magic.h).
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+
+fn process(spec: &Spec, uid_map: &[IdMapping], gid_map: &[IdMapping], warnings: &mut Vec<String>) -> Result<Option<Process>> {
+    let Some(given) = &spec.process else { return Ok(None) };
+    let (process, more) = Process::new(given)?;
+    warnings.extend(more);
+    let groups = process.groups.iter().enumerate().map(|(i, gid)| (format!("process.user.additionalGids[{i}]"), *gid, gid_map));
+    let ids = [("process.user.uid".to_owned(), process.uid, uid_map), ("process.user.gid".to_owned(), process.gid, gid_map)];
+    for (member, id, map) in ids.into_iter().chain(groups) {
+        if !namespaces::is_mapped(map, id) {
+            return refuse(member, format!("{id} is not mapped in the user namespace"));
+        }
+    }
+    Ok(Some(process))
+}
+
+fn uts_name(member: &str, given: Option<&str>, namespaces: &Namespaces) -> Result<Option<String>> {
+    let Some(name) = given.filter(|name| !name.is_empty()) else { return Ok(None) };
+    without_nul(member, name)?;
+    if name.len() > LONGEST_HOST_NAME {
+        return refuse(member, format!("{} is longer than {LONGEST_HOST_NAME} bytes", quoted(name)));
+    }
+    if namespaces.uts == Namespace::Host {
+        return refuse(member, "needs a UTS namespace of the container's own: linux.namespaces has none");
+    }
+    Ok(Some(name.to_owned()))
+}
+
+fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
+    let mut devices: Vec<(String, String)> = Vec::new();
+    for (outside, device) in &linux.net_devices {
+        let member = format!("linux.netDevices[{}]", quoted(outside));
+        let name = device.name.as_deref().filter(|name| !name.is_empty());
+        resources::interface(&member, outside)?;
+        resources::interface(&format!("{member}.name"), name.unwrap_or(outside))?;
+        if devices.iter().any(|(_, other)| other == name.unwrap_or(outside)) {
+            return refuse(format!("{member}.name"), format!("{} is given twice", quoted(name.unwrap_or(outside))));
+        }
+        devices.push((outside.clone(), name.unwrap_or(outside).to_owned()));
+    }
+    if !devices.is_empty() && namespaces.network == Namespace::Host {
+        return refuse("linux.netDevices", "needs a network namespace of the container's own: linux.namespaces has none");
+    }
+    Ok(devices)
+}
+
+fn cgroups_path(linux: &Linux) -> Result<Option<String>> {
+    let Some(path) = linux.cgroups_path.as_deref().filter(|path| !path.is_empty()) else { return Ok(None) };
+    super::member::path("linux.cgroupsPath", Path::new(path))?;
+    // A line of /proc/PID/cgroup could not be read back.
+    if path.contains('\n') {
+        return refuse("linux.cgroupsPath", format!("{} contains a newline", quoted(path)));
+    }
+    Ok(Some(path.to_owned()))
+}
+
+fn intel_rdt(linux: &Linux) -> Result<Option<spec::IntelRdt>> {
+    let Some(given) = &linux.intel_rdt else { return Ok(None) };
+    if let Some(class) = given.clos_id.as_deref().filter(|class| matches!(*class, "." | "..") || class.contains(['/', '\0', '\n'])) {
+        return refuse("linux.intelRdt.closID", format!("{} is no name of a directory", quoted(class)));
+    }
+    for line in given.schemata.iter().chain(&given.l3_cache_schema).chain(&given.mem_bw_schema) {
+        without_nul("linux.intelRdt", line)?;
+    }
+    Ok(Some(given.clone()))
+}
+
+fn mount_label(linux: &Linux) -> Result<Option<String>> {
+    let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty()) else { return Ok(None) };
+    without_nul("linux.mountLabel", label)?;
+    Ok(Some(label.to_owned()))
+}
