@@ -263,7 +263,8 @@ impl StateDir {
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(e).io(|| format!("open({}/{name})", self.path())),
         };
-        let mut bytes = Vec::new();
+        // Most are read at once.
+        let mut bytes = Vec::with_capacity(8192);
         File::from(file).take(MOST).read_to_end(&mut bytes).io(|| format!("read {}/{name}", self.path()))?;
         Ok(Some(bytes))
     }

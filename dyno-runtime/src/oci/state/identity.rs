@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
+    fs::{Mode, OFlags, open},
+    io::{Errno, read},
 };
 
 use super::Record;
@@ -38,6 +39,11 @@ impl First {
         // Z is also a process whose first thread alone has ended; the descriptor tells.
         let ended = matches!(state, b'Z' | b'X' | b'x') && first.ends_within(Some(0))?;
         Ok((started == record.start_time && !ended).then_some(first))
+    }
+
+    /// A child of ours that nobody has collected.
+    pub fn child(pidfd: OwnedFd, pid: u32) -> Self {
+        Self { pidfd, pid }
     }
 
     /// Stands for it.
@@ -85,13 +91,16 @@ pub fn start_time(pid: u32) -> Result<u64> {
 /// State and start time (proc_pid_stat(5), fields 3 and 22).
 fn stat(pid: u32) -> Result<Option<(u8, u64)>> {
     let path = format!("/proc/{pid}/stat");
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
+    // All of it in one read: it is 52 numbers and a name of at most 64 bytes.
+    let mut text = [0; 2048];
+    let read = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).and_then(|file| read(&file, &mut text));
+    let text = match read {
+        Ok(length) => &text[..length],
         // ESRCH: it ended between open and read.
-        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::NOENT | Errno::SRCH)) => return Ok(None),
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
         Err(e) => return Err(e).io(|| format!("read {path}")),
     };
-    let text = String::from_utf8_lossy(&text);
+    let text = String::from_utf8_lossy(text);
     // Field 2, the command's name, may hold anything; the last `)` ends it.
     let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
     let state = fields.next().and_then(|state| state.bytes().next());

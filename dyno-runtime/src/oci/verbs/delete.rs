@@ -1,5 +1,7 @@
 //! `delete`.
 
+use rustix::process::Signal;
+
 use super::{
     Failure, Outcome, must_end,
     words::{Word, Words},
@@ -68,8 +70,9 @@ pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     };
     // Killed before it wrote any, its maker had made nothing else.
     let Some(record) = held.record()? else { return Ok(held.remove()?) };
-    end(&held, &record, force)?;
-    give_back(&record)?;
+    let group = Cgroup::open(&record.cgroup)?;
+    end(&held, &record, &group, force)?;
+    give_back(&record, &group)?;
     held.remove()?;
     for hook in &record.hooks.poststop {
         if let Err(e) = hooks::run("poststop", std::slice::from_ref(hook), &record.state(Status::Stopped)) {
@@ -79,25 +82,26 @@ pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     Ok(())
 }
 
-/// The first process must be gone, and with it whatever has not gone with it.
-fn end(held: &Held, record: &Record, force: bool) -> Result<(), Failure> {
+/// The first process must be gone. What it has left behind goes with the groups.
+fn end(held: &Held, record: &Record, group: &Cgroup, force: bool) -> Result<(), Failure> {
     let (status, first) = held.status(record)?;
-    if matches!(status, Status::Running | Status::Paused) && !force {
+    let Some(first) = first else { return Ok(()) };
+    if status != Status::Created && !force {
         return Err(Failure::new(format!("cannot delete container {} that is not stopped: {}", record.id, status.name())));
     }
-    if let Some(first) = &first
-        && let Err(e) = first.signal(libc::SIGKILL)
+    if let Err(e) = first.signal(libc::SIGKILL)
         && !first.ends_within(Some(0))?
     {
         return Err(e.into());
     }
-    Cgroup::open(&record.cgroup)?.kill(rustix::process::Signal::KILL)?;
-    first.as_ref().map_or(Ok(()), must_end)
+    // What stands still in a freezer of v1 does not die before it is let go.
+    group.kill(Signal::KILL)?;
+    must_end(&first)
 }
 
 /// What the host gave.
-fn give_back(record: &Record) -> Result<(), Failure> {
-    Cgroup::open(&record.cgroup)?.remove()?;
+fn give_back(record: &Record, group: &Cgroup) -> Result<(), Failure> {
+    group.remove()?;
     if let Some(class) = &record.intel_rdt {
         match std::fs::remove_dir(class) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

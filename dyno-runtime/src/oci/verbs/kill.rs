@@ -1,6 +1,8 @@
 //! `kill`.
 
-use rustix::io::Errno;
+use std::os::fd::AsFd;
+
+use rustix::{io::Errno, process::Signal};
 
 use super::{
     Failure, Outcome,
@@ -11,7 +13,7 @@ use crate::{
     oci::{
         Global,
         cgroup::Cgroup,
-        state::{StateDir, Status},
+        state::{First, StateDir, Status},
     },
     sys,
 };
@@ -58,7 +60,7 @@ fn kill(global: &Global, id: &str, signal: i32, all: bool) -> std::result::Resul
     let record = dir.known()?;
     let (status, first) = dir.status(&record)?;
     match first {
-        _ if all => to_all(&Cgroup::open(&record.cgroup)?, first.as_ref().map(|first| first.pid), signal)?,
+        _ if all => to_all(&Cgroup::open(&record.cgroup)?, first.as_ref(), signal)?,
         Some(first) => first.signal(signal)?,
         None => return Err(Failure::new("container not running")),
     }
@@ -69,28 +71,17 @@ fn kill(global: &Global, id: &str, signal: i32, all: bool) -> std::result::Resul
     Ok(())
 }
 
-/// Each is pinned before it is looked up a second time, so that no other gets the signal.
-fn to_all(group: &Cgroup, first: Option<u32>, signal: i32) -> Result<()> {
-    if signal == libc::SIGKILL {
-        return group.kill(rustix::process::Signal::KILL);
+/// Those of its groups; without groups the first one.
+fn to_all(group: &Cgroup, first: Option<&First>, signal: i32) -> Result<()> {
+    match Signal::from_named_raw(signal) {
+        _ if group.is_gone() => first.map_or(Ok(()), |first| first.signal(signal)),
+        Some(signal) => group.kill(signal),
+        // Real-time ones, and 0.
+        None => group.pids(true)?.into_iter().try_for_each(|pid| match sys::pin(pid).map(|pin| pin.map(|pin| sys::send_signal(pin.as_fd(), signal))) {
+            Ok(None | Some(Ok(()) | Err(Errno::SRCH))) => Ok(()),
+            Ok(Some(Err(e))) | Err(e) => Err(e).io(|| format!("pidfd_send_signal({pid}, {signal})")),
+        }),
     }
-    let pids = group.pids(true)?;
-    // Without groups of its own there is the first one still.
-    let pids = if pids.is_empty() { first.into_iter().collect() } else { pids };
-    let mut pins = Vec::with_capacity(pids.len());
-    for pid in pids {
-        if let Some(pin) = sys::pin(pid).io(|| format!("pidfd_open({pid})"))? {
-            pins.push((pid, pin));
-        }
-    }
-    let still = group.pids(true)?;
-    for (pid, pin) in pins.iter().filter(|(pid, _)| still.contains(pid) || first == Some(*pid)) {
-        match sys::send_signal(rustix::fd::AsFd::as_fd(pin), signal) {
-            Err(Errno::SRCH) => {}
-            other => other.io(|| format!("pidfd_send_signal({pid}, {signal})"))?,
-        }
-    }
-    Ok(())
 }
 
 /// Names of signal(7), from number 1 on.

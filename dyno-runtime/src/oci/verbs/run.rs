@@ -3,16 +3,16 @@
 use std::os::fd::AsFd;
 
 use super::{
-    Outcome, delete,
+    Failure, Outcome,
     create::option,
-    start,
+    delete, start,
     words::{Word, Words},
 };
 use crate::oci::{
     Global,
     create::{self, Created},
-    state::StateDir,
-    supervise,
+    state::First,
+    supervise::Signals,
 };
 
 pub(super) const HELP: &str = "\
@@ -55,21 +55,22 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
         return Ok(0);
     }
     request.foreground = !detach;
-    let id = request.id.clone();
+    let (id, subreaper) = (request.id.clone(), !request.no_subreaper);
     let Created { held, record, pidfd, console } = create::create(global, request)?;
-    if let Err(failure) = start::begin(global, held, &record) {
+    // From here on signals are the program's; while it was made, they ended us.
+    let signals = if detach { None } else { Some(Signals::watch(subreaper)?) };
+    let first = First::child(pidfd.try_clone().map_err(|e| Failure::new(format!("dup(pidfd): {e}")))?, record.pid);
+    if let Err(failure) = start::begin(global, held, &record, Some(first)) {
         // What never ran is not kept.
         if let Err(e) = delete::delete(global, &id, true) {
             global.log.warn(&e.message);
         }
         return Err(failure);
     }
-    if detach {
-        return Ok(0);
-    }
-    let status = supervise::foreground(pidfd.as_fd(), console);
-    // The caller may have deleted it meanwhile.
-    if !keep && StateDir::find(&global.root, &id)?.is_some() {
+    let Some(signals) = signals else { return Ok(0) };
+    let status = signals.follow(pidfd.as_fd(), console);
+    if !keep {
+        // No error if the caller has done it meanwhile.
         delete::delete(global, &id, true)?;
     }
     Ok(status?)

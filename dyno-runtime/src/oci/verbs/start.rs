@@ -7,7 +7,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::Errno,
+    io::{Errno, ioctl_fionread},
 };
 
 use super::{Failure, Outcome, delete, words::Words};
@@ -35,28 +35,25 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     }
     let held = StateDir::open(&global.root, &id)?.hold()?;
     let record = held.known()?;
-    begin(global, held, &record)?;
+    let first = First::of(&record)?;
+    begin(global, held, &record, first)?;
     Ok(0)
 }
 
 /// Starts a container, which nobody else does meanwhile, and runs its hooks, which may look at it.
-pub(super) fn begin(global: &Global, held: Held, record: &Record) -> std::result::Result<(), Failure> {
-    let first = match held.status(record)? {
-        (Status::Created, Some(first)) => first,
-        (Status::Running | Status::Paused, _) => return Err(Failure::new("cannot start an already running container")),
-        _ => return Err(Failure::new("cannot start a container that has stopped")),
-    };
+pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<First>) -> std::result::Result<(), Failure> {
+    let Some(first) = first else { return Err(Failure::new("cannot start a container that has stopped")) };
+    let Some(mut fifo) = held.starter()? else { return Err(Failure::new("cannot start an already running container")) };
     if !record.program {
         return Err(Failure::new("cannot start a container without a program: config.json has no process"));
     }
-    let Some(mut fifo) = held.starter()? else { return Err(Failure::new("cannot start a container that has stopped")) };
     match fifo.write_all(&[GO]) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
         other => other.io(|| "write(start)".into())?,
     }
     wait_for_exec(&fifo, &first)?;
-    let words = held.last_words()?;
-    if !words.is_empty() {
+    if ioctl_fionread(&fifo).io(|| "ioctl(start, FIONREAD)".into())? > 0 {
+        let words = held.last_words()?;
         let text: Vec<u8> = words.into_iter().filter(|byte| *byte != GO).collect();
         let text = String::from_utf8_lossy(&text);
         drop(held);
