@@ -30,6 +30,7 @@ mod child;
 pub mod console;
 pub mod create;
 pub mod exec;
+pub mod features;
 pub mod filter;
 mod global;
 pub mod hooks;

@@ -4,6 +4,7 @@
 mod container;
 mod devices;
 mod hooks;
+pub mod known;
 mod list;
 mod member;
 mod mount_options;
@@ -13,6 +14,8 @@ mod process;
 pub mod resources;
 mod schedule;
 mod sysctls;
+#[cfg(test)]
+mod tests;
 mod version;
 
 use std::{collections::BTreeMap, ffi::CString, path::PathBuf};

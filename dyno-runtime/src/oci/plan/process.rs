@@ -129,8 +129,9 @@ fn capabilities(given: Option<&spec::Capabilities>, warnings: &mut Vec<String>) 
     };
     // capset(2) and prctl(2), PR_CAP_AMBIENT_RAISE, would refuse these.
     let mut within = |name: &str, bits: &mut u64, of: u64, which: &str| {
-        for capability in Capability::all().filter(|c| *bits & !of & c.bit() != 0) {
-            warnings.push(format!("process.capabilities.{name}: CAP_{capability} is not {which}: left out"));
+        let out: Vec<String> = Capability::all().filter(|c| *bits & !of & c.bit() != 0).map(|c| format!("CAP_{c}")).collect();
+        if !out.is_empty() {
+            warnings.push(format!("process.capabilities.{name}: not {which}, so left out: {}", out.join(", ")));
         }
         *bits &= of;
     };

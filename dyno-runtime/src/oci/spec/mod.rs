@@ -4,17 +4,19 @@
 //! `null` stands for absent, because Go programs write it for empty lists. What the values mean, and which of them go together, is
 //! [`super::plan`]'s to say.
 
+mod example;
 mod linux;
 mod process;
 mod read;
 mod resources;
 mod seccomp;
+mod strict;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::{linux::*, process::*, read::*, resources::*, seccomp::*};
+pub use self::{example::*, linux::*, process::*, read::*, resources::*, seccomp::*};
 
 /// Absent and `null` are the empty value.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
