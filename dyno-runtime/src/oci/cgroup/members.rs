@@ -50,7 +50,6 @@ impl Cgroup {
     /// # Errors
     /// As of [`Cgroup::freeze`].
     pub fn thaw(&self) -> Result<()> {
-        self.freezer()?;
         for group in self.groups.iter().filter(|group| group.version == Version::V2 || group.controllers.iter().any(|c| c == "freezer")) {
             if group.is_frozen()? {
                 group.freezer().set(false)?;
