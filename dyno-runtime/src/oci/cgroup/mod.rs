@@ -46,7 +46,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 
-pub use self::oom::Oom;
+pub use self::oom::{Oom, Seen};
 
 /// Who makes the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
