@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, os::fd::AsFd};
 
 use rustix::io::Errno;
 
-use super::{Cgroup, group::Group, place, refused};
+use super::{Cgroup, bus::Value, group::Group, place, refused};
 use crate::{
     cgroup::file::write_file,
     error::{Context, Error, ErrorKind, Result},
@@ -66,6 +66,32 @@ impl Cgroup {
             other => other,
         }
     }
+}
+
+/// v1: what systemd is told, because it would open all devices again when it looks after its groups.
+pub(super) fn for_systemd(rules: &[DeviceRule]) -> Result<Vec<(&'static str, Value)>> {
+    let target = Exceptions::of(&complete(rules))?;
+    if target.all {
+        return Ok(Vec::new());
+    }
+    let known = std::fs::read_to_string("/proc/devices").wall(|| "read /proc/devices".into())?;
+    let allowed = target.list.iter().filter_map(|((kind, major, minor), access)| {
+        let long = if *kind == 'b' { "block" } else { "char" };
+        let name = match (major, minor) {
+            (-1, _) => format!("{long}-*"),
+            (major, -1) => format!("{long}-{}", driver(&known, long, *major)?),
+            (major, minor) => format!("/dev/{long}/{major}:{minor}"),
+        };
+        Some((name, letters(*access)))
+    });
+    Ok(vec![("DevicePolicy", Value::Text("strict".into())), ("DeviceAllow", Value::Pairs(allowed.collect()))])
+}
+
+/// The name of a major number, of which systemd knows only those in use.
+fn driver<'k>(known: &'k str, long: &str, major: i64) -> Option<&'k str> {
+    let (_, block) = known.split_once("Block devices:").unwrap_or((known, ""));
+    let section = if long == "block" { block } else { known.split("Block devices:").next().unwrap_or_default() };
+    section.lines().find_map(|line| line.trim().split_once(' ').filter(|(number, _)| number.parse() == Ok(major))).map(|(_, name)| name.trim())
 }
 
 /// v1's state: mode and exceptions by type, major, minor, each with the letters of its access.
@@ -133,8 +159,11 @@ impl Exceptions {
 /// As v1's files have it.
 fn shown((kind, major, minor): (char, i64, i64), access: u8) -> String {
     let number = |n: i64| if n < 0 { "*".to_owned() } else { n.to_string() };
-    let letters: String = LETTERS.iter().filter(|(_, bit)| access & bit != 0).map(|(letter, _)| *letter).collect();
-    format!("{kind} {}:{} {letters}", number(major), number(minor))
+    format!("{kind} {}:{} {}", number(major), number(minor), letters(access))
+}
+
+fn letters(access: u8) -> String {
+    LETTERS.iter().filter(|(_, bit)| access & bit != 0).map(|(letter, _)| *letter).collect()
 }
 
 fn access_of(rule: &DeviceRule) -> Result<u8> {
@@ -236,6 +265,16 @@ mod tests {
         assert_eq!((state.list[&('c', 1, 3)], state.list[&('b', 8, 0)]), (READ | WRITE | MAKE, READ));
         assert!(Exceptions::of(&complete(&[rule(true, "", -1, -1, "")])).unwrap().all);
         assert!(state.holds(&state.list.iter().rev().map(|(k, a)| shown(*k, *a) + "\n").collect::<String>()));
+    }
+
+    #[test]
+    fn as_systemd_has_it() {
+        let known = "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n136 other\n";
+        assert_eq!([driver(known, "char", 136), driver(known, "block", 8), driver(known, "block", 136), driver(known, "char", 8)], [Some("pts"), Some("sd"), Some("other"), None]);
+        let told = for_systemd(&[rule(true, "b", 8, 1, "r")]).unwrap();
+        let Value::Pairs(pairs) = &told[1].1 else { panic!("{told:?}") };
+        assert!([("/dev/block/8:1", "r"), ("/dev/char/1:3", "rwm"), ("char-*", "m")].iter().all(|(name, access)| pairs.contains(&((*name).to_owned(), (*access).to_owned()))), "{pairs:?}");
+        assert_eq!(for_systemd(&[rule(true, "a", -1, -1, "rwm")]).unwrap(), []);
     }
 
     #[test]

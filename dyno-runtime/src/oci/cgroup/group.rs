@@ -196,7 +196,7 @@ impl Group {
             }
             let below = self.below()?;
             below.iter().try_for_each(Self::remove_those_below)?;
-            if below.is_empty() {
+            if below.is_empty() || !self.below()?.is_empty() {
                 empty()?;
                 std::thread::sleep(Duration::from_millis(1));
             }
