@@ -30,7 +30,7 @@ use std::{
 use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat},
     io::Errno,
-    mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount},
+    mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount},
 };
 
 use self::{
@@ -102,7 +102,7 @@ pub fn prepare(container: &Container) -> Result<Prepared> {
 /// Without privilege over our mount namespace (EPERM) the child does it, which has privilege over its own.
 fn allowed<T>(opened: Result<T>) -> Result<Option<T>> {
     match opened {
-        Err(e) if e.errno() == Some(Errno::PERM) && !rustix::process::geteuid().is_root() => Ok(None),
+        Err(e) if e.errno() == Some(Errno::PERM) => Ok(None),
         other => other.map(Some),
     }
 }
@@ -173,6 +173,15 @@ impl Prepared {
             None => open_root(container)?,
         };
         attach_root(fd.as_fd(), container)?;
+        let raised = self.furnish(fd, container, groups, own);
+        if raised.is_err() && !own {
+            // Others see it.
+            detach(&container.rootfs)?;
+        }
+        raised
+    }
+
+    fn furnish(mut self, fd: OwnedFd, container: &Container, groups: &cgroup::Record, own: bool) -> Result<Root> {
         let mut raising = Raising { root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?, fd, container, groups, late: Vec::new(), dev: None };
         for (mount, tree) in container.mounts.iter().zip(std::mem::take(&mut self.trees)) {
             raising.mount(mount, tree)?;
@@ -186,6 +195,18 @@ impl Prepared {
         let (readonly, propagation) = (container.readonly_root, container.root_propagation);
         let null = if container.masked.is_empty() { None } else { Some(dev::null(dev.as_ref())?) };
         Ok(Root { fd, late, null, readonly, propagation, own, path: container.rootfs.clone() })
+    }
+}
+
+/// Takes off a root, and with it everything that was mounted in it, that was raised in a mount namespace that others use. Nothing happens
+/// where there is none.
+///
+/// # Errors
+/// Of umount2(2).
+pub fn detach(root: &Path) -> Result<()> {
+    match unmount(root, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(e) => Err(e).io(|| format!("umount2({}, MNT_DETACH)", root.display())),
     }
 }
 
@@ -270,7 +291,7 @@ impl Raising<'_> {
         if !there.is_directory() {
             return Err(Error::refused(ErrorKind::Invalid, format!("{what} must be mounted on ordinary directory")));
         }
-        let late = mount.set & sys::RDONLY != 0 && (kind == "tmpfs" || mount.destination == Path::new("/dev"));
+        let late = (mount.set | mount.set_recursive) & sys::RDONLY != 0 && (kind == "tmpfs" || mount.destination == Path::new("/dev"));
         let attributes = (mount.set | mount.set_recursive) & !if late { sys::RDONLY } else { 0 };
         let is_dev = dev::is_own(mount, self.container) && tree.is_some();
         let mode = (kind == "tmpfs" && existed).then(|| there.mode & 0o7777);
@@ -280,7 +301,7 @@ impl Raising<'_> {
             (Some(fs), _) if !fs.fits() => return self.by_path(mount, &fs, place, what),
             (Some(fs), spare) => match (fs.make(what), spare) {
                 (Err(e), Some(spare)) if e.errno() == Some(Errno::PERM) => {
-                    tree::dress(spare.as_fd(), mount, true, self.container, &mut Shifts::default(), what)?;
+                    tree::change(spare.as_fd(), true, MountAttr { set: attributes, propagation: tree::SLAVE, ..MountAttr::default() }, what)?;
                     spare
                 }
                 (made, _) => made?,
