@@ -172,11 +172,11 @@ impl Prepared {
             Some(tree) => tree,
             None => open_root(container)?,
         };
+        let below = mount_below(container)?;
         attach_root(fd.as_fd(), container)?;
         let raised = self.furnish(fd, container, groups, own);
-        if raised.is_err() && !own {
-            // Others see it.
-            detach(&container.rootfs)?;
+        if let (Err(_), Some(below)) = (&raised, below) {
+            detach(&container.rootfs, below)?;
         }
         raised
     }
@@ -198,16 +198,32 @@ impl Prepared {
     }
 }
 
-/// Takes off a root, and with it everything that was mounted in it, that was raised in a mount namespace that others use. Nothing happens
-/// where there is none.
+/// The mount that the root is on, for a container whose mounts will be the host's too; None for every other.
+///
+/// # Errors
+/// Of openat(2) and statx(2).
+pub fn mount_below(container: &Container) -> Result<Option<u64>> {
+    let root = &container.rootfs;
+    (container.namespaces.mount == Namespace::Host).then(|| mount_of(root).wall(|| format!("root {}: statx", root.display()))).transpose()
+}
+
+fn mount_of(path: &Path) -> std::result::Result<u64, Errno> {
+    let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Identity::of(fd.as_fd()).map(|is| is.mount)
+}
+
+/// Takes off a root that was raised in the host's mount namespace, and with it everything that was mounted in it; what is mounted there
+/// otherwise, `below`, stays.
 ///
 /// # Errors
 /// Of umount2(2).
-pub fn detach(root: &Path) -> Result<()> {
-    match unmount(root, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-        Err(e) => Err(e).io(|| format!("umount2({}, MNT_DETACH)", root.display())),
+pub fn detach(root: &Path, below: u64) -> Result<()> {
+    match mount_of(root) {
+        Ok(mount) if mount != below => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(e).io(|| format!("root {}: statx", root.display())),
     }
+    unmount(root, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).io(|| format!("umount2({}, MNT_DETACH)", root.display()))
 }
 
 fn attach_root(tree: BorrowedFd<'_>, container: &Container) -> Result<()> {

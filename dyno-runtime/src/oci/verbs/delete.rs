@@ -9,7 +9,7 @@ use crate::{
     oci::{
         Global,
         cgroup::Cgroup,
-        hooks,
+        hooks, rootfs,
         state::{Held, Record, StateDir, Status},
     },
     sys,
@@ -98,6 +98,9 @@ fn end(held: &Held, record: &Record, force: bool) -> Result<(), Failure> {
 /// What the host gave.
 fn give_back(record: &Record) -> Result<(), Failure> {
     Cgroup::open(&record.cgroup)?.remove()?;
+    if let Some(below) = record.mount_below {
+        rootfs::detach(&record.rootfs, below)?;
+    }
     if let Some(class) = &record.intel_rdt {
         match std::fs::remove_dir(class) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
