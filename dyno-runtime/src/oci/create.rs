@@ -290,6 +290,7 @@ fn record(request: &Request, container: &Container, cgroup: cgroup::Record) -> R
         user_namespace: container.namespaces.user != Namespace::Host,
         terminal: container.process.as_ref().is_some_and(|p| p.terminal),
         intel_rdt: None,
+        mount_below: rootfs::mount_below(container)?,
     })
 }
 

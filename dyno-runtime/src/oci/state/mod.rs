@@ -124,6 +124,9 @@ pub struct Record {
     /// Class of service of Resource Director Technology that was made for it.
     #[serde(default)]
     pub intel_rdt: Option<PathBuf>,
+    /// Without a mount namespace of its own its mounts are the host's too, and come off at `delete`: the mount that the root was on before.
+    #[serde(default)]
+    pub mount_below: Option<u64>,
 }
 
 impl Record {
