@@ -1,7 +1,7 @@
 //! `features`.
 
 use super::{Outcome, say, words::Words};
-use crate::oci::Global;
+use crate::oci::{Global, features};
 
 pub(super) const HELP: &str = "\
 Prints what this runtime can do, as JSON (runtime-spec, features.md).
@@ -16,5 +16,5 @@ pub(super) fn run(_: &Global, words: &mut Words) -> Outcome {
     if let Some(word) = words.next()? {
         return Err(words.unexpected(&word));
     }
-    if words.help { Ok(0) } else { say("{}\n") }
+    if words.help { Ok(0) } else { say(&features::text()) }
 }

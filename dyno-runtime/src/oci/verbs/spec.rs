@@ -2,11 +2,13 @@
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf};
 
+use rustix::process::{getegid, geteuid};
+
 use super::{
     Failure, Outcome,
     words::{Word, Words},
 };
-use crate::oci::Global;
+use crate::oci::{Global, spec};
 
 pub(super) const HELP: &str = "\
 Writes a config.json to begin with: a shell on a terminal, in new namespaces, of a read-only `rootfs`.
@@ -34,14 +36,13 @@ pub(super) fn run(_: &Global, words: &mut Words) -> Outcome {
     if words.help {
         return Ok(0);
     }
+    let ids = rootless.then(|| (geteuid().as_raw(), getegid().as_raw()));
+    let text = spec::example_text(ids)?;
     let path = bundle.join(file);
-    let made = OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| file.write_all(text(rootless).as_bytes()));
+    let made = OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     match made {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(format!("file {} exists: remove it first", path.display()))),
         other => other.map(|()| 0).map_err(|e| Failure::new(format!("write {}: {e}", path.display()))),
     }
 }
 
-fn text(_rootless: bool) -> String {
-    "{}\n".into()
-}
