@@ -127,7 +127,7 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container)> {
     let bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
     let file = request.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let (spec, text) = spec::read_with_text(&file)?;
-    let container = Container::new(&spec, &bundle, global.is_rootless())?;
+    let container = Container::new(&spec, &bundle)?;
     for warning in &container.warnings {
         global.log.warn(warning);
     }
