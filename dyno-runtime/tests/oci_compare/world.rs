@@ -118,7 +118,12 @@ impl World {
         if std::env::var_os("DYNO_TEST_SHOW").is_some() {
             println!("{number}: {config:#}");
         }
-        let seen = self.runtimes.iter().map(each).collect::<Result<_>>()?;
+        let seen: Vec<Observation> = self.runtimes.iter().map(each).collect::<Result<_>>()?;
+        if std::env::var_os("DYNO_TEST_SHOW").is_some() {
+            for (runtime, seen) in self.runtimes.iter().zip(&seen) {
+                println!("{number} {}: {:?} {:?}", runtime.name, seen.facts.get("verb create"), seen.messages.first());
+            }
+        }
         Ok((config, seen))
     }
 }
