@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{Said, until};
@@ -218,6 +219,21 @@ pub fn started(command: &mut Command, log: &Path, mut ready: impl FnMut() -> boo
             bail!("{command:?}: {waited:?} {ended:?}\n{}", tail(log))
         }
     }
+}
+
+/// Asks a daemon to end, and waits until it has.
+///
+/// # Errors
+/// When it does not within half a minute; then it is killed.
+pub fn stopped(daemon: &mut Child) -> Result<()> {
+    let pid = i32::try_from(daemon.id()).ok().and_then(Pid::from_raw).context("pid")?;
+    kill_process(pid, Signal::TERM)?;
+    let ended = until(30, "the daemon ends", || Ok(daemon.try_wait()?));
+    if ended.is_err() {
+        daemon.kill()?;
+        daemon.wait()?;
+    }
+    ended.map(drop)
 }
 
 /// The last 4 KiB of a file.

@@ -5,9 +5,12 @@
 //! that a failing case is the runtime's fault and not the case's. What a host cannot do is printed as `skipped: reason`.
 
 mod desk;
+mod grpc;
+mod image;
 mod kernel;
 mod suite;
 
-pub use desk::{Desk, Sayings, path_of, private, started};
+pub use desk::{Desk, Sayings, path_of, private, started, stopped, tail};
+pub use grpc::{Message, call};
 pub use kernel::{Group, field, group, mount_options, status};
 pub use suite::{Case, Client, Outcome, run, skip};

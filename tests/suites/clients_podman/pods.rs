@@ -20,10 +20,12 @@ pub fn pods(podman: &Podman) -> Result<Outcome> {
     let removed = podman.ok(&["pod", "rm", "--force", "--time", "0", "pod"]);
     result?;
     removed?;
-    // podman removes a pod's group where a v1 controller is, and forgets the v2 hierarchy beside them, where runtimes make one as well.
-    let forgotten = Path::new("/sys/fs/cgroup/unified").join(podman.desk.name()).join(id);
-    if forgotten.is_dir() {
-        fs::remove_dir(&forgotten).with_context(|| format!("rmdir {}", forgotten.display()))?;
+    // podman removes a pod's group where a controller is, and forgets the hierarchies beside them, where runtimes make one as well.
+    for hierarchy in ["unified", "systemd"] {
+        let forgotten = Path::new("/sys/fs/cgroup").join(hierarchy).join(podman.desk.name()).join(&id);
+        if forgotten.is_dir() {
+            fs::remove_dir(&forgotten).with_context(|| format!("rmdir {}", forgotten.display()))?;
+        }
     }
     ensure!(podman.ok(&["ps", "--all", "--quiet"])?.is_empty());
     Ok(Outcome::Seen)
