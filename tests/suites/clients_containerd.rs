@@ -10,12 +10,12 @@ mod pods;
 #[path = "clients_containerd/tasks.rs"]
 mod tasks;
 
-use std::process::{Child, Command, ExitCode};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use dyno_tests::{
     Said,
-    clients::{Client, Desk, Sayings, path_of, run, started, stopped, tail},
+    clients::{Client, Daemon, Desk, Sayings, path_of, run, started, tail},
 };
 
 /// The image of all cases.
@@ -27,7 +27,7 @@ const PAUSE: &str = "localhost/pause:latest";
 /// A containerd of ours.
 struct Containerd {
     desk: Desk,
-    daemon: Child,
+    daemon: Daemon,
 }
 
 impl Sayings for Containerd {
@@ -141,7 +141,7 @@ impl Client for Containerd {
         for task in listed.lines() {
             self.ok(&["tasks", "rm", "--force", task])?;
         }
-        stopped(&mut self.daemon)?;
+        self.daemon.stop()?;
         // Of pods a kubelet makes the group above, and takes it away.
         self.desk.remove_groups(&["pod"])?;
         self.desk.close()

@@ -178,6 +178,19 @@ impl Desk {
         self.made.extend(places.iter().map(PathBuf::from).filter(|place| fs::symlink_metadata(place).is_err()));
     }
 
+    /// Takes a mount off that a client has left below the directory.
+    ///
+    /// # Errors
+    /// When it is in use.
+    pub fn unmount(&self, name: &str) -> Result<()> {
+        let at = self.path(name);
+        if fs::read_to_string("/proc/self/mounts")?.lines().any(|line| line.split(' ').nth(1) == at.to_str()) {
+            let said = Said::of(Command::new("umount").arg(&at).output()?)?;
+            ensure!(said.status == 0, "umount: {said:?}");
+        }
+        Ok(())
+    }
+
     /// Removes the directory, and what the host did not have before.
     ///
     /// # Errors
@@ -201,7 +214,7 @@ pub fn path_of(program: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// What it said, when it ended or `ready` did not come true within half a minute.
-pub fn started(command: &mut Command, log: &Path, mut ready: impl FnMut() -> bool) -> Result<Child> {
+pub fn started(command: &mut Command, log: &Path, mut ready: impl FnMut() -> bool) -> Result<Daemon> {
     let file = File::create(log)?;
     let mut child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn().with_context(|| format!("{command:?}"))?;
     let mut ended = None;
@@ -210,7 +223,7 @@ pub fn started(command: &mut Command, log: &Path, mut ready: impl FnMut() -> boo
         Ok((ended.is_some() || ready()).then_some(()))
     });
     match (waited, ended) {
-        (Ok(()), None) => Ok(child),
+        (Ok(()), None) => Ok(Daemon(child)),
         (waited, ended) => {
             if ended.is_none() {
                 child.kill()?;
@@ -221,19 +234,37 @@ pub fn started(command: &mut Command, log: &Path, mut ready: impl FnMut() -> boo
     }
 }
 
-/// Asks a daemon to end, and waits until it has.
-///
-/// # Errors
-/// When it does not within half a minute; then it is killed.
-pub fn stopped(daemon: &mut Child) -> Result<()> {
-    let pid = i32::try_from(daemon.id()).ok().and_then(Pid::from_raw).context("pid")?;
-    kill_process(pid, Signal::TERM)?;
-    let ended = until(30, "the daemon ends", || Ok(daemon.try_wait()?));
-    if ended.is_err() {
-        daemon.kill()?;
-        daemon.wait()?;
+/// A daemon of a suite; it is asked to end when this is dropped, if it was not before.
+#[derive(Debug)]
+pub struct Daemon(Child);
+
+impl Daemon {
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not within half a minute; then it is killed.
+    pub fn stop(&mut self) -> Result<()> {
+        if self.0.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).context("pid")?;
+        kill_process(pid, Signal::TERM)?;
+        let ended = until(30, "the daemon ends", || Ok(self.0.try_wait()?));
+        if ended.is_err() {
+            self.0.kill()?;
+            self.0.wait()?;
+        }
+        ended.map(drop)
     }
-    ended.map(drop)
+}
+
+/// For a suite that fails on its way up.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Err(e) = self.stop() {
+            eprintln!("{e:#}");
+        }
+    }
 }
 
 /// The last 4 KiB of a file.

@@ -10,7 +10,7 @@ mod image;
 mod kernel;
 mod suite;
 
-pub use desk::{Desk, Sayings, path_of, private, started, stopped, tail};
+pub use desk::{Daemon, Desk, Sayings, path_of, private, started, tail};
 pub use grpc::{Message, call};
 pub use kernel::{Group, field, group, mount_options, status};
 pub use suite::{Case, Client, Outcome, run, skip};

@@ -101,7 +101,7 @@ fn trial<C: Client>(name: &'static str, case: fn(&C) -> Result<Outcome>, client:
         match case(client) {
             Ok(Outcome::Seen) => Ok(()),
             Ok(Outcome::Skipped(reason)) => {
-                println!("skipped: {name}: {reason}");
+                println!("skipped: {reason}");
                 Ok(())
             }
             Err(e) => Err(Failed::from(format!("{e:#}\n--- the last that the daemon said ---\n{}", client.log_tail()))),
