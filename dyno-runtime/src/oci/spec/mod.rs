@@ -6,6 +6,8 @@
 
 mod example;
 mod linux;
+#[cfg(test)]
+mod oracle;
 mod process;
 mod read;
 mod resources;
