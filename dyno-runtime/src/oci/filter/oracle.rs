@@ -15,9 +15,9 @@ use crate::seccomp::{
 };
 
 #[derive(Debug, serde::Deserialize)]
-struct Theirs {
+pub(super) struct Theirs {
     #[serde(default, deserialize_with = "instructions")]
-    program: Vec<sys::Filter>,
+    pub program: Vec<sys::Filter>,
     #[serde(default)]
     newest: BTreeMap<String, i64>,
     error: Option<String>,
@@ -48,7 +48,7 @@ impl Theirs {
 }
 
 /// libseccomp's programs; None where it is not.
-fn libseccomp(configs: &[Value]) -> Option<Vec<Theirs>> {
+pub(super) fn libseccomp(configs: &[Value]) -> Option<Vec<Theirs>> {
     let there = Command::new("python3").args(["-c", "import ctypes; ctypes.CDLL('libseccomp.so.2')"]).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
         println!("skipped: no python3 or no libseccomp.so.2");
@@ -170,4 +170,56 @@ fn several_rules_about_a_call() {
     several(&["EQ"], two, 3);
     several(&["EQ", "NE", "LT", "GT"], two, 1);
     several(&["EQ", "NE", "LE", "GE"], two, 1);
+}
+
+/// What an engine makes of its profile for a container with these capabilities.
+pub(super) fn resolved(profile: &Value, capabilities: &[&str]) -> Value {
+    let has = |rule: &Value, when: &str, what: &str, held: &[&str]| {
+        let wanted = rule[when][what].as_array().filter(|list| !list.is_empty());
+        wanted.map(|list| list.iter().any(|one| held.contains(&one.as_str().unwrap())))
+    };
+    let arches = &["amd64", "x86", "x32"];
+    let applies = |rule: &&Value| {
+        let included = has(rule, "includes", "caps", capabilities) != Some(false) && has(rule, "includes", "arches", arches) != Some(false);
+        included && has(rule, "excludes", "caps", capabilities) != Some(true) && has(rule, "excludes", "arches", arches) != Some(true)
+    };
+    let entry = |rule: &Value| {
+        let mut entry = json!({"names": rule["names"], "action": rule["action"], "args": rule["args"]});
+        if rule["action"] == "SCMP_ACT_ERRNO" {
+            entry["errnoRet"] = rule["errnoRet"].clone();
+        }
+        entry
+    };
+    let syscalls: Vec<Value> = profile["syscalls"].as_array().unwrap().iter().filter(applies).map(entry).collect();
+    json!({"defaultAction": profile["defaultAction"], "defaultErrnoRet": profile["defaultErrnoRet"],
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": syscalls})
+}
+
+/// Of Podman where it is installed, and of Docker where DYNO_DOCKER_PROFILE is a copy of github.com/moby/profiles seccomp/default.json.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_profiles_of_engines() {
+    let mut dice = Dice(3);
+    let paths = [Some("/usr/share/containers/seccomp.json".into()), std::env::var_os("DYNO_DOCKER_PROFILE")];
+    for path in paths.into_iter().flatten() {
+        let Ok(text) = std::fs::read(&path) else {
+            println!("skipped: there is no {}", path.display());
+            continue;
+        };
+        let profile: Value = serde_json::from_slice(&text).unwrap();
+        let configs = [&[][..], &["CAP_SYS_ADMIN", "CAP_AUDIT_WRITE"], &["CAP_SYS_PTRACE", "CAP_BPF"]].map(|caps| resolved(&profile, caps));
+        for config in &configs {
+            let mut warnings = Vec::new();
+            let filter = compile(&seccomp(config), &mut warnings).unwrap();
+            println!("{}: {} instructions; {warnings:?}", path.display(), filter.program.len());
+        }
+        let call = || {
+            let (arch, bit) = dice.of(&[(NATIVE, 0), (NATIVE, 0), (NATIVE, X32_BIT), (I386, 0)]);
+            let first = [0, 1, 8, 9, 16, 37, 38, 39, 40, 41, 0x11, 0x2_0000, 0x2_0008, 0x1000_0011, 0x7e02_0000, 0xffff_ffff];
+            // Newer calls are not in every libseccomp's table.
+            let number = dice.roll(335) as u32;
+            (arch, number | bit, [dice.of(&first), dice.of(&first), dice.of(&first), 0, 0, 0])
+        };
+        agree(&configs, call, 6000);
+    }
 }
