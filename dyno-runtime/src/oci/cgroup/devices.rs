@@ -4,13 +4,18 @@
 //! only by the same numbers again: a hole in a wider one is ignored by the kernel, in silence. Where the rules come to such a hole they are
 //! refused here, because nobody would notice. v2 runs the rules as a BPF program, which can do all of them.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+};
 
-use rustix::io::Errno;
+use rustix::{
+    fs::{Mode, OFlags, openat},
+    io::Errno,
+};
 
 use super::{Cgroup, bus::Value, group::Group, place, refused};
 use crate::{
-    cgroup::file::write_file,
     error::{Context, Error, ErrorKind, Result},
     oci::{
         filter,
@@ -187,19 +192,24 @@ impl Group {
     /// v1: the shortest way to what the rules come to, from "all" (as a group's parent has it) or from what an earlier call has set.
     fn set_devices(&self, rules: &[DeviceRule]) -> Result<()> {
         let target = Exceptions::of(rules)?;
-        let write = |file: &str, value: &str| write_file(&self.dir, file, value).wall(|| format!("linux.resources.devices: write {value:?} to {}/{file}", self.path));
-        let (mode, exception) = if target.all { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-        let list = self.read("devices.list")?;
-        if target.holds(&list) && !target.all {
-            return Ok(());
-        }
+        let open = |file: &'static str| {
+            let opened = openat(&self.dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            opened.wall(|| format!("linux.resources.devices: open({}/{file})", self.path)).map(|fd| (fd, file))
+        };
+        // One rule at a time, as the kernel wants it.
+        let write = |(fd, file): &(OwnedFd, &str), value: &str| {
+            rustix::io::write(fd, value.as_bytes()).map(drop).wall(|| format!("linux.resources.devices: write {value:?} to {}/{file}", self.path))
+        };
+        let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
+        let (mode, exception) = if target.all { (&allow, &deny) } else { (&deny, &allow) };
+        let list = if self.fresh { String::new() } else { self.read("devices.list")? };
         if self.fresh || target.all || list.trim() == "a *:* rwm" {
             write(mode, "a")?;
             for (key, access) in &target.list {
                 write(exception, &shown(*key, *access))?;
             }
-        } else {
-            self.step_over(&target, &list, write)?;
+        } else if !target.holds(&list) {
+            target.step_over(&list, |value| write(&allow, value), |value| write(&deny, value))?;
         }
         let list = self.read("devices.list")?;
         if target.holds(&list) {
@@ -207,18 +217,18 @@ impl Group {
         }
         Err(refused(format!("linux.resources.devices: {}/devices.list is {list:?} after writing the rules", self.path)))
     }
+}
 
+impl Exceptions {
     /// From one list of exceptions to another, so that what is allowed by both never fails meanwhile.
-    fn step_over(&self, target: &Exceptions, list: &str, write: impl Fn(&str, &str) -> Result<()>) -> Result<()> {
-        for (key, access) in &target.list {
-            write("devices.allow", &shown(*key, *access))?;
-        }
-        let want: Vec<String> = target.list.iter().map(|(key, access)| shown(*key, *access)).collect();
-        for line in list.lines().filter(|line| !want.iter().any(|w| w == line.trim())) {
-            write("devices.deny", line.trim())?;
+    fn step_over(&self, list: &str, allow: impl Fn(&str) -> Result<()>, deny: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let want: Vec<String> = self.list.iter().map(|(key, access)| shown(*key, *access)).collect();
+        want.iter().try_for_each(|rule| allow(rule))?;
+        for line in list.lines().map(str::trim).filter(|line| !want.iter().any(|rule| rule == line)) {
+            deny(line)?;
         }
         // A line with more access than is wanted took the wanted part with it.
-        target.list.iter().try_for_each(|(key, access)| write("devices.allow", &shown(*key, *access)))
+        want.iter().try_for_each(|rule| allow(rule))
     }
 }
 
