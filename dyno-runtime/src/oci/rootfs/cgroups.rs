@@ -98,7 +98,11 @@ fn hierarchies(raising: &Raising<'_>, mount: &Mount, tmpfs: &OwnedFd, what: &str
     for (path, controllers) in v1(raising) {
         let name = controllers.join(",");
         let tree = if raising.container.namespaces.cgroup == Namespace::Host {
-            bind(path, attributes, what)?
+            match bind(path, attributes, what) {
+                // A hierarchy to which the user of the runtime has no rights: the container has no group of its own there.
+                Err(e) if e.errno() == Some(Errno::NOENT) => continue,
+                bound => bound?,
+            }
         } else {
             let flags = |name: &'_ String| (name.clone(), None);
             let data: Vec<(String, Option<String>)> = match controllers {
