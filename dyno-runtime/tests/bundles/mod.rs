@@ -74,10 +74,11 @@ impl Runtime {
         Ok(Self { name, command })
     }
 
-    /// Its command line with the state directory `root`.
+    /// Its command line with the state directory `root`. Its input is empty and a pipe's: runc 1.1.5 and crun 1.8.1 give a container's streams to
+    /// its user, the host's `/dev/null` too.
     pub fn command(&self, root: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).arg("--root").arg(root).args(args).stdin(Stdio::null());
+        command.args(&self.command[1..]).arg("--root").arg(root).args(args).stdin(Stdio::piped());
         command
     }
 }
@@ -213,6 +214,7 @@ fn own(path: &Path, owner: u32) -> Result<()> {
 pub fn finish(mut command: Command, out: &Path) -> Result<Answer> {
     let err = out.with_extension("err");
     let mut child = command.stdout(File::create(out)?).stderr(File::create(&err)?).spawn().with_context(|| format!("{command:?}"))?;
+    drop(child.stdin.take());
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     if !ended(&pidfd)? {
         child.kill()?;

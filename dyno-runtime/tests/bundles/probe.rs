@@ -8,7 +8,7 @@ use std::{
     ffi::{CStr, CString, c_char, c_int, c_long},
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::Path,
 };
 
@@ -83,7 +83,13 @@ fn forever() -> io::Result<()> {
 fn hook(name: &str, dir: &str) -> io::Result<()> {
     let mut state = String::new();
     io::stdin().read_to_string(&mut state)?;
-    let mut out = OpenOptions::new().create(true).append(true).mode(0o644).open(format!("{dir}/{name}"))?;
+    // For whoever comes next, with other ids.
+    let open = |name: &str| {
+        let file = OpenOptions::new().create(true).append(true).open(format!("{dir}/{name}"))?;
+        file.set_permissions(fs::Permissions::from_mode(0o666)).or_else(|e| if e.raw_os_error() == Some(1) { Ok(()) } else { Err(e) })?;
+        Ok::<_, io::Error>(file)
+    };
+    let mut out = open(name)?;
     writeln!(out, "state\t{}", state.replace('\n', " "))?;
     writeln!(out, "cwd\t{}", shown(std::env::current_dir()))?;
     for (key, value) in std::env::vars() {
@@ -92,8 +98,7 @@ fn hook(name: &str, dir: &str) -> io::Result<()> {
     for kind in ["mnt", "pid", "net", "uts", "ipc", "user", "cgroup"] {
         writeln!(out, "ns.{kind}\t{}", shown(fs::read_link(format!("/proc/self/ns/{kind}"))))?;
     }
-    let mut order = OpenOptions::new().create(true).append(true).mode(0o644).open(format!("{dir}/order"))?;
-    writeln!(order, "{name}")
+    writeln!(open("order")?, "{name}")
 }
 
 fn shown(path: io::Result<std::path::PathBuf>) -> String {

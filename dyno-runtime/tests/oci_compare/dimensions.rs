@@ -59,6 +59,9 @@ fn namespaces(draw: &mut Draw, draft: &mut Draft, host: &Host) {
 fn user_namespace(draw: &mut Draw, draft: &mut Draft, _: &Host) {
     let kinds: Vec<_> = ["mount", "pid", "network", "ipc", "uts", "cgroup", "user"].map(|kind| json!({ "type": kind })).into();
     draft.at("/linux/namespaces", json!(kinds));
+    if let Some(linux) = draft.config["linux"].as_object_mut() {
+        linux.remove("timeOffsets");
+    }
     let base = 100_000 + 65536 * draw.below(4);
     let size = draw.one(&[65536, 1000]);
     let map = match draw.below(3) {
