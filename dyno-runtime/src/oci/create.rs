@@ -150,7 +150,7 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
     let prepared = rootfs::prepare(container)?;
     let groups = cgroup::Record::plan(&request.id, container.cgroups_path.as_deref(), global.manager)?;
     let mut record = record(request, container, groups)?;
-    held.save(&record)?;
+    held.intend(&record)?;
     held.save_config(text)?;
     let start = held.make_start()?;
     let group = made.cgroup.insert(Cgroup::create(&record.cgroup, &container.resources, owner(container))?);
