@@ -36,8 +36,8 @@ fn words(list: &[&str]) -> Vec<String> {
 }
 
 impl Peer {
-    fn oci(name: &'static str, program: &str, dir: &Path) -> Self {
-        let root = dir.join(format!("state-{name}")).display().to_string();
+    fn oci(name: &'static str, program: &str, dir: &Path, states: &Path) -> Self {
+        let root = states.join(name).display().to_string();
         let bundle = dir.join("once").display().to_string();
         let run = words(&[program, "--root", &root, "run", "--bundle", &bundle, &format!("bench-{name}")]);
         let exec = words(&[program, "--root", &root, "exec", &format!("stay-{name}"), "/true"]);
@@ -50,22 +50,22 @@ impl Peer {
         Self { name: "bwrap --unshare-all", runtime: None, run, exec: None, times: Default::default(), peak: 0 }
     }
 
-    fn state(&self, dir: &Path) -> String {
-        dir.join(format!("state-{}", self.name)).display().to_string()
+    fn state(&self, states: &Path) -> String {
+        states.join(self.name).display().to_string()
     }
 
     /// Starts what `exec` enters.
-    fn keep(&self, dir: &Path) -> Result<()> {
+    fn keep(&self, dir: &Path, states: &Path) -> Result<()> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
-        let (state, bundle) = (self.state(dir), dir.join("stay"));
+        let (state, bundle) = (self.state(states), dir.join("stay"));
         let status = Command::new(runtime).args(["--root", &state, "run", "--detach", "--bundle"]).arg(bundle).arg(format!("stay-{}", self.name)).stdin(Stdio::null()).stdout(Stdio::null()).status();
         ensure!(status.context("run a runtime")?.success(), "{} run --detach failed", self.name);
         Ok(())
     }
 
-    fn end(&self, dir: &Path) -> Result<()> {
+    fn end(&self, states: &Path) -> Result<()> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
-        let status = Command::new(runtime).args(["--root", &self.state(dir), "delete", "--force"]).arg(format!("stay-{}", self.name)).status()?;
+        let status = Command::new(runtime).args(["--root", &self.state(states), "delete", "--force"]).arg(format!("stay-{}", self.name)).status()?;
         ensure!(status.success(), "{} delete --force failed", self.name);
         Ok(())
     }
@@ -78,16 +78,19 @@ impl Peer {
 pub fn run(runtime: &Path, rounds: usize, out: Option<&Path>, check: bool) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("dyno-bench-").tempdir()?;
     let dir = dir.path();
+    // A tmpfs, as /run is on most hosts.
+    let states = tempfile::Builder::new().prefix("dyno-bench-").tempdir_in("/dev/shm")?;
+    let states = states.path();
     bundle::make(&dir.join("once"), "true")?;
     bundle::make(&dir.join("stay"), "stay")?;
     let ours = runtime.display().to_string();
-    let mut peers = vec![Peer::oci("dyno-runtime", &ours, dir), Peer::oci("crun", "crun", dir), Peer::oci("runc", "runc", dir), Peer::bubblewrap(dir)];
+    let mut peers = vec![Peer::oci("dyno-runtime", &ours, dir, states), Peer::oci("crun", "crun", dir, states), Peer::oci("runc", "runc", dir, states), Peer::bubblewrap(dir)];
     for peer in &peers {
-        peer.keep(dir)?;
+        peer.keep(dir, states)?;
     }
     let measured = measure(&mut peers, rounds);
     for peer in &peers {
-        peer.end(dir)?;
+        peer.end(states)?;
     }
     measured?;
     let size = fs::metadata(runtime)?.len();
