@@ -64,7 +64,7 @@ impl Container {
             filter: linux.seccomp.as_ref().map(|seccomp| compile(seccomp, &mut warnings)).transpose()?,
             personality: linux.personality.as_ref().map(|p| schedule::personality(p, &mut warnings)).transpose()?,
             memory_policy: linux.memory_policy.as_ref().map(schedule::memory_policy).transpose()?,
-            intel_rdt: intel_rdt(linux)?,
+            intel_rdt: intel_rdt(linux, &mut warnings)?,
             mount_label: mount_label(linux)?,
             annotations: spec.annotations.clone(),
             domainname,
@@ -158,8 +158,11 @@ fn cgroups_path(linux: &Linux) -> Result<Option<String>> {
     Ok(Some(path.to_owned()))
 }
 
-fn intel_rdt(linux: &Linux) -> Result<Option<spec::IntelRdt>> {
+fn intel_rdt(linux: &Linux, warnings: &mut Vec<String>) -> Result<Option<spec::IntelRdt>> {
     let Some(given) = &linux.intel_rdt else { return Ok(None) };
+    if given.enable_monitoring {
+        warnings.push("linux.intelRdt.enableMonitoring: no monitoring group is made".to_owned());
+    }
     if let Some(class) = given.clos_id.as_deref().filter(|class| matches!(*class, "." | "..") || class.contains(['/', '\0', '\n'])) {
         return refuse("linux.intelRdt.closID", format!("{} is no name of a directory", quoted(class)));
     }
