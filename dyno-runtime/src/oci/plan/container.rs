@@ -6,7 +6,7 @@ use rustix::process::geteuid;
 
 use super::{
     Container, Namespace, Namespaces, Process, devices, hooks,
-    member::{quoted, refuse, without_nul},
+    member::{quoted, quoted_path, refuse, without_nul},
     mounts, namespaces, resources, schedule, sysctls, version,
 };
 use crate::{
@@ -47,10 +47,6 @@ impl Container {
         let (uid_map, gid_map) = namespaces::mappings(linux, &namespaces)?;
         let process = process(spec, &uid_map, &gid_map, &mut warnings)?;
         let domainname = uts_name("domainname", spec.domainname.as_deref(), &namespaces)?;
-        let resources = linux.resources.clone().unwrap_or_default();
-        resources::check(&resources)?;
-        let hooks = spec.hooks.clone().unwrap_or_default();
-        hooks::check(&hooks)?;
         Ok(Self {
             oci_version: spec.oci_version.clone(),
             rootfs: mounts::rootfs(spec.root.as_ref(), bundle)?,
@@ -68,7 +64,7 @@ impl Container {
             filter: linux.seccomp.as_ref().map(|seccomp| compile(seccomp, &mut warnings)).transpose()?,
             personality: linux.personality.as_ref().map(|p| schedule::personality(p, &mut warnings)).transpose()?,
             memory_policy: linux.memory_policy.as_ref().map(schedule::memory_policy).transpose()?,
-            intel_rdt: intel_rdt(linux)?,
+            intel_rdt: intel_rdt(linux, &mut warnings)?,
             mount_label: mount_label(linux)?,
             annotations: spec.annotations.clone(),
             domainname,
@@ -76,8 +72,8 @@ impl Container {
             uid_map,
             gid_map,
             process,
-            hooks,
-            resources,
+            hooks: hooks::checked(spec.hooks.as_ref())?,
+            resources: resources::checked(linux.resources.as_ref())?,
             warnings,
         })
     }
@@ -87,7 +83,7 @@ impl Container {
         if self.namespaces.user == Namespace::Host && !geteuid().is_root() {
             return refuse("linux.namespaces", "has no user namespace: who is not root needs one");
         }
-        let about = |path: &Path| format!("root.path: {}", path.display());
+        let about = |path: &Path| format!("root.path: {}", quoted_path(path));
         let root = metadata(&self.rootfs).context(ErrorKind::Invalid, || about(&self.rootfs))?;
         if !root.is_dir() {
             return Err(Error::call(ErrorKind::Invalid, about(&self.rootfs), rustix::io::Errno::NOTDIR));
@@ -95,10 +91,10 @@ impl Container {
         for (i, one) in spec.linux.iter().flat_map(|linux| &linux.namespaces).enumerate() {
             let Some(path) = one.path.as_deref().filter(|path| *path != Path::new("")) else { continue };
             // Without opening it: a FIFO would let us wait for ever.
-            let about = || format!("linux.namespaces[{i}].path: {}", path.display());
+            let about = || format!("linux.namespaces[{i}].path: {}", quoted_path(path));
             let is = rustix::fs::statfs(path).context(ErrorKind::Invalid, about)?;
             if is.f_type != NSFS_MAGIC {
-                return refuse(format!("linux.namespaces[{i}].path"), format!("{} is no namespace", path.display()));
+                return refuse(format!("linux.namespaces[{i}].path"), format!("{} is no namespace", quoted_path(path)));
             }
         }
         sysctls::look_at_host(&self.sysctls, &self.namespaces)
@@ -162,8 +158,11 @@ fn cgroups_path(linux: &Linux) -> Result<Option<String>> {
     Ok(Some(path.to_owned()))
 }
 
-fn intel_rdt(linux: &Linux) -> Result<Option<spec::IntelRdt>> {
+fn intel_rdt(linux: &Linux, warnings: &mut Vec<String>) -> Result<Option<spec::IntelRdt>> {
     let Some(given) = &linux.intel_rdt else { return Ok(None) };
+    if given.enable_monitoring {
+        warnings.push("linux.intelRdt.enableMonitoring: no monitoring group is made".to_owned());
+    }
     if let Some(class) = given.clos_id.as_deref().filter(|class| matches!(*class, "." | "..") || class.contains(['/', '\0', '\n'])) {
         return refuse("linux.intelRdt.closID", format!("{} is no name of a directory", quoted(class)));
     }

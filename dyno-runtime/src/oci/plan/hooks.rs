@@ -3,8 +3,15 @@
 use super::member::{absolute, refuse, without_nul};
 use crate::{Result, oci::spec::Hooks};
 
+/// As they stand.
+pub fn checked(given: Option<&Hooks>) -> Result<Hooks> {
+    let hooks = given.cloned().unwrap_or_default();
+    check(&hooks)?;
+    Ok(hooks)
+}
+
 /// Refuses hooks that cannot be run.
-pub fn check(hooks: &Hooks) -> Result<()> {
+fn check(hooks: &Hooks) -> Result<()> {
     let kinds = [
         ("prestart", &hooks.prestart),
         ("createRuntime", &hooks.create_runtime),

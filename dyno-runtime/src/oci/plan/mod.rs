@@ -11,6 +11,8 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
+#[cfg(test)]
+mod properties;
 pub mod resources;
 mod schedule;
 mod sysctls;

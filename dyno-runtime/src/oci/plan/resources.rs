@@ -14,7 +14,17 @@ fn fails<T: Copy>(value: Option<T>, good: impl Fn(T) -> bool) -> Option<T> {
     value.filter(|v| !good(*v))
 }
 
+/// As they stand.
+pub(super) fn checked(given: Option<&Resources>) -> Result<Resources> {
+    let resources = given.cloned().unwrap_or_default();
+    check(&resources)?;
+    Ok(resources)
+}
+
 /// Refuses limits that are none.
+///
+/// # Errors
+/// One line that names the member.
 pub fn check(resources: &Resources) -> Result<()> {
     for (i, rule) in resources.devices.iter().enumerate() {
         device_rule(&format!("linux.resources.devices[{i}]"), rule)?;

@@ -119,6 +119,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_off_is_refused() {
+        let text = crate::oci::spec::example_text(None).unwrap();
+        for end in 0..text.trim_end().len() {
+            assert!(parse::<Spec>(&text.as_bytes()[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
     fn size_is_bounded() {
         let mut text = b"{}".to_vec();
         text.resize(MOST as usize, b' ');
