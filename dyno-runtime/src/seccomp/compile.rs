@@ -1,9 +1,9 @@
-//! Verdicts to classic BPF: a prologue, a balanced tree over ranges of call numbers, and a leaf per range. Tree and leaves serve the
-//! filters of an OCI configuration too.
+//! Verdicts to classic BPF: a prologue, a balanced tree over ranges of call numbers, and a leaf per range.
 
 use super::{
     condition::{Condition, Op, Test},
     profile::Action,
+    tree::{Leaf, Ranges, from, tree},
     verdict::{Verdict, Verdicts},
 };
 use crate::sys::Filter;
@@ -86,28 +86,6 @@ pub fn op(code: u16, jt: u8, jf: u8, k: u32) -> Filter {
     Filter { code, jt, jf, k }
 }
 
-/// What stands at the end of the search for a number.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Leaf<'a> {
-    /// SECCOMP_RET_….
-    Return(u32),
-    /// The first alternative whose conditions all hold; else the second field.
-    When(Vec<(&'a [Condition], u32)>, u32),
-}
-
-/// Leaves by the first number of the run that each stands for, ascending from 0.
-pub type Ranges<'a> = Vec<(u32, Leaf<'a>)>;
-
-/// From `number` on it is `leaf`.
-pub fn from<'a>(ranges: &mut Ranges<'a>, number: u32, leaf: Leaf<'a>) {
-    if ranges.last().is_some_and(|(first, _)| *first == number) {
-        ranges.pop();
-    }
-    if ranges.last().is_none_or(|(_, last)| *last != leaf) {
-        ranges.push((number, leaf));
-    }
-}
-
 /// First number of each run of equal leaves; the last run is everything newer than the table.
 fn ranges(verdicts: &Verdicts, denied: Denied) -> Ranges<'_> {
     let leaves = verdicts.calls.iter().map(|(verdict, _)| match verdict {
@@ -122,37 +100,6 @@ fn ranges(verdicts: &Verdicts, denied: Denied) -> Ranges<'_> {
         from(&mut out, nr, leaf);
     }
     out
-}
-
-/// The search for a call's number, which is loaded, and what stands at its end; every path returns.
-///
-/// # Errors
-/// A rule with too many conditions.
-pub fn tree(ranges: &[(u32, Leaf<'_>)]) -> Result<Vec<Filter>, String> {
-    let [(_, only)] = ranges else {
-        let (low, high) = ranges.split_at(ranges.len() / 2);
-        let (below, above) = (tree(low)?, tree(high)?);
-        let first = high[0].0;
-        let mut code = match u8::try_from(below.len()) {
-            Ok(skip) => vec![op(JGE, skip, 0, first)],
-            // Too far for an 8-bit jump: go by way of an unconditional one.
-            Err(_) => vec![op(JGE, 0, 1, first), op(JA, 0, 0, below.len() as u32)],
-        };
-        code.extend(below);
-        code.extend(above);
-        return Ok(code);
-    };
-    match only {
-        Leaf::Return(value) => Ok(vec![op(RET, 0, 0, *value)]),
-        Leaf::When(alternatives, otherwise) => {
-            let mut code = Vec::new();
-            for (conditions, value) in alternatives {
-                code.extend(alternative(conditions, *value)?);
-            }
-            code.push(op(RET, 0, 0, *otherwise));
-            Ok(code)
-        }
-    }
 }
 
 /// A step of a comparison, its jumps by meaning.
@@ -174,7 +121,7 @@ enum To {
 }
 
 /// Returns `value` when every condition holds; otherwise control falls off its end.
-fn alternative(conditions: &[Condition], value: u32) -> Result<Vec<Filter>, String> {
+pub(super) fn alternative(conditions: &[Condition], value: u32) -> Result<Vec<Filter>, String> {
     let parts: Vec<Vec<Step>> = conditions.iter().map(steps).collect();
     let total: usize = parts.iter().map(Vec::len).sum();
     let (mut code, mut end) = (Vec::with_capacity(total + 1), 0);

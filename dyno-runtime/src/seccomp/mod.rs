@@ -23,6 +23,7 @@ pub(crate) mod machine;
 mod needs;
 mod profile;
 pub(crate) mod table;
+pub(crate) mod tree;
 mod verdict;
 
 pub use self::{

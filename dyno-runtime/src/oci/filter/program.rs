@@ -10,9 +10,10 @@ use super::{rules::Rules, words};
 use crate::{
     oci::spec::{Seccomp, SeccompArg},
     seccomp::{
-        compile::{self, ARCH, JA, JEQ, LD_ABS, Leaf, MAX, NR, RET, Ranges, X32_BIT, from, op},
+        compile::{ARCH, JA, JEQ, LD_ABS, MAX, NR, RET, X32_BIT, op},
         condition::{Condition, Op, Test},
         table::{self, Abi, NATIVE},
+        tree::{Leaf, Ranges, from, tree},
     },
     sys::Filter,
 };
@@ -177,7 +178,7 @@ fn assemble(sections: &[Section], default: u32, stub: bool) -> Result<Vec<Filter
             above_the_bit(&mut ranges, sections, default, stub);
         }
         let mut code = vec![op(LD_ABS, 0, 0, NR)];
-        code.extend(compile::tree(&ranges)?);
+        code.extend(tree(&ranges)?);
         let word = audit(section.abi).unwrap_or_default();
         match u8::try_from(code.len()) {
             Ok(skip) => program.push(op(JEQ, 0, skip, word)),

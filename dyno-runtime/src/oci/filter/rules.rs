@@ -8,8 +8,8 @@
 use std::cmp::Ordering;
 
 use crate::seccomp::{
-    compile::Leaf,
     condition::{Condition, Op, Test},
+    tree::Leaf,
 };
 
 /// Rules of a call, and what they return.
