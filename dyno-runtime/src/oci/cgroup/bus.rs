@@ -247,7 +247,7 @@ pub(super) struct Bus {
 
 /// systemd itself; a user's own for users. The second is true of a broker's.
 fn sockets() -> Vec<(PathBuf, bool)> {
-    if rustix::process::geteuid().is_root() && !super::place::in_user_namespace() {
+    if super::place::is_privileged() {
         return vec![("/run/systemd/private".into(), false), ("/run/dbus/system_bus_socket".into(), true)];
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())), PathBuf::from);

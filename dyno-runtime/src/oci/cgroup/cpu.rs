@@ -1,13 +1,13 @@
 //! `linux.resources.cpu`.
 
-use super::{ask::Ask, refused};
+use super::{Now, ask::Ask, refused};
 use crate::{
     cgroup::{Version, file::list_of, knob::Reads},
     error::Result,
     oci::spec::{Cpu, Resources},
 };
 
-pub(super) fn asks(resources: &Resources, version: Version, now: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Ask>> {
+pub(super) fn asks(resources: &Resources, version: Version, now: Now<'_>) -> Result<Vec<Ask>> {
     let Some(cpu) = &resources.cpu else { return Ok(Vec::new()) };
     let quota = cpu.quota.filter(|quota| *quota != 0);
     let period = cpu.period.filter(|period| *period != 0);
@@ -18,8 +18,9 @@ pub(super) fn asks(resources: &Resources, version: Version, now: &dyn Fn(&str) -
         if cpu.realtime_period.is_some_and(|p| p != 0) || cpu.realtime_runtime.is_some_and(|r| r != 0) {
             return Err(refused("linux.resources.cpu.realtimeRuntime: only v1 control groups can do that, and this host's cpu controller is on v2"));
         }
-        asks.extend(idle);
+        // A group that is idle takes no weight (sched_group_set_shares).
         asks.extend(shares.map(|shares| Ask::number("cpu.shares", "cpu.weight", weight(shares))));
+        asks.extend(idle);
         asks.extend(cpu.burst.map(|burst| Ask::number("cpu.burst", "cpu.max.burst", burst)));
         asks.extend(max(quota, period, now));
         return Ok(asks);
@@ -47,7 +48,7 @@ fn signed(member: &str, file: &str, value: i64) -> Ask {
 }
 
 /// `cpu.max` holds quota and period. A quota alone leaves the period as it is; a period needs the quota beside it.
-fn max(quota: Option<i64>, period: Option<u64>, now: &dyn Fn(&str) -> Option<String>) -> Option<Ask> {
+fn max(quota: Option<i64>, period: Option<u64>, now: Now<'_>) -> Option<Ask> {
     let text = now("cpu.max").unwrap_or_default();
     let mut words = text.split_whitespace();
     let (is_quota, is_period) = (words.next().unwrap_or("max"), words.next().unwrap_or("100000"));
@@ -77,7 +78,7 @@ pub(super) fn weight(shares: u64) -> u64 {
 }
 
 /// Processors and memory nodes.
-pub(super) fn sets(resources: &Resources, version: Version, _: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Ask>> {
+pub(super) fn sets(resources: &Resources, version: Version, _: Now<'_>) -> Result<Vec<Ask>> {
     let Some(cpu) = &resources.cpu else { return Ok(Vec::new()) };
     let mut asks = Vec::new();
     for (member, file, list) in [("cpu.cpus", "cpuset.cpus", &cpu.cpus), ("cpu.mems", "cpuset.mems", &cpu.mems)] {
@@ -123,7 +124,7 @@ mod tests {
         let cpu = Cpu { shares: Some(1024), quota: Some(5000), period: Some(10_000), burst: Some(0), cpus: Some("0-1".into()), idle: Some(1), ..Cpu::default() };
         let v1 = [("cpu.shares", "1024"), ("cpu.cfs_period_us", "10000"), ("cpu.cfs_burst_us", "0"), ("cpu.cfs_quota_us", "5000"), ("cpu.idle", "1"), ("cpuset.cpus", "0-1")];
         check(cpu.clone(), Version::V1, None, &v1);
-        check(cpu, Version::V2, None, &[("cpu.idle", "1"), ("cpu.weight", "100"), ("cpu.max.burst", "0"), ("cpu.max", "5000 10000"), ("cpuset.cpus", "0-1")]);
+        check(cpu, Version::V2, None, &[("cpu.weight", "100"), ("cpu.idle", "1"), ("cpu.max.burst", "0"), ("cpu.max", "5000 10000"), ("cpuset.cpus", "0-1")]);
         let zero = Cpu { shares: Some(0), quota: Some(0), period: Some(0), cpus: Some(String::new()), realtime_period: Some(0), realtime_runtime: Some(0), ..Cpu::default() };
         check(zero.clone(), Version::V1, None, &[]);
         check(zero, Version::V2, None, &[]);

@@ -1,13 +1,11 @@
 //! `linux.resources.blockIO`. Weights are 10 to 1000; BFQ's files take them as they are, iocost's `io.weight` counts from 1 to 10000.
 
-use super::{ask::Ask, refused};
+use super::{Now, ask::Ask, refused};
 use crate::{
     cgroup::{Version, knob::Reads},
     error::{Error, ErrorKind, Result},
     oci::spec::{BlockIo, Resources, ThrottleDevice},
 };
-
-type Now<'n> = &'n dyn Fn(&str) -> Option<String>;
 
 pub(super) fn asks(resources: &Resources, version: Version, now: Now<'_>) -> Result<Vec<Ask>> {
     let Some(io) = &resources.block_io else { return Ok(Vec::new()) };

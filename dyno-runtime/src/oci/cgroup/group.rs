@@ -134,7 +134,7 @@ impl Group {
             }
         }
         if self.is_frozen()? {
-            return Err(refused(format!("container's cgroup is frozen: {}", self.path)));
+            return Err(refused(format!("container's cgroup unexpectedly frozen: {}", self.path)));
         }
         Ok(())
     }

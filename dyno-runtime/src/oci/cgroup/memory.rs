@@ -12,7 +12,7 @@
 //!
 //! 0 stands for "not given", as Go programs write it.
 
-use super::{ask::Ask, refused};
+use super::{Now, ask::Ask, refused};
 use crate::{
     cgroup::{
         Version,
@@ -22,7 +22,7 @@ use crate::{
     oci::spec::{Memory, Resources},
 };
 
-pub(super) fn asks(resources: &Resources, version: Version, now: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Ask>> {
+pub(super) fn asks(resources: &Resources, version: Version, now: Now<'_>) -> Result<Vec<Ask>> {
     let Some(memory) = &resources.memory else { return Ok(Vec::new()) };
     if memory.check_before_update == Some(true) {
         must_fit(memory, now(if version == Version::V1 { "memory.usage_in_bytes" } else { "memory.current" }))?;

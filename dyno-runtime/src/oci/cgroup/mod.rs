@@ -90,8 +90,11 @@ struct Part {
     v2: &'static str,
     /// The member of `linux.resources`, for messages.
     member: &'static str,
-    asks: fn(&Resources, Version, &dyn Fn(&str) -> Option<String>) -> Result<Vec<Ask>>,
+    asks: fn(&Resources, Version, Now<'_>) -> Result<Vec<Ask>>,
 }
+
+/// What a file of the group says now, where it matters.
+type Now<'n> = &'n dyn Fn(&str) -> Option<String>;
 
 /// In the order of writing.
 const PARTS: [Part; 9] = [

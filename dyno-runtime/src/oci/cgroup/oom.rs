@@ -73,7 +73,9 @@ impl Oom {
         let Some(kills) = killed(&self.memory) else { return Seen::Gone };
         let grown = kills > self.kills;
         self.kills = kills;
-        if grown || (signalled && self.members.is_none()) {
+        // v1 counts a kill a moment after it has told of it: told twice otherwise.
+        let told = if self.members.is_some() { grown } else { signalled };
+        if told {
             return Seen::OutOfMemory;
         }
         match self.members.as_ref().map(read_from_start) {

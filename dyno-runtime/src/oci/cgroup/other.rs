@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ask::Ask, refused};
+use super::{Now, ask::Ask, refused};
 use crate::{
     cgroup::{
         Version,
@@ -11,8 +11,6 @@ use crate::{
     error::{Error, ErrorKind, Result},
     oci::spec::Resources,
 };
-
-type Now<'n> = &'n dyn Fn(&str) -> Option<String>;
 
 /// 0 is written as 1, as runc does: the first process is there already, and no other one comes, with either. (With 0 it could not be born
 /// in its v2 group.)

@@ -70,11 +70,16 @@ impl Record {
 
 /// Whether an unprivileged user who named no place goes without: the hierarchy is not his.
 pub(super) fn is_withheld(e: &Error) -> bool {
-    matches!(e.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) && (!rustix::process::geteuid().is_root() || in_user_namespace())
+    matches!(e.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS)) && !is_privileged()
+}
+
+/// Whether the host's root asks.
+pub(super) fn is_privileged() -> bool {
+    rustix::process::geteuid().is_root() && !in_user_namespace()
 }
 
 /// user_namespaces(7): the initial one maps every id to itself.
-pub(super) fn in_user_namespace() -> bool {
+fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
@@ -175,7 +180,7 @@ impl Scope {
             [slice, prefix, name] => (slice, prefix, name),
             _ => return Err(invalid("with systemd it must be SLICE:PREFIX:NAME")),
         };
-        let usual = if rustix::process::geteuid().is_root() && !in_user_namespace() { "system.slice" } else { "user.slice" };
+        let usual = if is_privileged() { "system.slice" } else { "user.slice" };
         let slice = if slice.is_empty() { usual } else { slice };
         let unit = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
         // systemd.unit(5): what a unit may be called.

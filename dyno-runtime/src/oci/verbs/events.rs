@@ -1,21 +1,28 @@
 //! `events`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use serde_json::{Value, json};
 
 use super::{
     Failure, Outcome, say,
     words::{Word, Words},
 };
-use crate::oci::{
-    Global,
-    cgroup::Cgroup,
-    state::{Record, StateDir},
+use crate::{
+    error::Context,
+    oci::{
+        Global,
+        cgroup::{Cgroup, Oom, Seen},
+        state::{First, Record, StateDir},
+    },
 };
 
 pub(super) const HELP: &str = "\
-Prints what a container uses, as lines of JSON in runc's shape, until it ends.
+Prints what a container uses, and when its memory runs out, as lines of JSON in runc's shape, until it ends.
 
 Usage: dyno-runtime [GLOBAL OPTIONS] events [OPTIONS] ID
 
@@ -47,11 +54,38 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     let dir = StateDir::open(&global.root, &id)?;
     let record = dir.known()?;
     let Some(first) = dir.status(&record)?.1 else { return Err(Failure::new(format!("container {id} is not running"))) };
+    // Where nothing limits memory there is none to run out of.
+    let mut oom = if once { None } else { Cgroup::open(&record.cgroup)?.events().ok() };
     loop {
         say(&stats(&record)?)?;
-        let pause = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
-        if once || first.ends_within(Some(pause))? {
+        if once || pause(&first, &mut oom, &record.id, interval)? {
             return Ok(0);
+        }
+    }
+}
+
+/// Until the next figures are due, or (true) the container has ended. Tells when memory runs out meanwhile.
+fn pause(first: &First, oom: &mut Option<Oom>, id: &str, interval: Duration) -> Result<bool, Failure> {
+    let end = Instant::now() + interval;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut watched = vec![PollFd::from_borrowed_fd(first.pidfd(), PollFlags::IN)];
+        watched.extend(oom.as_ref().map(|oom| PollFd::new(oom, PollFlags::IN)));
+        match poll(&mut watched, Timespec::try_from(left).ok().as_ref()) {
+            Err(Errno::INTR) => continue,
+            other => other.io(|| "poll(pidfd, memory events)".into())?,
+        };
+        let ended = !watched[0].revents().is_empty();
+        drop(watched);
+        match oom.as_mut().map(Oom::look) {
+            Some(Seen::OutOfMemory) => {
+                say(&(json!({"type": "oom", "id": id}).to_string() + "\n"))?;
+            }
+            Some(Seen::Gone) => *oom = None,
+            Some(Seen::Nothing) | None => {}
+        }
+        if ended || left.is_zero() {
+            return Ok(ended);
         }
     }
 }
