@@ -1,16 +1,23 @@
-//! Compiles `init/` into a static, libc-free binary that the library carries inside itself, so that an embedder
-//! ships nothing but its own program.
+//! Compiles `init/` into static, libc-free binaries that the library carries inside itself, so that an embedder
+//! ships nothing but its own program: the init of a sandbox, and what an OCI container's first process waits in.
 
 use std::{env, path::PathBuf, process::Command};
 
 fn main() {
     println!("cargo:rerun-if-changed=init");
     println!("cargo:rerun-if-changed=build.rs");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("dyno-init");
+    compile("dyno-init", "init/main.rs");
+    if env::var_os("CARGO_FEATURE_OCI").is_some() {
+        compile("dyno-launch", "init/launch.rs");
+    }
+}
+
+fn compile(name: &str, source: &str) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
     let target = env::var("TARGET").expect("cargo sets TARGET");
     let mut command = Command::new(rustc);
-    command.args(["--edition", "2024", "--crate-name", "dyno_init", "--crate-type", "bin", "init/main.rs"]);
+    command.args(["--edition", "2024", "--crate-name", &name.replace('-', "_"), "--crate-type", "bin", source]);
     command.args(["--target", &target, "-o"]).arg(&out);
     for option in ["opt-level=2", "panic=abort", "relocation-model=static", "strip=symbols", "overflow-checks=off", "lto=fat"] {
         command.args(["-C", option]);
@@ -19,5 +26,5 @@ fn main() {
         command.args(["-C", &format!("link-arg={argument}")]);
     }
     let status = command.status().expect("rustc runs");
-    assert!(status.success(), "dyno-init did not compile; see rustc's message above");
+    assert!(status.success(), "{name} did not compile; see rustc's message above");
 }

@@ -5,6 +5,7 @@ mod support;
 use std::{
     fs,
     io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
 };
@@ -13,24 +14,27 @@ use anyhow::{Context, Result, ensure};
 use dyno_runtime::{
     ErrorKind,
     oci::{
-        cgroup::{Cgroup, Manager, Record},
-        spec::{Cpu, DeviceRule, Memory, Pids, Resources},
+        cgroup::{Cgroup, Manager, Record, Seen},
+        spec::{BlockIo, Cpu, DeviceRule, HugepageLimit, Memory, Pids, Resources, ThrottleDevice},
     },
 };
-use rustix::process::Signal;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
 use support::{Stage, suite};
 
 const MIB: i64 = 1 << 20;
 
 /// Groups of a container that are gone at the end, also when the case fails.
-struct Box {
+struct Made {
     record: Record,
     cgroup: Cgroup,
 }
 
-impl Box {
+impl Made {
     fn new(stage: &Stage, name: &str, resources: &Resources) -> Result<Self> {
-        let record = Record::plan(name, Some(&format!("/{}/{name}", stage.name)), Manager::Files)?;
+        let record = Record::plan(name, Some(&format!("/{}.oci/{name}", stage.name)), Manager::Files)?;
         Ok(Self { cgroup: Cgroup::create(&record, resources, None)?, record })
     }
 
@@ -51,7 +55,7 @@ impl Box {
     fn enter(&self, script: &str) -> Result<Child> {
         let file = |dir: &Path, controllers: &[String]| dir.join(if controllers.is_empty() { "cgroup.procs" } else { "tasks" });
         let enter: String = self.record.groups.iter().map(|(dir, c)| format!("echo 0 > {} && ", file(dir, c).display())).collect();
-        let mut child = Command::new("sh").args(["-c", &format!("{enter} echo in && {script}")]).stdout(Stdio::piped()).spawn()?;
+        let mut child = Command::new("sh").args(["-c", &format!("{enter} echo in || exit 9\n{script}")]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut said = [0; 3];
         child.stdout.as_mut().context("stdout")?.read_exact(&mut said)?;
         ensure!(said == *b"in\n", "{said:?}");
@@ -59,12 +63,12 @@ impl Box {
     }
 }
 
-impl Drop for Box {
+impl Drop for Made {
     fn drop(&mut self) {
         let removed = self.cgroup.remove();
         for (dir, _) in &self.record.groups {
-            // The directory of the stage; others of its cases may be in it.
-            let _left = dir.parent().map(fs::remove_dir);
+            // A runtime leaves those above: they may be another's.
+            let _gone = dir.parent().map(fs::remove_dir);
         }
         assert!(std::thread::panicking() || removed.is_ok(), "{removed:?}");
     }
@@ -75,11 +79,11 @@ fn lists(dir: &Path, controller: &str) -> bool {
 }
 
 fn in_every_hierarchy(stage: &Stage) -> Result<()> {
-    let container = Box::new(stage, "everywhere", &Resources::default())?;
+    let container = Made::new(stage, "everywhere", &Resources::default())?;
     let mut shell = container.enter("read line")?;
     let places = fs::read_to_string(format!("/proc/{}/cgroup", shell.id()))?;
     let mounted = fs::read_to_string("/proc/self/mountinfo")?.lines().filter(|line| line.contains(" - cgroup")).count();
-    let want = format!("/{}/everywhere", stage.name);
+    let want = format!("/{}.oci/everywhere", stage.name);
     let there = places.lines().filter(|line| line.ends_with(&want)).count();
     ensure!(there == mounted && container.record.groups.len() == mounted, "{there} of {mounted}: {places}");
     ensure!(container.cgroup.pids(false)? == [shell.id()], "{:?}", container.cgroup.pids(true));
@@ -100,7 +104,7 @@ fn limits_are_the_kernels(stage: &Stage) -> Result<()> {
         pids: Some(Pids { limit: Some(7) }),
         ..Resources::default()
     };
-    let container = Box::new(stage, "limited", &resources)?;
+    let container = Made::new(stage, "limited", &resources)?;
     let memory = (64 * MIB).to_string();
     ensure!(container.says("memory", &["memory.limit_in_bytes", "memory.max"])? == memory);
     ensure!(["0", &memory].contains(&container.says("memory", &["memory.memsw.limit_in_bytes", "memory.swap.max"])?.as_str()));
@@ -108,9 +112,9 @@ fn limits_are_the_kernels(stage: &Stage) -> Result<()> {
     ensure!(["50000", "50000 100000"].contains(&container.says("cpu", &["cpu.cfs_quota_us", "cpu.max"])?.as_str()));
     ensure!(["1024", "100"].contains(&container.says("cpu", &["cpu.shares", "cpu.weight"])?.as_str()));
     ensure!(container.says("cpuset", &["cpuset.cpus"])? == "0");
-    let mut shell = container.enter("sleep 100 & sleep 100 & sleep 100 & sleep 100 & sleep 100 & sleep 100 & sleep 100 & sleep 100 & wait")?;
-    let status = shell.wait()?;
-    ensure!(!status.success(), "eight processes ran at a limit of seven");
+    let mut shell = container.enter("for i in 1 2 3 4 5 6 7; do sleep 100 & done 2> /dev/null")?;
+    ensure!(!shell.wait()?.success(), "eight processes ran at a limit of seven");
+    container.cgroup.kill(Signal::KILL)?;
     // Up and down: whatever order the kernel wants.
     for (limit, quota, period) in [(128, 80_000, 200_000), (32, 2_000, 10_000), (256, 900_000, 1_000_000)] {
         let memory = Some(Memory { limit: Some(limit * MIB), swap: Some(limit * MIB), ..Memory::default() });
@@ -128,7 +132,7 @@ fn limits_are_the_kernels(stage: &Stage) -> Result<()> {
 }
 
 fn a_used_or_frozen_group_is_refused(stage: &Stage) -> Result<()> {
-    let container = Box::new(stage, "used", &Resources::default())?;
+    let container = Made::new(stage, "used", &Resources::default())?;
     let mut shell = container.enter("read line")?;
     let again = || Cgroup::create(&container.record, &Resources::default(), None).err().context("it was used twice");
     let e = again()?;
@@ -145,7 +149,7 @@ fn a_used_or_frozen_group_is_refused(stage: &Stage) -> Result<()> {
 }
 
 fn all_are_frozen_and_killed(stage: &Stage) -> Result<()> {
-    let container = Box::new(stage, "family", &Resources::default())?;
+    let container = Made::new(stage, "family", &Resources::default())?;
     let mut shell = container.enter("while :; do sleep 0.005 & sleep 0.005; done")?;
     for _ in 0..3 {
         container.cgroup.freeze()?;
@@ -161,7 +165,7 @@ fn all_are_frozen_and_killed(stage: &Stage) -> Result<()> {
 }
 
 fn other_signals_reach_all(stage: &Stage) -> Result<()> {
-    let container = Box::new(stage, "signals", &Resources::default())?;
+    let container = Made::new(stage, "signals", &Resources::default())?;
     let mut shell = container.enter("trap 'exit 7' TERM; while :; do sleep 0.01; done")?;
     container.cgroup.kill(Signal::TERM)?;
     ensure!(shell.wait()?.code() == Some(7));
@@ -169,7 +173,7 @@ fn other_signals_reach_all(stage: &Stage) -> Result<()> {
 }
 
 fn groups_made_inside_go_with_it(stage: &Stage) -> Result<()> {
-    let container = Box::new(stage, "nested", &Resources::default())?;
+    let container = Made::new(stage, "nested", &Resources::default())?;
     for (dir, _) in &container.record.groups {
         fs::create_dir_all(dir.join("a/b"))?;
         fs::create_dir_all(dir.join("c"))?;
@@ -186,32 +190,192 @@ fn groups_made_inside_go_with_it(stage: &Stage) -> Result<()> {
 }
 
 fn devices_are_forbidden(stage: &Stage) -> Result<()> {
-    let container = Box::new(stage, "devices", &Resources::default())?;
-    let mut shell = container.enter("echo x > /dev/null && head -c 1 /dev/zero > /dev/null && ! head -c 1 /dev/kmsg 2>/dev/null")?;
-    ensure!(shell.wait()?.success(), "null and zero are everybody's, kmsg is not");
+    let container = Made::new(stage, "devices", &Resources::default())?;
+    let opens = || Ok::<bool, anyhow::Error>(container.enter("(: < /dev/kmsg) 2> /dev/null")?.wait()?.success());
+    ensure!(container.enter("echo x > /dev/null && head -c 1 /dev/zero > /dev/null")?.wait()?.success(), "null and zero are everybody's");
+    ensure!(!opens()?, "kmsg is not");
     let rule = |allow| DeviceRule { allow, kind: Some("c".into()), major: Some(1), minor: Some(11), access: Some("r".into()) };
     container.cgroup.update(&Resources { devices: vec![rule(true)], ..Resources::default() })?;
-    ensure!(container.enter("exec head -c 1 /dev/kmsg > /dev/null")?.wait()?.success());
+    ensure!(opens()?);
     container.cgroup.update(&Resources { devices: vec![rule(false)], ..Resources::default() })?;
-    ensure!(!container.enter("exec head -c 1 /dev/kmsg > /dev/null 2>&1")?.wait()?.success());
+    ensure!(!opens()?);
     container.cgroup.update(&Resources { devices: vec![DeviceRule { allow: true, ..DeviceRule::default() }], ..Resources::default() })?;
-    ensure!(container.enter("exec head -c 1 /dev/kmsg > /dev/null")?.wait()?.success());
+    ensure!(opens()?);
     Ok(())
 }
 
 fn what_this_host_lacks_is_named(stage: &Stage) -> Result<()> {
     let unified = Resources { unified: [("nosuch.max".to_owned(), "5".to_owned())].into(), ..Resources::default() };
-    let e = Box::new(stage, "lacking", &unified).err().context("a controller that does not exist")?;
+    let e = Made::new(stage, "lacking", &unified).err().context("a controller that does not exist")?;
     ensure!(e.to_string().contains("nosuch"), "{e}");
     let mems = Resources { cpu: Some(Cpu { mems: Some("63".into()), ..Cpu::default() }), ..Resources::default() };
-    let e = Box::new(stage, "lacking", &mems).err().context("a memory node that does not exist")?;
+    let e = Made::new(stage, "lacking", &mems).err().context("a memory node that does not exist")?;
     ensure!(e.to_string().contains("linux.resources.cpu.mems"), "{e}");
     // Nothing is left of either.
-    let record = Record::plan("lacking", Some(&format!("/{}/lacking", stage.name)), Manager::Files)?;
+    let record = Record::plan("lacking", Some(&format!("/{}.oci/lacking", stage.name)), Manager::Files)?;
     ensure!(Cgroup::open(&record)?.is_gone());
     for (dir, _) in &record.groups {
         let _none = dir.parent().map(fs::remove_dir);
     }
+    Ok(())
+}
+
+fn figures_are_in_runcs_shape(stage: &Stage) -> Result<()> {
+    let resources = Resources { memory: Some(Memory { limit: Some(64 * MIB), ..Memory::default() }), pids: Some(Pids { limit: Some(9) }), ..Resources::default() };
+    let container = Made::new(stage, "figures", &resources)?;
+    let mut shell = container.enter("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo; read line")?;
+    let mut done = [0];
+    shell.stdout.as_mut().context("stdout")?.read_exact(&mut done)?;
+    let stats = container.cgroup.stats()?;
+    let number = |path: &str| stats.pointer(path).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    ensure!(number("/pids/current") == 1 && number("/pids/limit") == 9, "{stats:#}");
+    ensure!(number("/memory/usage/limit") == 64 * MIB.unsigned_abs() && number("/memory/usage/usage") > 0, "{stats:#}");
+    ensure!(number("/cpu/usage/total") > 0 && stats.pointer("/cpu/usage/user").is_some(), "{stats:#}");
+    ensure!(stats.pointer("/memory/raw").and_then(|raw| raw.as_object()).is_some_and(|raw| raw.len() > 10), "{stats:#}");
+    let members: Vec<&String> = stats.as_object().context("no object")?.keys().collect();
+    ensure!(members == ["blkio", "cpu", "cpuset", "hugetlb", "intel_rdt", "memory", "network_interfaces", "pids"], "{members:?}");
+    drop(shell.stdin.take());
+    shell.wait()?;
+    Ok(())
+}
+
+fn a_lack_of_memory_is_told(stage: &Stage) -> Result<()> {
+    let resources = Resources { memory: Some(Memory { limit: Some(16 * MIB), swap: Some(16 * MIB), ..Memory::default() }), ..Resources::default() };
+    let container = Made::new(stage, "oom", &resources)?;
+    let mut oom = container.cgroup.events()?;
+    ensure!(oom.look() != Seen::OutOfMemory);
+    let mut shell = container.enter("head -c 100000000 /dev/zero | tail > /dev/null; read line")?;
+    let wait = || poll(&mut [PollFd::new(&oom, PollFlags::IN)], Some(&Timespec { tv_sec: 30, tv_nsec: 0 }));
+    ensure!(wait()? == 1, "nothing was told");
+    ensure!(oom.look() == Seen::OutOfMemory);
+    drop(shell.stdin.take());
+    shell.wait()?;
+    container.cgroup.remove()?;
+    ensure!(oom.look() == Seen::Gone);
+    Ok(())
+}
+
+/// A controller that no v1 hierarchy has is handed down where it is asked for; afterwards the host is as before.
+fn huge_pages_are_limited(stage: &Stage) -> Result<()> {
+    let record = Record::plan("huge", Some(&format!("/{}.oci/huge", stage.name)), Manager::Files)?;
+    let Some(tree) = record.groups.iter().find(|(_, c)| c.is_empty()).and_then(|(dir, _)| Some(dir.parent()?.parent()?.to_owned())) else {
+        println!("skipped: no v2 tree");
+        return Ok(());
+    };
+    let size = HugepageLimit { page_size: "2MB".into(), limit: 5 << 20 };
+    if !lists(&tree, "hugetlb") || !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+        println!("skipped: no hugetlb controller on v2, or no pages of 2 MB");
+        return Ok(());
+    }
+    let control = tree.join("cgroup.subtree_control");
+    let before = fs::read_to_string(&control)?;
+    let container = Made::new(stage, "huge", &Resources { hugepage_limits: vec![size], ..Resources::default() });
+    let checked = container.and_then(|container| {
+        ensure!(container.says("hugetlb", &["hugetlb.2MB.max"])? == (4 << 20).to_string());
+        let missing = HugepageLimit { page_size: "3MB".into(), limit: 5 << 20 };
+        let e = container.cgroup.update(&Resources { hugepage_limits: vec![missing], ..Resources::default() }).err().context("pages that there are none of")?;
+        ensure!(e.to_string().contains("hugetlb.3MB"), "{e}");
+        Ok(())
+    });
+    if !before.contains("hugetlb") {
+        fs::write(&control, "-hugetlb")?;
+    }
+    checked
+}
+
+fn an_owner_divides_the_v2_group(stage: &Stage) -> Result<()> {
+    let record = Record::plan("owned", Some(&format!("/{}.oci/owned", stage.name)), Manager::Files)?;
+    let container = Made { cgroup: Cgroup::create(&record, &Resources::default(), Some((4321, 4322)))?, record };
+    for (dir, controllers) in &container.record.groups {
+        let want = if controllers.is_empty() { (4321, 4322) } else { (0, 0) };
+        for file in ["", "cgroup.procs"] {
+            let meta = fs::metadata(dir.join(file))?;
+            ensure!((meta.uid(), meta.gid()) == want, "{}/{file}", dir.display());
+        }
+        // Limits are the host's.
+        let limits = ["memory.max", "pids.max", "cgroup.type"].map(|file| dir.join(file));
+        ensure!(limits.iter().filter_map(|file| fs::metadata(file).ok()).all(|meta| meta.uid() == 0));
+    }
+    Ok(())
+}
+
+fn files_by_name(stage: &Stage) -> Result<()> {
+    let resources = Resources { unified: [("cgroup.max.descendants".to_owned(), "5".to_owned())].into(), ..Resources::default() };
+    if !Path::new("/proc/self/cgroup").exists() || !fs::read_to_string("/proc/self/mountinfo")?.contains(" - cgroup2 ") {
+        println!("skipped: no v2 tree");
+        return Ok(());
+    }
+    let container = Made::new(stage, "unified", &resources)?;
+    let (tree, _) = container.record.groups.iter().find(|(_, c)| c.is_empty()).context("no v2 group")?;
+    ensure!(fs::read_to_string(tree.join("cgroup.max.descendants"))? == "5\n");
+    Ok(())
+}
+
+fn weights_and_ceilings_of_disks(stage: &Stage) -> Result<()> {
+    let Some(disk) = support::groups::disk_of(Path::new("/usr/bin")) else {
+        println!("skipped: /usr/bin is on no disk");
+        return Ok(());
+    };
+    let (major, minor) = disk.split_once(':').context("MAJOR:MINOR")?;
+    let device = ThrottleDevice { major: major.parse()?, minor: minor.parse()?, rate: 1 << 20 };
+    let io = BlockIo { throttle_read_bps_device: vec![device.clone()], throttle_write_iops_device: vec![device], ..BlockIo::default() };
+    let container = Made::new(stage, "disks", &Resources { block_io: Some(io), ..Resources::default() })?;
+    let controller = if container.dir("blkio").is_some() { "blkio" } else { "io" };
+    let says = container.says(controller, &["blkio.throttle.read_bps_device", "io.max"])?;
+    ensure!(says.starts_with(&disk) && says.contains("1048576"), "{says}");
+    let weight = Resources { block_io: Some(BlockIo { weight: Some(500), ..BlockIo::default() }), ..Resources::default() };
+    match container.cgroup.update(&weight) {
+        Ok(()) => {
+            let says = container.says(controller, &["blkio.weight", "blkio.bfq.weight", "io.bfq.weight", "io.weight"])?;
+            ensure!(["500", "default 500", "default 4950"].iter().any(|want| says.starts_with(want)), "{says}");
+        }
+        Err(e) => ensure!(e.to_string().contains("linux.resources.blockIO.weight: this kernel has no"), "{e}"),
+    }
+    Ok(())
+}
+
+fn a_scope_of_systemds(stage: &Stage) -> Result<()> {
+    if !Path::new("/run/systemd/private").exists() {
+        println!("skipped: systemd does not run here");
+        return Ok(());
+    }
+    let path = format!("system.slice:dyno:{}", stage.name);
+    let record = Record::plan("scope", Some(&path), Manager::Systemd)?;
+    let resources = Resources { memory: Some(Memory { limit: Some(64 * MIB), ..Memory::default() }), pids: Some(Pids { limit: Some(33) }), ..Resources::default() };
+    let mut sleep = Command::new("sleep").arg("1000").spawn()?;
+    let mut cgroup = Cgroup::create(&record, &resources, None)?;
+    ensure!(cgroup.birthplace().is_none());
+    let adopted = cgroup.adopt(sleep.id());
+    let checked = adopted.map_err(anyhow::Error::from).and_then(|()| {
+        let own = fs::read_to_string(format!("/proc/{}/cgroup", sleep.id()))?;
+        ensure!(own.contains(&format!("/system.slice/dyno-{}.scope", stage.name)), "{own}");
+        let made = Cgroup::open(&record)?;
+        ensure!(made.pids(false)? == [sleep.id()]);
+        let (dir, _) = record.groups.iter().find(|(dir, c)| c.is_empty() || dir.join("pids.max").exists()).context("no group")?;
+        let reload = || Command::new("systemctl").arg("daemon-reload").status();
+        ensure!(reload()?.success());
+        ensure!(fs::read_to_string(dir.join("pids.max"))?.trim() == "33");
+        made.update(&Resources { pids: Some(Pids { limit: Some(44) }), ..Resources::default() })?;
+        ensure!(reload()?.success());
+        ensure!(fs::read_to_string(dir.join("pids.max"))?.trim() == "44");
+        made.freeze()?;
+        ensure!(made.is_frozen()?);
+        // The same name again.
+        let mut other = Command::new("sleep").arg("1000").spawn()?;
+        let again = Cgroup::create(&record, &resources, None)?.adopt(other.id());
+        other.kill()?;
+        other.wait()?;
+        ensure!(again.is_err_and(|e| e.to_string().contains("UnitExists")));
+        Ok(())
+    });
+    let removed = Cgroup::open(&record)?.remove();
+    sleep.kill()?;
+    sleep.wait()?;
+    checked?;
+    removed?;
+    ensure!(record.groups.iter().all(|(dir, _)| !dir.exists()), "something is left");
+    let unit = Command::new("systemctl").args(["show", "--property=LoadState", "--value", &format!("dyno-{}.scope", stage.name)]).output()?;
+    ensure!(unit.stdout == b"not-found\n", "{unit:?}");
     Ok(())
 }
 
@@ -228,6 +392,13 @@ fn main() -> ExitCode {
             ("groups_made_inside_go_with_it", groups_made_inside_go_with_it),
             ("devices_are_forbidden", devices_are_forbidden),
             ("what_this_host_lacks_is_named", what_this_host_lacks_is_named),
+            ("figures_are_in_runcs_shape", figures_are_in_runcs_shape),
+            ("a_lack_of_memory_is_told", a_lack_of_memory_is_told),
+            ("huge_pages_are_limited", huge_pages_are_limited),
+            ("an_owner_divides_the_v2_group", an_owner_divides_the_v2_group),
+            ("files_by_name", files_by_name),
+            ("weights_and_ceilings_of_disks", weights_and_ceilings_of_disks),
+            ("a_scope_of_systemds", a_scope_of_systemds),
         ],
     )
 }

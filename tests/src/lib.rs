@@ -6,6 +6,7 @@
 //! `DYNO_BUILDPACKS`; without them, or without root, every case is reported as `skipped: reason`.
 
 mod api;
+pub mod clients;
 pub mod confinement;
 pub mod http;
 mod kernel;

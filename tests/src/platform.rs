@@ -256,7 +256,7 @@ impl Platform {
 }
 
 impl Said {
-    fn of(output: Output) -> Result<Self> {
+    pub(crate) fn of(output: Output) -> Result<Self> {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status.code().or_else(|| output.status.signal().map(|s| 128 + s)).context("no status")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -150,7 +150,7 @@ impl Events {
         let counters = |part: Option<&Part>, v1: &str, v2: &str| {
             let Some(part) = part else { return Ok(None) };
             let name = if part.version == Version::V1 { v1 } else { v2 };
-            watch_file(&watch, part, name)?;
+            watch_file(&watch, &part.dir, &part.path, name)?;
             Counters::open(part, name).map(Some)
         };
         let old = |part: &&Part| part.version == Version::V1;
@@ -160,7 +160,7 @@ impl Events {
             memory: counters(memory, "memory.oom_control", "memory.events")?,
             pids: counters(pids, "pids.events", "pids.events")?,
             cgroup: counters(group.unified(), "cgroup.events", "cgroup.events")?,
-            oom: memory.filter(old).map(|part| Ok(notify(part, "memory.oom_control", "")?.0)).transpose()?,
+            oom: memory.filter(old).map(|part| Ok(notify(&part.dir, &part.path, "memory.oom_control", "")?.0)).transpose()?,
             high: memory.filter(old).map_or(Ok(None), threshold)?,
             clock: memory.filter(old).or(pids.filter(old)).map(|_| ticking()).transpose()?,
             watch,
@@ -261,7 +261,7 @@ impl AsFd for Events {
 }
 
 /// Empties a non-blocking descriptor; true if there was something.
-fn drain(fd: &OwnedFd) -> bool {
+pub(crate) fn drain(fd: &OwnedFd) -> bool {
     let mut buffer = [0u8; 4096];
     let mut any = false;
     while matches!(rustix::io::read(fd, &mut buffer), Ok(n) if n > 0) {
@@ -276,20 +276,20 @@ fn is_readable(fd: &OwnedFd) -> bool {
 }
 
 /// inotify takes paths only: ours goes through the open directory.
-fn watch_file(watch: &OwnedFd, part: &Part, name: &str) -> Result<()> {
-    let path = format!("/proc/self/fd/{}/{name}", part.dir.as_raw_fd());
-    inotify::add_watch(watch, &path, inotify::WatchFlags::MODIFY).io(|| format!("inotify_add_watch({}/{name})", part.path)).map(drop)
+pub(crate) fn watch_file(watch: &OwnedFd, dir: &OwnedFd, path: &str, name: &str) -> Result<()> {
+    let here = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
+    inotify::add_watch(watch, &here, inotify::WatchFlags::MODIFY).io(|| format!("inotify_add_watch({path}/{name})")).map(drop)
 }
 
 /// v1: an eventfd for what `file` is about (memory.rst, 9 to 11), and the file.
-fn notify(part: &Part, name: &str, arguments: &str) -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn notify(dir: &OwnedFd, path: &str, name: &str, arguments: &str) -> Result<(OwnedFd, OwnedFd)> {
     let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).io(|| "eventfd2".into())?;
-    let file = open_file(&part.dir, name).io(|| format!("cgroup: open({}/{name})", part.path))?;
+    let file = open_file(dir, name).io(|| format!("cgroup: open({path}/{name})"))?;
     let mut line = format!("{} {}", event.as_raw_fd(), file.as_raw_fd());
     if !arguments.is_empty() {
         write!(line, " {arguments}").unwrap_or_default();
     }
-    write_file(&part.dir, "cgroup.event_control", &line).io(|| format!("cgroup: write {line:?} ({name}) to {}/cgroup.event_control", part.path))?;
+    write_file(dir, "cgroup.event_control", &line).io(|| format!("cgroup: write {line:?} ({name}) to {path}/cgroup.event_control"))?;
     Ok((event, file))
 }
 
@@ -297,7 +297,7 @@ fn notify(part: &Part, name: &str, arguments: &str) -> Result<(OwnedFd, OwnedFd)
 fn threshold(part: &Part) -> Result<Option<(OwnedFd, OwnedFd, u64)>> {
     let soft = read_file(&part.dir, "memory.soft_limit_in_bytes").ok().and_then(|text| limit_of(&text));
     let Some(bytes) = soft else { return Ok(None) };
-    let (event, file) = notify(part, "memory.usage_in_bytes", &bytes.to_string())?;
+    let (event, file) = notify(&part.dir, &part.path, "memory.usage_in_bytes", &bytes.to_string())?;
     Ok(Some((event, file, bytes)))
 }
 

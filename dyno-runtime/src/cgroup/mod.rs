@@ -20,7 +20,7 @@
 //! [`crate::HostOptions::v2_tree`] has every dyno born in it.
 
 mod detect;
-mod events;
+pub(crate) mod events;
 pub(crate) mod file;
 pub(crate) mod freeze;
 mod group;

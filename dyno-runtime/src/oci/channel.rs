@@ -47,6 +47,11 @@ impl Channel {
         Ok((Self(pair.0), Self(pair.1)))
     }
 
+    /// For the launcher, which speaks for itself: `r`, and waits for `g`.
+    pub fn descriptor(&self) -> &OwnedFd {
+        &self.0
+    }
+
     /// Says something.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use rustix::{
 use super::{
     cgroup, console, hooks, namespaces,
     channel::{Channel, Message},
+    launcher::Launcher,
     plan::{Container, Namespace},
     process::{self, Outfit, Program},
     namespaces::Birth,
@@ -42,6 +43,8 @@ pub struct Child<'a> {
     pub start: OwnedFd,
     /// For the program.
     pub outfit: Outfit,
+    /// What it waits in; None: it waits itself.
+    pub launcher: Option<Launcher>,
     /// MS_MOVE and chroot instead of pivot_root.
     pub no_pivot: bool,
     /// The runtime says when namespaces are made (hooks, offsets of clocks, interfaces).
@@ -95,6 +98,10 @@ impl Child<'_> {
         self.root()?;
         let Some(p) = &c.process else { return self.ready(None).map(|()| None) };
         let (program, listener) = process::finish(p, &mut self.outfit)?;
+        if let Some(launcher) = self.launcher.take() {
+            sys::die_with_parent(0).wall(|| "prctl(PR_SET_PDEATHSIG, 0)".into())?;
+            return Err(program.launch(&launcher, &self.runtime, &self.start));
+        }
         self.ready(listener)?;
         Ok(Some(program))
     }

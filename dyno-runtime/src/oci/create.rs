@@ -18,6 +18,7 @@ use super::{
     channel::{Channel, GONE, Message},
     child::Child,
     console, filter, hooks, ids, net_devices, resctrl, rootfs, shield,
+    launcher::Launcher,
     namespaces::Birth,
     plan::{Container, Namespace},
     process::{self, Outfit},
@@ -107,10 +108,10 @@ fn gone_is_fine(e: Errno) -> std::result::Result<(), Errno> {
 /// # Errors
 /// The first thing that is wrong with the request or that the kernel refuses; whatever was made is gone again.
 pub fn create(global: &Global, request: Request) -> Result<Created> {
-    let (text, container) = load(global, &request)?;
+    let (text, container, launcher) = load(global, &request)?;
     let held = StateDir::create(&global.root, &request.id)?;
     let mut made = Made::default();
-    match build(global, &request, &container, &text, &held, &mut made) {
+    match build(global, &request, (&container, launcher), &text, &held, &mut made) {
         Ok((record, console)) => {
             let pidfd = made.child.ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
             Ok(Created { held, record, pidfd, console })
@@ -122,30 +123,34 @@ pub fn create(global: &Global, request: Request) -> Result<Created> {
     }
 }
 
-fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container)> {
-    shield::raise()?;
+fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container, Option<Launcher>)> {
     let bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
     let file = request.config.clone().unwrap_or_else(|| bundle.join("config.json"));
     let (spec, text) = spec::read_with_text(&file)?;
-    let container = Container::new(&spec, &bundle, global.is_rootless())?;
+    let container = Container::new(&spec, &bundle)?;
+    let launcher = Launcher::prepare(&container);
+    if launcher.is_none() {
+        // From the second execution we come here again, with everything above done anew.
+        shield::raise()?;
+    }
     for warning in &container.warnings {
         global.log.warn(warning);
     }
     if request.console_socket.is_some() && !container.process.as_ref().is_some_and(|p| p.terminal) {
         return Err(Error::refused(ErrorKind::Invalid, "cannot use console socket if runc will not detach or allocate tty: process.terminal is false"));
     }
-    Ok((text, container))
+    Ok((text, container, launcher))
 }
 
 type Done = (Record, Option<OwnedFd>);
 
-fn build(global: &Global, request: &Request, container: &Container, text: &[u8], held: &Held, made: &mut Made) -> Result<Done> {
+fn build(global: &Global, request: &Request, (container, launcher): (&Container, Option<Launcher>), text: &[u8], held: &Held, made: &mut Made) -> Result<Done> {
     let (theirs, ours) = console(request, container)?;
     let birth = Birth::prepare(&container.namespaces)?;
     let prepared = rootfs::prepare(container)?;
     let groups = cgroup::Record::plan(&request.id, container.cgroups_path.as_deref(), global.manager)?;
     let mut record = record(request, container, groups)?;
-    held.save(&record)?;
+    held.intend(&record)?;
     held.save_config(text)?;
     let start = held.make_start()?;
     let group = made.cgroup.insert(Cgroup::create(&record.cgroup, &container.resources, owner(container))?);
@@ -160,6 +165,7 @@ fn build(global: &Global, request: &Request, container: &Container, text: &[u8],
         console: theirs,
         start,
         outfit: outfit(request, container),
+        launcher,
         no_pivot: request.no_pivot,
         halt: halts(container),
     };
@@ -290,6 +296,7 @@ fn record(request: &Request, container: &Container, cgroup: cgroup::Record) -> R
         user_namespace: container.namespaces.user != Namespace::Host,
         terminal: container.process.as_ref().is_some_and(|p| p.terminal),
         intel_rdt: None,
+        mount_below: rootfs::mount_below(container)?,
     })
 }
 

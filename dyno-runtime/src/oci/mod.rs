@@ -35,6 +35,7 @@ pub mod filter;
 mod global;
 pub mod hooks;
 mod ids;
+mod launcher;
 pub mod log;
 pub mod namespaces;
 mod net_devices;

@@ -6,7 +6,7 @@
 //! limits            runtime side, because a new user namespace has no CAP_SYS_RESOURCE over the host: rlimits, oom_score_adj
 //! finish            in the container: session keyring, labels, scheduling, filter (if it must be early), ids and capabilities, the
 //!                   working directory, the program's path. After it nothing can fail but exec
-//! begin             filter (if it is late), exec
+//! begin             filter (if it is late), exec; or launch, which leaves both to a program that waits for `start` first
 //! ```
 
 use std::{
@@ -21,7 +21,9 @@ use rustix::{
 };
 
 use super::{
+    channel::Channel,
     filter::{self, Filter},
+    launcher::Launcher,
     plan::{CapabilitySets, MemoryPolicy, Process},
 };
 use crate::{
@@ -142,6 +144,7 @@ pub fn finish(process: &Process, outfit: &mut Outfit) -> Result<(Program, Option
     if process.no_new_privileges {
         sys::no_new_privileges().wall(|| "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
+    descriptors(outfit.preserve_fds)?;
     // Without no_new_privs the kernel takes a filter only from a holder of CAP_SYS_ADMIN, which is about to go; one with a listener is
     // installed while there is somebody to hand that to.
     let early = outfit.filter.take_if(|filter| !process.no_new_privileges || filter.listener.is_some());
@@ -175,9 +178,16 @@ fn scheduling(process: &Process, outfit: &Outfit) -> Result<()> {
     Ok(())
 }
 
+/// What the program inherits: descriptors up to those that were asked for, and no signal disposition or mask of the runtime's.
+fn descriptors(preserve: u32) -> Result<()> {
+    sys::reset_signals().wall(|| "rt_sigprocmask".into())?;
+    sys::close_on_exec_from(3 + preserve).wall(|| "close_range(CLOSE_RANGE_CLOEXEC)".into())?;
+    (3..3 + preserve).try_for_each(|fd| sys::keep_on_exec(fd as i32).io(|| format!("--preserve-fds: descriptor {fd}")))
+}
+
 /// Ids, then the capability sets, then the kernel is asked.
 fn become_user(process: &Process) -> Result<()> {
-    let wanted = granted(process.capabilities)?;
+    let wanted = granted(process.capabilities);
     sys::keep_permitted(true).wall(|| "prctl(PR_SET_KEEPCAPS)".into())?;
     set_groups(process)?;
     sys::set_ids(process.uid, process.gid, None)
@@ -193,16 +203,16 @@ fn become_user(process: &Process) -> Result<()> {
 
 /// The sets as this kernel can have them: what it does not know is in none, and the bounding set holds only what was there before. A
 /// permitted one that this process has not is an error, which the kernel says.
-fn granted(wanted: CapabilitySets) -> Result<CapabilityBits> {
-    let has = sys::capability_bits().wall(|| "capget".into())?;
-    let known = u64::MAX >> (63 - sys::last_capability());
-    Ok(CapabilityBits {
-        bounding: wanted.bounding & has.bounding,
+fn granted(wanted: CapabilitySets) -> CapabilityBits {
+    let (has, last) = sys::bounding_set();
+    let known = u64::MAX >> (63 - last);
+    CapabilityBits {
+        bounding: wanted.bounding & has,
         effective: wanted.effective & known,
         inheritable: wanted.inheritable & known,
         permitted: wanted.permitted & known,
         ambient: wanted.ambient & wanted.permitted & wanted.inheritable & known,
-    })
+    }
 }
 
 fn set_groups(process: &Process) -> Result<()> {
@@ -292,22 +302,15 @@ fn executable(path: &CStr) -> std::result::Result<(), Errno> {
 impl Program {
     /// Becomes the program; returns only what went wrong.
     pub fn begin(self) -> Error {
-        match self.prepare() {
-            Err(e) => e,
-            Ok(()) => Error::call(ErrorKind::Exec, format!("exec: {:?}", self.path.to_string_lossy()), sys::exec_path(&self.path, &self.args, &self.env)),
+        match self.late.as_ref().map(filter::install) {
+            Some(Err(e)) => e,
+            _ => Error::call(ErrorKind::Exec, format!("exec: {:?}", self.path.to_string_lossy()), sys::exec_path(&self.path, &self.args, &self.env)),
         }
     }
 
-    fn prepare(&self) -> Result<()> {
-        sys::reset_signals().wall(|| "rt_sigprocmask".into())?;
-        sys::close_on_exec_from(3 + self.preserve).wall(|| "close_range".into())?;
-        for fd in 3..3 + self.preserve {
-            sys::keep_on_exec(fd as i32).io(|| format!("--preserve-fds: descriptor {fd}"))?;
-        }
-        if let Some(filter) = &self.late {
-            filter::install(filter)?;
-        }
-        Ok(())
+    /// Becomes what waits for `start` and then becomes the program; returns only what went wrong.
+    pub fn launch(self, launcher: &Launcher, channel: &Channel, start: &OwnedFd) -> Error {
+        launcher.launch(channel, start, self.preserve, self.path, self.args, &self.env)
     }
 }
 

@@ -54,20 +54,12 @@ impl Signals {
     }
 }
 
-/// Stays until our child has ended; its exit status, or 128 and the signal that ended it. `master` is its terminal, which is joined to our
-/// streams.
-///
-/// # Errors
-/// Of poll(2) and wait(2). Our own terminal is as it was in any case.
-pub fn foreground(pidfd: BorrowedFd<'_>, master: Option<OwnedFd>) -> Result<u8> {
-    Signals::watch(false)?.follow(pidfd, master)
-}
-
 impl Signals {
-    /// [`foreground`], with signals that waited.
+    /// Stays until our child has ended; its exit status, or 128 and the signal that ended it. `master` is its terminal, which is joined to
+    /// our streams.
     ///
     /// # Errors
-    /// As there.
+    /// Of poll(2) and wait(2). Our own terminal is as it was in any case.
     pub fn follow(self, pidfd: BorrowedFd<'_>, master: Option<OwnedFd>) -> Result<u8> {
         let pid = sys::number(pidfd).ok_or_else(|| Error::refused(ErrorKind::Io, "the process was collected by somebody else"))?;
         let mut terminal = master.map(Terminal::join).transpose()?;

@@ -44,10 +44,16 @@ fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> Result<libc
     check(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0, 0) })
 }
 
-/// The number of the last capability that this kernel has.
-pub fn last_capability() -> u32 {
-    // Bounded by the sets' size; the kernel refuses numbers past its last.
-    (0..64).take_while(|n| prctl(libc::PR_CAPBSET_READ, *n, 0).is_ok()).last().unwrap_or(0) as u32
+/// The bounding set, and the number of the last capability that this kernel has.
+pub fn bounding_set() -> (u64, u32) {
+    let (mut bits, mut last) = (0, 0);
+    for capability in 0..64u32 {
+        match prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0) {
+            Ok(held) => (bits, last) = (bits | u64::from(held == 1) << capability, capability),
+            Err(_) => break,
+        }
+    }
+    (bits, last)
 }
 
 /// The sets of this thread.
@@ -60,18 +66,14 @@ pub fn capability_bits() -> Result<CapabilityBits, Errno> {
     // SAFETY: version 3 writes two structs of three words.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, halves.as_mut_ptr()) })?;
     let join = |part: fn(&Half) -> u32| u64::from(part(&halves[0])) | u64::from(part(&halves[1])) << 32;
-    let each = |option: libc::c_int, first: Option<libc::c_ulong>| {
-        (0..64u64).fold(0, |bits, n| {
-            let answer = first.map_or_else(|| prctl(option, n, 0), |first| prctl(option, first, n));
-            bits | u64::from(answer == Ok(1)) << n
-        })
-    };
+    let (bounding, last) = bounding_set();
+    let raised = |n: u64| prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, n) == Ok(1);
     Ok(CapabilityBits {
-        bounding: each(libc::PR_CAPBSET_READ, None),
+        bounding,
         effective: join(|h| h.effective),
         inheritable: join(|h| h.inheritable),
         permitted: join(|h| h.permitted),
-        ambient: each(libc::PR_CAP_AMBIENT, Some(libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong)),
+        ambient: (0..=u64::from(last)).fold(0, |bits, n| bits | u64::from(raised(n)) << n),
     })
 }
 

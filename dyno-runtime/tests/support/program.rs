@@ -69,6 +69,9 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["children", count, millis] => children(number(count), millis)?,
         ["call", number, args @ ..] => call(number, args)?,
         ["mknod", path, mode, device] => mknod(path, number(mode), number(device))?,
+        ["leave-behind"] => leave_behind()?,
+        ["orphan"] => drop(std::process::Command::new("/bin/program").args(["nap", "1"]).spawn()?),
+        ["orphans"] => orphans()?,
         ["nap", millis] => std::thread::sleep(Duration::from_millis(number(millis))),
         other => panic!("no such command: {other:?}"),
     }
@@ -238,6 +241,27 @@ fn call(nr: &str, args: &[&str]) -> io::Result<()> {
     }
     println!("answer {answer}");
     Ok(())
+}
+
+/// Ends, and leaves a child that has its streams and does not mind that its terminal is hung up.
+fn leave_behind() -> io::Result<()> {
+    unsafe extern "C" {
+        fn signal(signal: i32, handler: usize) -> usize;
+    }
+    // SAFETY: SIGHUP, SIG_IGN; children inherit it.
+    unsafe { signal(1, 1) };
+    std::process::Command::new("/bin/program").arg("forever").spawn()?;
+    println!("left");
+    std::process::exit(3)
+}
+
+/// Has a grandchild that ends once nobody is its parent any more, says so, and waits for the end of its input.
+fn orphans() -> io::Result<()> {
+    for _ in 0..3 {
+        std::process::Command::new("/bin/program").arg("orphan").status()?;
+    }
+    println!("orphaned");
+    io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
 }
 
 fn terminal() -> io::Result<()> {

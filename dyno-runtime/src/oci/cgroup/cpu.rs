@@ -62,7 +62,7 @@ fn max(quota: Option<i64>, period: Option<u64>, now: &dyn Fn(&str) -> Option<Str
 
 /// Shares, 2 to 262144, as weights, 1 to 10000, such that both defaults, 1024 and 100, meet: the quadratic curve in the logarithms that
 /// runc and crun have used since 2025 (opencontainers/cgroups #20).
-fn weight(shares: u64) -> u64 {
+pub(super) fn weight(shares: u64) -> u64 {
     match shares {
         0..=2 => 1,
         262_144.. => 10_000,

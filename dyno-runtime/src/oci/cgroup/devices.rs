@@ -4,13 +4,18 @@
 //! only by the same numbers again: a hole in a wider one is ignored by the kernel, in silence. Where the rules come to such a hole they are
 //! refused here, because nobody would notice. v2 runs the rules as a BPF program, which can do all of them.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+};
 
-use rustix::io::Errno;
+use rustix::{
+    fs::{Mode, OFlags, openat},
+    io::Errno,
+};
 
-use super::{Cgroup, group::Group, place, refused};
+use super::{Cgroup, bus::Value, group::Group, place, refused};
 use crate::{
-    cgroup::file::write_file,
     error::{Context, Error, ErrorKind, Result},
     oci::{
         filter,
@@ -66,6 +71,32 @@ impl Cgroup {
             other => other,
         }
     }
+}
+
+/// v1: what systemd is told, because it would open all devices again when it looks after its groups.
+pub(super) fn for_systemd(rules: &[DeviceRule]) -> Result<Vec<(&'static str, Value)>> {
+    let target = Exceptions::of(&complete(rules))?;
+    if target.all {
+        return Ok(Vec::new());
+    }
+    let known = std::fs::read_to_string("/proc/devices").wall(|| "read /proc/devices".into())?;
+    let allowed = target.list.iter().filter_map(|((kind, major, minor), access)| {
+        let long = if *kind == 'b' { "block" } else { "char" };
+        let name = match (major, minor) {
+            (-1, _) => format!("{long}-*"),
+            (major, -1) => format!("{long}-{}", driver(&known, long, *major)?),
+            (major, minor) => format!("/dev/{long}/{major}:{minor}"),
+        };
+        Some((name, letters(*access)))
+    });
+    Ok(vec![("DevicePolicy", Value::Text("strict".into())), ("DeviceAllow", Value::Pairs(allowed.collect()))])
+}
+
+/// The name of a major number, of which systemd knows only those in use.
+fn driver<'k>(known: &'k str, long: &str, major: i64) -> Option<&'k str> {
+    let (_, block) = known.split_once("Block devices:").unwrap_or((known, ""));
+    let section = if long == "block" { block } else { known.split("Block devices:").next().unwrap_or_default() };
+    section.lines().find_map(|line| line.trim().split_once(' ').filter(|(number, _)| number.parse() == Ok(major))).map(|(_, name)| name.trim())
 }
 
 /// v1's state: mode and exceptions by type, major, minor, each with the letters of its access.
@@ -133,8 +164,11 @@ impl Exceptions {
 /// As v1's files have it.
 fn shown((kind, major, minor): (char, i64, i64), access: u8) -> String {
     let number = |n: i64| if n < 0 { "*".to_owned() } else { n.to_string() };
-    let letters: String = LETTERS.iter().filter(|(_, bit)| access & bit != 0).map(|(letter, _)| *letter).collect();
-    format!("{kind} {}:{} {letters}", number(major), number(minor))
+    format!("{kind} {}:{} {}", number(major), number(minor), letters(access))
+}
+
+fn letters(access: u8) -> String {
+    LETTERS.iter().filter(|(_, bit)| access & bit != 0).map(|(letter, _)| *letter).collect()
 }
 
 fn access_of(rule: &DeviceRule) -> Result<u8> {
@@ -158,19 +192,24 @@ impl Group {
     /// v1: the shortest way to what the rules come to, from "all" (as a group's parent has it) or from what an earlier call has set.
     fn set_devices(&self, rules: &[DeviceRule]) -> Result<()> {
         let target = Exceptions::of(rules)?;
-        let write = |file: &str, value: &str| write_file(&self.dir, file, value).wall(|| format!("linux.resources.devices: write {value:?} to {}/{file}", self.path));
-        let (mode, exception) = if target.all { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-        let list = self.read("devices.list")?;
-        if target.holds(&list) && !target.all {
-            return Ok(());
-        }
+        let open = |file: &'static str| {
+            let opened = openat(&self.dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            opened.wall(|| format!("linux.resources.devices: open({}/{file})", self.path)).map(|fd| (fd, file))
+        };
+        // One rule at a time, as the kernel wants it.
+        let write = |(fd, file): &(OwnedFd, &str), value: &str| {
+            rustix::io::write(fd, value.as_bytes()).map(drop).wall(|| format!("linux.resources.devices: write {value:?} to {}/{file}", self.path))
+        };
+        let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
+        let (mode, exception) = if target.all { (&allow, &deny) } else { (&deny, &allow) };
+        let list = if self.fresh { String::new() } else { self.read("devices.list")? };
         if self.fresh || target.all || list.trim() == "a *:* rwm" {
             write(mode, "a")?;
             for (key, access) in &target.list {
                 write(exception, &shown(*key, *access))?;
             }
-        } else {
-            self.step_over(&target, &list, write)?;
+        } else if !target.holds(&list) {
+            target.step_over(&list, |value| write(&allow, value), |value| write(&deny, value))?;
         }
         let list = self.read("devices.list")?;
         if target.holds(&list) {
@@ -178,18 +217,18 @@ impl Group {
         }
         Err(refused(format!("linux.resources.devices: {}/devices.list is {list:?} after writing the rules", self.path)))
     }
+}
 
+impl Exceptions {
     /// From one list of exceptions to another, so that what is allowed by both never fails meanwhile.
-    fn step_over(&self, target: &Exceptions, list: &str, write: impl Fn(&str, &str) -> Result<()>) -> Result<()> {
-        for (key, access) in &target.list {
-            write("devices.allow", &shown(*key, *access))?;
-        }
-        let want: Vec<String> = target.list.iter().map(|(key, access)| shown(*key, *access)).collect();
-        for line in list.lines().filter(|line| !want.iter().any(|w| w == line.trim())) {
-            write("devices.deny", line.trim())?;
+    fn step_over(&self, list: &str, allow: impl Fn(&str) -> Result<()>, deny: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let want: Vec<String> = self.list.iter().map(|(key, access)| shown(*key, *access)).collect();
+        want.iter().try_for_each(|rule| allow(rule))?;
+        for line in list.lines().map(str::trim).filter(|line| !want.iter().any(|rule| rule == line)) {
+            deny(line)?;
         }
         // A line with more access than is wanted took the wanted part with it.
-        target.list.iter().try_for_each(|(key, access)| write("devices.allow", &shown(*key, *access)))
+        want.iter().try_for_each(|rule| allow(rule))
     }
 }
 
@@ -236,6 +275,16 @@ mod tests {
         assert_eq!((state.list[&('c', 1, 3)], state.list[&('b', 8, 0)]), (READ | WRITE | MAKE, READ));
         assert!(Exceptions::of(&complete(&[rule(true, "", -1, -1, "")])).unwrap().all);
         assert!(state.holds(&state.list.iter().rev().map(|(k, a)| shown(*k, *a) + "\n").collect::<String>()));
+    }
+
+    #[test]
+    fn as_systemd_has_it() {
+        let known = "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n136 other\n";
+        assert_eq!([driver(known, "char", 136), driver(known, "block", 8), driver(known, "block", 136), driver(known, "char", 8)], [Some("pts"), Some("sd"), Some("other"), None]);
+        let told = for_systemd(&[rule(true, "b", 8, 1, "r")]).unwrap();
+        let Value::Pairs(pairs) = &told[1].1 else { panic!("{told:?}") };
+        assert!([("/dev/block/8:1", "r"), ("/dev/char/1:3", "rwm"), ("char-*", "m")].iter().all(|(name, access)| pairs.contains(&((*name).to_owned(), (*access).to_owned()))), "{pairs:?}");
+        assert_eq!(for_systemd(&[rule(true, "a", -1, -1, "rwm")]).unwrap(), []);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Group {
         let group = Self::open(path, controllers)?.ok_or_else(|| refused(format!("cgroup {}: somebody removed it", path.display())))?;
         let group = Self { fresh, ..group };
         if group.version == Version::V1 && controllers.iter().any(|c| c == "cpuset") {
-            inherit_cpuset(&group.dir, &group.path).inspect_err(|_| if fresh { group.remove_dir().unwrap_or_default() })?;
+            inherit_cpuset(&group.dir, &group.path, fresh).inspect_err(|_| if fresh { group.remove_dir().unwrap_or_default() })?;
         }
         Ok(group)
     }
@@ -196,7 +196,7 @@ impl Group {
             }
             let below = self.below()?;
             below.iter().try_for_each(Self::remove_those_below)?;
-            if below.is_empty() {
+            if below.is_empty() || !self.below()?.is_empty() {
                 empty()?;
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -243,23 +243,24 @@ fn make_dirs(path: &Path) -> Result<bool> {
 
 /// v1: a new cpuset has no processors and no memory, and takes no task before it has both (cpusets.rst, 1.7). So those of the group above
 /// are taken over, from as far up as they are missing.
-fn inherit_cpuset(dir: &OwnedFd, path: &str) -> Result<()> {
-    const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
-    let read = |dir: &OwnedFd, file: &str| read_file(dir, file).wall(|| format!("cgroup: read {path}/{file}"));
-    let mut above = None;
-    for file in FILES {
-        if !read(dir, file)?.trim().is_empty() {
-            continue;
+fn inherit_cpuset(dir: &OwnedFd, path: &str, fresh: bool) -> Result<()> {
+    let read = |dir: &OwnedFd, file: &str| read_file(dir, file).wall(|| format!("cgroup: read {file} of {path} or above"));
+    let mut missing = Vec::new();
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if fresh || read(dir, file)?.trim().is_empty() {
+            missing.push(file);
         }
-        if above.is_none() {
-            let up = openat(dir, "..", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("cgroup: open({path}/..)"))?;
-            if version_of(&up).wall(|| format!("cgroup: fstatfs({path}/..)"))? != Some(Version::V1) {
-                return Err(refused(format!("cgroup {path}: it has no {file}, and there is no group above")));
-            }
-            inherit_cpuset(&up, &format!("{path}/.."))?;
-            above = Some(up);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let above = openat(dir, "..", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("cgroup: open({path}/..)"))?;
+    for file in missing {
+        let mut value = read(&above, file)?;
+        if value.trim().is_empty() {
+            inherit_cpuset(&above, &format!("{path}/.."), false)?;
+            value = read(&above, file)?;
         }
-        let value = above.as_ref().map_or(Ok(String::new()), |up| read(up, file))?;
         write_file(dir, file, value.trim()).wall(|| format!("cgroup: write {:?} to {path}/{file}", value.trim()))?;
     }
     Ok(())

@@ -50,7 +50,6 @@ impl Cgroup {
     /// # Errors
     /// As of [`Cgroup::freeze`].
     pub fn thaw(&self) -> Result<()> {
-        self.freezer()?;
         for group in self.groups.iter().filter(|group| group.version == Version::V2 || group.controllers.iter().any(|c| c == "freezer")) {
             if group.is_frozen()? {
                 group.freezer().set(false)?;
@@ -117,21 +116,20 @@ impl Cgroup {
         }
     }
 
-    /// False where the kernel cannot.
+    /// False where the kernel cannot, or cannot reach all.
     fn kill_by_file(&self) -> Result<bool> {
         let Some(tree) = self.tree() else { return Ok(false) };
         match write_file(&tree.dir, "cgroup.kill", "1") {
-            Ok(()) => Ok(self.pids(true)?.is_empty() || !self.is_outside_tree()?),
+            Ok(()) => {}
             // An older kernel, a threaded group, or one that is gone.
-            Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(false),
-            Err(e) => Err(e).io(|| format!("cgroup: write \"1\" to {}/cgroup.kill", tree.path)),
+            Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => return Ok(false),
+            Err(e) => return Err(e).io(|| format!("cgroup: write \"1\" to {}/cgroup.kill", tree.path)),
         }
-    }
-
-    /// Whether a process is in a v1 group that is not in the v2 one: somebody has moved it.
-    fn is_outside_tree(&self) -> Result<bool> {
-        let inside = self.tree().map_or(Ok(Vec::new()), Group::all_procs)?;
-        Ok(self.pids(true)?.iter().any(|pid| !inside.contains(pid)))
+        // Whether somebody has moved a process out of the v2 group: one of v1 tells.
+        let Some(other) = self.part("pids").or_else(|| self.groups.iter().find(|group| group.version == Version::V1)) else { return Ok(true) };
+        let there = other.procs()?;
+        let inside = if there.is_empty() { Vec::new() } else { tree.all_procs()? };
+        Ok(there.iter().all(|pid| inside.contains(pid)))
     }
 
     fn send(&self, signal: Signal) -> Result<()> {

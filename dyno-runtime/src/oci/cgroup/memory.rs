@@ -112,7 +112,7 @@ fn v2(memory: &Memory) -> Result<Vec<Ask>> {
 }
 
 /// v2 counts swap by itself, the specification memory and swap together.
-fn swap_alone(both: Option<i64>, limit: Option<i64>) -> Result<Option<i64>> {
+pub(super) fn swap_alone(both: Option<i64>, limit: Option<i64>) -> Result<Option<i64>> {
     match (both, limit) {
         (None, Some(-1)) => Ok(Some(-1)),
         (None, _) => Ok(None),

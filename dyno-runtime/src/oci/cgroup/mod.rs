@@ -46,7 +46,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 
-pub use self::oom::Oom;
+pub use self::oom::{Oom, Seen};
 
 /// Who makes the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,7 +119,8 @@ impl Cgroup {
             this.pending = Some((resources.clone(), owner));
             return Ok(this);
         }
-        let made = this.make(false).and_then(|()| this.prepare(resources, owner));
+        let unused = |this: &Self| this.groups.iter().try_for_each(Group::must_be_unused);
+        let made = this.make().and_then(|()| unused(&this)).and_then(|()| this.prepare(resources, owner));
         if let Err(e) = made {
             this.abandon();
             return Err(e);
@@ -139,7 +140,7 @@ impl Cgroup {
         Ok(Self { groups, record: record.clone(), pending: None })
     }
 
-    fn make(&mut self, joined: bool) -> Result<()> {
+    fn make(&mut self) -> Result<()> {
         for (path, controllers) in &self.record.groups {
             match Group::make(path, controllers) {
                 Ok(group) => self.groups.push(group),
@@ -147,7 +148,7 @@ impl Cgroup {
                 Err(e) => return Err(e),
             }
         }
-        if joined { Ok(()) } else { self.groups.iter().try_for_each(Group::must_be_unused) }
+        Ok(())
     }
 
     fn prepare(&self, resources: &Resources, owner: Option<(u32, u32)>) -> Result<()> {
@@ -169,7 +170,7 @@ impl Cgroup {
     /// As of [`Cgroup::create`]; what was written before has its former value again.
     pub fn update(&self, resources: &Resources) -> Result<()> {
         let mut former = Vec::new();
-        let done = self.limit(resources, Some(&mut former)).and_then(|()| if resources.devices.is_empty() { Ok(()) } else { self.set_devices(resources) });
+        let done = self.update_unit(resources).and_then(|()| self.limit(resources, Some(&mut former))).and_then(|()| if resources.devices.is_empty() { Ok(()) } else { self.set_devices(resources) });
         if done.is_err() {
             former.into_iter().rev().for_each(ask::Former::put_back);
         }
@@ -239,10 +240,16 @@ impl Cgroup {
     pub fn adopt(&mut self, pid: u32) -> Result<()> {
         let Some((resources, owner)) = self.pending.take() else { return Ok(()) };
         let unit = self.record.unit.clone().unwrap_or_default();
-        systemd::start(&unit, self.record.slice.as_deref().unwrap_or_default(), pid, &resources)?;
-        let done = self.make(true).and_then(|()| self.prepare(&resources, owner)).and_then(|()| self.groups.iter().try_for_each(|group| group.take_in(pid)));
-        // The scope goes with its last process, which whoever gets this error ends.
-        done.inspect_err(|_| self.abandon())
+        let v1_devices = self.record.groups.iter().any(|(_, controllers)| controllers.iter().any(|c| c == "devices"));
+        let devices = if v1_devices { devices::for_systemd(&resources.devices)? } else { Vec::new() };
+        systemd::start(&unit, self.record.slice.as_deref().unwrap_or_default(), pid, &resources, devices)?;
+        // What fails from here on is taken down by `remove`, once the process has ended.
+        self.make()?;
+        if let Some(elsewhere) = self.groups.iter().find(|group| group.fresh && (group.version == Version::V2 || group.controllers == ["systemd"])) {
+            return Err(refused(format!("systemd made {unit} elsewhere than in {}", elsewhere.path)));
+        }
+        self.prepare(&resources, owner)?;
+        self.groups.iter().try_for_each(|group| group.take_in(pid))
     }
 
     /// Removes what was made for a start that failed. What was there before stays.

@@ -6,7 +6,7 @@
 //! slice:prefix:name   with systemd: prefix-name.scope in slice
 //! ```
 
-use std::path::PathBuf;
+use std::{fs::File, io::Read, path::PathBuf};
 
 use rustix::io::Errno;
 
@@ -35,7 +35,12 @@ impl Record {
         if manager == Manager::Disabled {
             return Ok(Self::default());
         }
-        let read = |path: &str| std::fs::read_to_string(path).wall(|| format!("read {path}"));
+        // In one piece: procfs makes these texts anew for each reading.
+        let read = |path: &str| {
+            let mut text = String::with_capacity(1 << 15);
+            File::open(path).and_then(|mut file| file.read_to_string(&mut text)).wall(|| format!("read {path}"))?;
+            Ok(text)
+        };
         Self::among(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?, id, cgroups_path, manager)
     }
 

@@ -63,7 +63,7 @@ impl Target {
             return Err(Error::refused(ErrorKind::Invalid, format!("cannot exec in a container {what}")));
         };
         let spec: Spec = spec::parse(&dir.config()?)?;
-        let container = Container::new(&spec, &record.bundle, record.owner != 0)?;
+        let container = Container::lower(&spec, &record.bundle)?;
         let join = foreign(first.pid)?;
         let root = if join.contains(Kinds::MOUNT) { None } else { Some(root_of(first.pid)?) };
         Ok(Self { record, configured: spec.process, container, first, join, root })

@@ -21,6 +21,7 @@ const AND: u8 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const SHIFT_RIGHT: u8 = 0x74; // BPF_ALU | BPF_RSH | BPF_K
 const IF_NOT_EQUAL: u8 = 0x56; // BPF_JMP32 | BPF_JNE | BPF_K
 const IF_ANY: u8 = 0x46; // BPF_JMP32 | BPF_JSET | BPF_K
+const JUMP: u8 = 0x05; // BPF_JMP | BPF_JA
 const EXIT: u8 = 0x95;
 
 const ANSWER: u8 = 0;
@@ -123,7 +124,7 @@ impl Rule {
         let mut body = match (self.access, self.allow) {
             (ALL, _) => Vec::new(),
             (access, true) => vec![insn(AND, OPEN, 0, 0, ALL & !access), insn(IF_NOT_EQUAL, OPEN, 0, 2, 0)],
-            (access, false) => vec![insn(IF_ANY, OPEN, 0, 1, access), insn(0x05, 0, 0, 2, 0)],
+            (access, false) => vec![insn(IF_ANY, OPEN, 0, 1, access), insn(JUMP, 0, 0, 2, 0)],
         };
         body.extend(answer(self.allow));
         body

@@ -60,6 +60,14 @@ fn lower(config: &Seccomp, warnings: &mut Vec<String>) -> std::result::Result<Fi
     })
 }
 
+impl Filter {
+    /// As `struct sock_filter` lies in memory.
+    pub fn bytes(&self) -> Vec<u8> {
+        let one = |i: &crate::sys::Filter| [&i.code.to_ne_bytes()[..], &[i.jt, i.jf], &i.k.to_ne_bytes()].concat();
+        self.program.iter().flat_map(one).collect()
+    }
+}
+
 /// Installs the filter on the calling process, which has one thread; from here on it must make only calls that the filter lets through.
 /// The listener, if the filter asks somebody, is close-on-exec.
 ///

@@ -21,6 +21,9 @@ def add(ctx, act, nr, args):
 def build(c):
     default = action(c["defaultAction"], c.get("defaultErrnoRet"))
     ctx = ctypes.c_void_p(lib.seccomp_init(ctypes.c_uint32(default)))
+    # SCMP_FLTATR_CTL_OPTIMIZE: a tree, as runc has it for more than 32 calls.
+    if c.get("tree"):
+        must(lib.seccomp_attr_set(ctx, 8, ctypes.c_uint32(2)))
     arches = {"NATIVE": lib.seccomp_arch_native() & 0xffffffff}
     for a in c.get("architectures") or []:
         a = a.removeprefix("SCMP_ARCH_")

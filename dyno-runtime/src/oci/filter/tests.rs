@@ -9,6 +9,8 @@ use crate::seccomp::machine::run;
 mod kernel;
 #[path = "oracle.rs"]
 mod oracle;
+#[path = "timing.rs"]
+mod timing;
 
 const NATIVE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
 const I386: u32 = 0x4000_0003;

@@ -1,9 +1,8 @@
 //! [`Container::new`]: the whole of `config.json` lowered, member by member.
 
-use std::{
-    fs::metadata,
-    path::Path,
-};
+use std::{fs::metadata, path::Path};
+
+use rustix::process::geteuid;
 
 use super::{
     Container, Namespace, Namespaces, Process, devices, hooks,
@@ -15,7 +14,7 @@ use crate::{
     error::Context,
     oci::{
         filter,
-        spec::{self, IdMapping, Linux, Spec},
+        spec::{self, IdMapping, Linux, Spec, cut},
     },
 };
 
@@ -23,27 +22,27 @@ use crate::{
 const LONGEST_HOST_NAME: usize = 64;
 
 impl Container {
-    /// What a configuration comes to. `bundle` is the absolute directory that relative paths of it start from; `rootless` says that the
-    /// runtime is not uid 0, so that it needs a user namespace. Nothing is changed; of the host only the root and the namespaces to join
-    /// are looked at.
+    /// What a configuration comes to, before anything is made of it. `bundle` is the absolute directory that relative paths of it start
+    /// from. Nothing is changed; of the host only the root and the namespaces to join are looked at.
     ///
     /// # Errors
     /// One line that names the member, of kind [`ErrorKind::Invalid`].
-    pub fn new(spec: &Spec, bundle: &Path, rootless: bool) -> Result<Self> {
-        let container = Self::lower(spec, bundle, rootless)?;
+    pub fn new(spec: &Spec, bundle: &Path) -> Result<Self> {
+        let container = Self::lower(spec, bundle)?;
         container.look_at_host(spec)?;
         Ok(container)
     }
 
-    /// [`Container::new`] without a look at the host.
-    pub(crate) fn lower(spec: &Spec, bundle: &Path, rootless: bool) -> Result<Self> {
+    /// [`Container::new`] without a look at the host: for a container that exists, whose root and namespaces may no longer be found by
+    /// the paths that they had.
+    ///
+    /// # Errors
+    /// As [`Container::new`].
+    pub fn lower(spec: &Spec, bundle: &Path) -> Result<Self> {
         version::check(&spec.oci_version)?;
         let none = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&none);
         let namespaces = namespaces::lower(&linux.namespaces)?;
-        if rootless && namespaces.user == Namespace::Host {
-            return refuse("linux.namespaces", "has no user namespace: without root there is no container without one");
-        }
         let mut warnings = Vec::new();
         let (uid_map, gid_map) = namespaces::mappings(linux, &namespaces)?;
         let process = process(spec, &uid_map, &gid_map, &mut warnings)?;
@@ -66,7 +65,7 @@ impl Container {
             sysctls: sysctls::lower(&linux.sysctl, &namespaces, domainname.as_deref())?,
             net_devices: net_devices(linux, &namespaces)?,
             cgroups_path: cgroups_path(linux)?,
-            filter: linux.seccomp.as_ref().map(|seccomp| filter::compile(seccomp, &mut warnings)).transpose()?,
+            filter: linux.seccomp.as_ref().map(|seccomp| compile(seccomp, &mut warnings)).transpose()?,
             personality: linux.personality.as_ref().map(|p| schedule::personality(p, &mut warnings)).transpose()?,
             memory_policy: linux.memory_policy.as_ref().map(schedule::memory_policy).transpose()?,
             intel_rdt: intel_rdt(linux)?,
@@ -85,6 +84,9 @@ impl Container {
 
     /// What is there before anything is created: the root, and namespaces that are some.
     fn look_at_host(&self, spec: &Spec) -> Result<()> {
+        if self.namespaces.user == Namespace::Host && !geteuid().is_root() {
+            return refuse("linux.namespaces", "has no user namespace: who is not root needs one");
+        }
         let about = |path: &Path| format!("root.path: {}", path.display());
         let root = metadata(&self.rootfs).context(ErrorKind::Invalid, || about(&self.rootfs))?;
         if !root.is_dir() {
@@ -99,7 +101,7 @@ impl Container {
                 return refuse(format!("linux.namespaces[{i}].path"), format!("{} is no namespace", path.display()));
             }
         }
-        Ok(())
+        sysctls::look_at_host(&self.sysctls, &self.namespaces)
     }
 }
 
@@ -175,4 +177,12 @@ fn mount_label(linux: &Linux) -> Result<Option<String>> {
     let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty()) else { return Ok(None) };
     without_nul("linux.mountLabel", label)?;
     Ok(Some(label.to_owned()))
+}
+
+/// The filter; words of the configuration that are in its refusal and its warnings are cut, like everywhere here.
+fn compile(given: &spec::Seccomp, warnings: &mut Vec<String>) -> Result<filter::Filter> {
+    let mut told = Vec::new();
+    let filter = filter::compile(given, &mut told).map_err(|e| Error::refused(e.kind(), cut(&e.to_string())))?;
+    warnings.extend(told.iter().map(|warning| cut(warning)));
+    Ok(filter)
 }

@@ -10,10 +10,11 @@ use crate::{Result, oci::spec};
 pub const POLICIES: [(&str, u32); 6] =
     [("SCHED_OTHER", 0), ("SCHED_FIFO", 1), ("SCHED_RR", 2), ("SCHED_BATCH", 3), ("SCHED_IDLE", 5), ("SCHED_DEADLINE", 6)];
 
-/// By name (sched_setattr(2)).
-const SCHEDULER_FLAGS: [(&str, u64); 7] = [
+/// By name (sched_setattr(2)); the last two as the crate `oci-spec`, and with it youki's tests, spells them.
+const SCHEDULER_FLAGS: [(&str, u64); 9] = [
     ("SCHED_FLAG_RESET_ON_FORK", 0x01), ("SCHED_FLAG_RECLAIM", 0x02), ("SCHED_FLAG_DL_OVERRUN", 0x04), ("SCHED_FLAG_KEEP_POLICY", 0x08),
     ("SCHED_FLAG_KEEP_PARAMS", 0x10), ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20), ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+    ("SCHED_RESET_ON_FORK", 0x01), ("SCHED_FLAG_D_L_OVERRUN", 0x04),
 ];
 
 /// By name (ioprio_set(2)).

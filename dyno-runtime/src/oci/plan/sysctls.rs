@@ -45,11 +45,7 @@ fn belongs_inside(member: &str, path: &str, namespaces: &Namespaces, domainname:
         return own(member, "an IPC", &namespaces.ipc);
     }
     if path.starts_with("net/") {
-        own(member, "a network", &namespaces.network)?;
-        return match &namespaces.network {
-            Namespace::Join(joined) if is_ours(joined)? => refuse(member, "the network namespace to join is the runtime's own"),
-            _ => Ok(()),
-        };
+        return own(member, "a network", &namespaces.network);
     }
     match path {
         "kernel/hostname" => refuse(member, "conflicts with the member hostname, which sets it"),
@@ -62,6 +58,17 @@ fn belongs_inside(member: &str, path: &str, namespaces: &Namespaces, domainname:
 fn own(member: &str, kind: &str, namespace: &Namespace) -> Result<()> {
     match namespace {
         Namespace::Host => refuse(member, format!("needs {kind} namespace of the container's own")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses parameters of a network that is joined but the runtime's own.
+pub fn look_at_host(sysctls: &[(String, String)], namespaces: &Namespaces) -> Result<()> {
+    let of_network = sysctls.iter().find(|(path, _)| path.starts_with("net/"));
+    match (of_network, &namespaces.network) {
+        (Some((path, _)), Namespace::Join(joined)) if is_ours(joined)? => {
+            refuse(format!("linux.sysctl[{}]", quoted(path)), "the network namespace to join is the runtime's own")
+        }
         _ => Ok(()),
     }
 }

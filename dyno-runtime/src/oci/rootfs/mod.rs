@@ -30,7 +30,7 @@ use std::{
 use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat},
     io::Errno,
-    mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount},
+    mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount},
 };
 
 use self::{
@@ -102,7 +102,7 @@ pub fn prepare(container: &Container) -> Result<Prepared> {
 /// Without privilege over our mount namespace (EPERM) the child does it, which has privilege over its own.
 fn allowed<T>(opened: Result<T>) -> Result<Option<T>> {
     match opened {
-        Err(e) if e.errno() == Some(Errno::PERM) && !rustix::process::geteuid().is_root() => Ok(None),
+        Err(e) if e.errno() == Some(Errno::PERM) => Ok(None),
         other => other.map(Some),
     }
 }
@@ -172,7 +172,16 @@ impl Prepared {
             Some(tree) => tree,
             None => open_root(container)?,
         };
+        let below = mount_below(container)?;
         attach_root(fd.as_fd(), container)?;
+        let raised = self.furnish(fd, container, groups, own);
+        if let (Err(_), Some(below)) = (&raised, below) {
+            detach(&container.rootfs, below)?;
+        }
+        raised
+    }
+
+    fn furnish(mut self, fd: OwnedFd, container: &Container, groups: &cgroup::Record, own: bool) -> Result<Root> {
         let mut raising = Raising { root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?, fd, container, groups, late: Vec::new(), dev: None };
         for (mount, tree) in container.mounts.iter().zip(std::mem::take(&mut self.trees)) {
             raising.mount(mount, tree)?;
@@ -187,6 +196,34 @@ impl Prepared {
         let null = if container.masked.is_empty() { None } else { Some(dev::null(dev.as_ref())?) };
         Ok(Root { fd, late, null, readonly, propagation, own, path: container.rootfs.clone() })
     }
+}
+
+/// The mount that the root is on, for a container whose mounts will be the host's too; None for every other.
+///
+/// # Errors
+/// Of openat(2) and statx(2).
+pub fn mount_below(container: &Container) -> Result<Option<u64>> {
+    let root = &container.rootfs;
+    (container.namespaces.mount == Namespace::Host).then(|| mount_of(root).wall(|| format!("root {}: statx", root.display()))).transpose()
+}
+
+fn mount_of(path: &Path) -> std::result::Result<u64, Errno> {
+    let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Identity::of(fd.as_fd()).map(|is| is.mount)
+}
+
+/// Takes off a root that was raised in the host's mount namespace, and with it everything that was mounted in it; what is mounted there
+/// otherwise, `below`, stays.
+///
+/// # Errors
+/// Of umount2(2).
+pub fn detach(root: &Path, below: u64) -> Result<()> {
+    match mount_of(root) {
+        Ok(mount) if mount != below => {}
+        Ok(_) | Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(e).io(|| format!("root {}: statx", root.display())),
+    }
+    unmount(root, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).io(|| format!("umount2({}, MNT_DETACH)", root.display()))
 }
 
 fn attach_root(tree: BorrowedFd<'_>, container: &Container) -> Result<()> {
@@ -270,7 +307,7 @@ impl Raising<'_> {
         if !there.is_directory() {
             return Err(Error::refused(ErrorKind::Invalid, format!("{what} must be mounted on ordinary directory")));
         }
-        let late = mount.set & sys::RDONLY != 0 && (kind == "tmpfs" || mount.destination == Path::new("/dev"));
+        let late = (mount.set | mount.set_recursive) & sys::RDONLY != 0 && (kind == "tmpfs" || mount.destination == Path::new("/dev"));
         let attributes = (mount.set | mount.set_recursive) & !if late { sys::RDONLY } else { 0 };
         let is_dev = dev::is_own(mount, self.container) && tree.is_some();
         let mode = (kind == "tmpfs" && existed).then(|| there.mode & 0o7777);
@@ -280,7 +317,7 @@ impl Raising<'_> {
             (Some(fs), _) if !fs.fits() => return self.by_path(mount, &fs, place, what),
             (Some(fs), spare) => match (fs.make(what), spare) {
                 (Err(e), Some(spare)) if e.errno() == Some(Errno::PERM) => {
-                    tree::dress(spare.as_fd(), mount, true, self.container, &mut Shifts::default(), what)?;
+                    tree::change(spare.as_fd(), true, MountAttr { set: attributes, propagation: tree::SLAVE, ..MountAttr::default() }, what)?;
                     spare
                 }
                 (made, _) => made?,

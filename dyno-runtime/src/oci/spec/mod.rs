@@ -6,6 +6,8 @@
 
 mod example;
 mod linux;
+#[cfg(test)]
+mod oracle;
 mod process;
 mod read;
 mod resources;
@@ -16,6 +18,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub(crate) use self::read::cut;
 pub use self::{example::*, linux::*, process::*, read::*, resources::*, seccomp::*};
 
 /// Absent and `null` are the empty value.

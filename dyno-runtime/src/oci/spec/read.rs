@@ -24,9 +24,18 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// # Errors
 /// As there.
 pub fn read_with_text<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>)> {
+    let file = File::open(path).io(|| format!("open {}", path.display()))?;
+    read_open(file, &path.display().to_string())
+}
+
+/// [`read_with_text`] of what is open, stdin for one.
+///
+/// # Errors
+/// As there, after `name`.
+pub fn read_open<T: DeserializeOwned>(from: impl Read, name: &str) -> Result<(T, Vec<u8>)> {
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes)).io(|| format!("open {}", path.display()))?;
-    let value = parse(&bytes).map_err(|e| Error::refused(ErrorKind::Invalid, format!("{}: {e}", path.display())))?;
+    from.take(MOST + 1).read_to_end(&mut bytes).io(|| format!("read {name}"))?;
+    let value = parse(&bytes).map_err(|e| Error::refused(ErrorKind::Invalid, format!("{name}: {e}")))?;
     Ok((value, bytes))
 }
 
@@ -56,7 +65,7 @@ fn told(error: &serde_json::Error, trail: &Trail) -> String {
 }
 
 /// One line, and not too long a one.
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     const MOST: usize = 200;
     let mut cut: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
     if cut.len() < text.len() {

@@ -24,12 +24,15 @@ use crate::{
 };
 
 const RECORD: &str = "state.json";
+/// The record as it is before there is a process. A name of its own, because ext4 writes a file to the disk that is renamed over another
+/// one (its option auto_da_alloc), and not every /run is a tmpfs: that took longer than anything else in `create`.
+const INTENT: &str = "making.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start";
 /// A record that is not whole yet.
 const DRAFT: &str = "state.json~";
 /// All of them.
-pub(super) const FILES: [&str; 4] = [RECORD, CONFIG, START, DRAFT];
+pub(super) const FILES: [&str; 5] = [RECORD, INTENT, CONFIG, START, DRAFT];
 /// Longest name of a directory.
 const LONGEST: usize = 255;
 /// A record of ours has no more; a configuration neither (`spec` refuses larger ones).
@@ -164,7 +167,10 @@ impl StateDir {
     /// # Errors
     /// A record that cannot be read or is none.
     pub fn record(&self) -> Result<Option<Record>> {
-        let Some(bytes) = self.read(RECORD)? else { return Ok(None) };
+        let Some(bytes) = self.read(RECORD)? else {
+            // Half of one: its maker was killed before it made anything that this would speak of.
+            return Ok(self.read(INTENT)?.and_then(|bytes| serde_json::from_slice(&bytes).ok()));
+        };
         serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::refused(ErrorKind::Io, format!("{}/{RECORD}: {e}", self.path())))
     }
 
@@ -277,7 +283,16 @@ impl StateDir {
 }
 
 impl Held {
-    /// Replaces the record.
+    /// Says what is going to be made, before any of it is.
+    ///
+    /// # Errors
+    /// Of the calls.
+    pub fn intend(&self, record: &Record) -> Result<()> {
+        let bytes = serde_json::to_vec(record).map_err(|e| Error::refused(ErrorKind::Io, format!("record of {}: {e}", self.id)))?;
+        self.write(INTENT, &bytes)
+    }
+
+    /// Makes or replaces the record.
     ///
     /// # Errors
     /// Of the calls; the former record stands then.

@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/ID/            mode 0700; it appears by rename(2), locked and not empty, so that an id is taken by one alone
 //!   lock              flock(2): exclusive while a container is made, started, updated or deleted; whoever dies lets go of it
+//!   making.json       Record of what is going to be made, written before any of it is
 //!   state.json        Record, replaced by rename(2)
 //!   config.json       the configuration as it was at `create`, for `exec`
 //!   start             FIFO on which the container's first process waits for `start`, and tells it of a failure
@@ -124,6 +125,9 @@ pub struct Record {
     /// Class of service of Resource Director Technology that was made for it.
     #[serde(default)]
     pub intel_rdt: Option<PathBuf>,
+    /// Without a mount namespace of its own its mounts are the host's too, and come off at `delete`: the mount that the root was on before.
+    #[serde(default)]
+    pub mount_below: Option<u64>,
 }
 
 impl Record {

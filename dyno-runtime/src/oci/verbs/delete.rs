@@ -11,7 +11,7 @@ use crate::{
     oci::{
         Global,
         cgroup::Cgroup,
-        hooks,
+        hooks, rootfs,
         state::{Held, Record, StateDir, Status},
     },
     sys,
@@ -102,6 +102,9 @@ fn end(held: &Held, record: &Record, group: &Cgroup, force: bool) -> Result<(), 
 /// What the host gave.
 fn give_back(record: &Record, group: &Cgroup) -> Result<(), Failure> {
     group.remove()?;
+    if let Some(below) = record.mount_below {
+        rootfs::detach(&record.rootfs, below)?;
+    }
     if let Some(class) = &record.intel_rdt {
         match std::fs::remove_dir(class) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

@@ -126,11 +126,8 @@ fn fail(log: &super::log::Log, failure: &Failure) -> ExitCode {
 
 /// In the form that clients take apart: docker the words around `version`, containerd the line `spec: `.
 fn version() -> String {
-    format!("dyno-runtime version {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), SPEC_VERSION)
+    format!("dyno-runtime version {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), super::plan::known::NEWEST_VERSION)
 }
-
-/// Of the specification that is implemented.
-const SPEC_VERSION: &str = "1.3.0";
 
 /// Writes to stdout; whoever has stopped reading is no error.
 fn say(text: &str) -> Outcome {

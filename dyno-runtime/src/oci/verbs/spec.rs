@@ -2,11 +2,13 @@
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf};
 
+use rustix::process::{getegid, geteuid};
+
 use super::{
     Failure, Outcome,
     words::{Word, Words},
 };
-use crate::oci::{Global, spec::example_text};
+use crate::oci::{Global, spec};
 
 pub(super) const HELP: &str = "\
 Writes a config.json to begin with: a shell on a terminal, in new namespaces, of a read-only `rootfs`.
@@ -34,12 +36,13 @@ pub(super) fn run(_: &Global, words: &mut Words) -> Outcome {
     if words.help {
         return Ok(0);
     }
+    let ids = rootless.then(|| (geteuid().as_raw(), getegid().as_raw()));
+    let text = spec::example_text(ids)?;
     let path = bundle.join(file);
-    let ids = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let text = example_text(rootless.then_some(ids))?;
     let made = OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     match made {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::new(format!("file {} exists: remove it first", path.display()))),
         other => other.map(|()| 0).map_err(|e| Failure::new(format!("write {}: {e}", path.display()))),
     }
 }
+

@@ -9,7 +9,8 @@ use super::{
 use crate::oci::{
     Global,
     cgroup::Cgroup,
-    spec::{Pids, Resources},
+    plan::resources,
+    spec::{self, Pids, Resources},
     state::{Record, StateDir, Status},
 };
 
@@ -66,6 +67,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
         Some(file) => from(file)?,
         None => request.resources,
     };
+    resources::check(&resources)?;
     let held = StateDir::open(&global.root, &id)?.hold()?;
     let record = held.known()?;
     if held.status(&record)?.0 == Status::Stopped {
@@ -156,23 +158,12 @@ fn bytes(text: &str) -> Option<i64> {
     (fraction < i64::MAX as f64).then_some(fraction as i64)
 }
 
-/// Most bytes of a file of resources.
-const MOST: u64 = 4 << 20;
-
 fn from(file: &Path) -> Result<Resources, Failure> {
-    use std::io::Read;
-    let fail = |e: &dyn std::fmt::Display| Failure::new(format!("--resources {}: {e}", file.display()));
-    let mut text = Vec::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().take(MOST + 1).read_to_end(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(MOST + 1).read_to_end(&mut text))
+    let read = match file == Path::new("-") {
+        true => spec::read_open(std::io::stdin(), "stdin").map(|(resources, _)| resources),
+        false => spec::read(file),
     };
-    let length = read.map_err(|e| fail(&e))?;
-    if length as u64 > MOST {
-        return Err(fail(&format!("more than {MOST} bytes")));
-    }
-    serde_json::from_slice(&text).map_err(|e| fail(&e))
+    read.map_err(|e| Failure::new(format!("--resources: {e}")))
 }
 
 fn schemata(record: &Record, lines: &[String]) -> Result<(), Failure> {

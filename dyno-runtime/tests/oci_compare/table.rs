@@ -1,0 +1,99 @@
+//! Which differences are meant, and the sentence that decides each.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use super::observe::Observation;
+
+/// One configuration by two runtimes.
+#[derive(Debug)]
+pub struct Compared<'a> {
+    pub number: usize,
+    pub config: &'a Value,
+    /// `crun` or `runc`.
+    pub other: &'static str,
+    pub ours: &'a Observation,
+    pub theirs: &'a Observation,
+}
+
+/// One fact that differs; absent is the empty string.
+#[derive(Debug)]
+pub struct Difference<'a> {
+    pub key: &'a str,
+    pub config: &'a Value,
+    pub ours: &'a str,
+    pub theirs: &'a str,
+    /// What the other said, where it refused.
+    pub messages: &'a [String],
+}
+
+/// A difference that is meant.
+pub struct Meant {
+    /// Whom it is a difference to; empty: both.
+    pub other: &'static str,
+    /// Beginning of the fact's name.
+    pub key: &'static str,
+    pub when: fn(&Difference) -> bool,
+    /// What decides.
+    pub because: &'static str,
+}
+
+pub const TABLE: &[Meant] = &[];
+
+#[derive(Debug, Default)]
+pub struct Report {
+    compared: usize,
+    refused: usize,
+    meant: BTreeMap<usize, usize>,
+    /// By a key without its particulars: examples.
+    defects: BTreeMap<String, Vec<String>>,
+}
+
+impl Report {
+    pub fn add(&mut self, pair: &Compared) {
+        self.compared += 1;
+        let keys: std::collections::BTreeSet<&String> = pair.ours.facts.keys().chain(pair.theirs.facts.keys()).collect();
+        let of = |seen: &'_ Observation, key: &str| seen.facts.get(key).cloned().unwrap_or_default();
+        // What one of them refuses leaves nothing else to compare.
+        let verb = ["verb create", "verb start"].iter().find(|verb| of(pair.ours, verb) != of(pair.theirs, verb));
+        let keys = verb.map_or_else(|| keys.iter().map(|k| k.as_str()).collect(), |verb| vec![*verb]);
+        if of(pair.ours, "verb create") != "done" {
+            self.refused += 1;
+        }
+        for key in keys {
+            let (ours, theirs) = (of(pair.ours, key), of(pair.theirs, key));
+            if ours == theirs {
+                continue;
+            }
+            let messages = [&pair.ours.messages[..], &pair.theirs.messages[..]].concat();
+            let difference = Difference { key, config: pair.config, ours: &ours, theirs: &theirs, messages: &messages };
+            let meant = TABLE.iter().position(|m| (m.other.is_empty() || m.other == pair.other) && key.starts_with(m.key) && (m.when)(&difference));
+            match meant {
+                Some(row) => *self.meant.entry(row).or_default() += 1,
+                None => {
+                    let shown = format!("{} of {}: ours {ours:?}, {} {theirs:?} {}", key, pair.number, pair.other, if key.starts_with("verb") { messages.join(" | ") } else { String::new() });
+                    self.defects.entry(format!("{} {}", pair.other, key.split([' ', ':']).take(2).collect::<Vec<_>>().join(" "))).or_default().push(shown);
+                }
+            }
+        }
+    }
+
+    pub fn summary(&self, seed: u64, count: usize) -> String {
+        let meant: usize = self.meant.values().sum();
+        format!("seed {seed}: {count} configurations, {} comparisons, {} refused by ours, {meant} differences of {} meant kinds", self.compared, self.refused, self.meant.len())
+    }
+
+    pub fn verdict(&self) -> Result<()> {
+        if self.defects.is_empty() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for (kind, examples) in &self.defects {
+            text += &format!("\n{kind} ({})\n", examples.len());
+            examples.iter().take(3).for_each(|example| text += &format!("    {example}\n"));
+        }
+        bail!("differences that nothing decides:{text}")
+    }
+}

@@ -1,0 +1,294 @@
+//! Who enters, with what, and what is refused.
+
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use serde_json::json;
+
+use crate::{
+    support::{PROGRAM, Stage, same},
+    world::{Container, awaited, comes_true, ends, failed, said, until},
+};
+
+pub fn statuses(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    same("output", said(container.exec(&[], &["say", "hello", "beside"]))?, "hello beside\n".into())?;
+    for (args, status) in [(vec!["exit", "0"], 0), (vec!["exit", "7"], 7), (vec!["exit", "255"], 255), (vec!["abort"], 134)] {
+        same(&format!("{args:?}"), failed(container.exec(&[], &args))?.0, status)?;
+    }
+    Ok(())
+}
+
+pub fn what_cannot_be_run(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    fs::write(stage.rootfs().join("data/text"), "no program")?;
+    fs::write(stage.rootfs().join("data/shell"), "#!/bin/nothing\n")?;
+    std::os::unix::fs::chown(stage.rootfs().join("data/shell"), Some(1000), None)?;
+    fs::set_permissions(stage.rootfs().join("data/shell"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let leaky = open("/proc", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+    let outside = format!("/proc/self/fd/{}", leaky.as_raw_fd());
+    let cases: &[(&[&str], &[&str], &str)] = &[
+        (&[], &["nosuch"], "executable file not found in $PATH"),
+        (&[], &["/bin/nosuch"], "no such file or directory"),
+        (&[], &["/data/text"], "permission denied"),
+        (&[], &["/data"], "permission denied"),
+        (&[], &["/data/shell"], "no such file or directory"),
+        (&["--cwd", "/nowhere"], &[PROGRAM], "no such file or directory"),
+        (&["--cwd", "nowhere"], &[PROGRAM], "cwd"),
+        (&["--cwd", &outside], &[PROGRAM], "cwd"),
+        (&["--user", "4294967295"], &[PROGRAM], "4294967295"),
+        (&["--user", "root"], &[PROGRAM], "root"),
+        (&["--preserve-fds", "1000"], &[PROGRAM], "preserve"),
+        (&["--tty", "--detach"], &[PROGRAM], "console"),
+        (&["--console-socket", "/nowhere"], &[PROGRAM], "console"),
+        (&["--cgroup", "../other"], &[PROGRAM], "cgroup"),
+        (&["--cgroup", "nowhere"], &[PROGRAM], "cgroup"),
+        (&["--process", "/nowhere"], &[], "no such file or directory"),
+        (&["--process", "/proc/self/status"], &[], "--process"),
+        (&[], &[], "program"),
+    ];
+    for (options, program, words) in cases {
+        let (status, complaint) = failed(container.execute(options, program))?;
+        same(&format!("status of {options:?} {program:?} ({complaint})"), status, 255)?;
+        ensure!(complaint.to_lowercase().contains(words), "{options:?} {program:?}: {complaint:?} instead of {words:?}");
+        same(&format!("lines of {complaint:?}"), complaint.trim_end().lines().count(), 1)?;
+    }
+    same("the container is as before", said(container.exec(&[], &["say", "--"]))?, "--\n".into())
+}
+
+/// What tells walls apart, of the process `pid`.
+fn walls(pid: u32) -> Result<Vec<String>> {
+    let (status, group) = (fs::read_to_string(format!("/proc/{pid}/status"))?, fs::read_to_string(format!("/proc/{pid}/cgroup"))?);
+    let wanted = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "Umask", "Sig"];
+    let mut all: Vec<String> = status.lines().filter(|l| wanted.iter().any(|w| l.starts_with(w)) && !l.starts_with("SigQ")).map(str::to_owned).collect();
+    all.extend(group.lines().map(str::to_owned));
+    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"] {
+        all.push(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string());
+    }
+    for link in ["root", "cwd", "exe"] {
+        all.push(fs::read_link(format!("/proc/{pid}/{link}"))?.display().to_string());
+    }
+    all.extend(fs::read_to_string(format!("/proc/{pid}/limits"))?.lines().filter(|l| l.contains("open files")).map(str::to_owned));
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
+    all.extend(environment.split(|b| *b == 0).map(|e| String::from_utf8_lossy(e).into_owned()));
+    Ok(all)
+}
+
+fn same_walls(container: &Container) -> Result<()> {
+    let pid_file = container.file("beside").display().to_string();
+    said(container.exec(&["--detach", "--pid-file", &pid_file], &["forever"]))?;
+    let beside: u32 = fs::read_to_string(&pid_file)?.parse()?;
+    let (first, second) = (walls(container.pid)?, walls(beside)?);
+    ensure!(first.iter().any(|line| line.contains("Seccomp:\t2")), "a filter: {first:?}");
+    same("walls", second, first)
+}
+
+pub fn behind_the_same_walls(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    same_walls(&container)?;
+    same("the filter works", failed(container.exec(&[], &["call", "121", "0"]))?.0, 9)?;
+    same("so does what it lets through", failed(container.exec(&[], &["call", "39"]))?.0, 0)
+}
+
+pub fn behind_the_same_walls_in_a_user_namespace(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |config| {
+        if let Some(all) = config["linux"]["namespaces"].as_array_mut() {
+            all.push(json!({ "type": "user" }));
+        }
+        let map = json!([{ "containerID": 0, "hostID": 2_000_000, "size": 65536 }]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+    })?;
+    same_walls(&container)
+}
+
+pub fn options(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let env = said(container.exec(&["--env", "MORE=1", "-e", "OF=exec"], &["env"]))?;
+    let mut lines: Vec<&str> = env.lines().collect();
+    lines.sort_unstable();
+    same("environment", lines, vec!["HOME=/", "MORE=1", "OF=exec", "PATH=/bin"])?;
+    same("directory", said(container.exec(&["--cwd", "/data"], &["cwd"]))?, "/data\n".into())?;
+    let options = ["--user", "5:6", "--additional-gids", "9", "--cap", "CAP_CHOWN", "--no-new-privs=false"];
+    let status = said(container.exec(&options, &["read", "/proc/self/status"]))?;
+    for line in ["Uid:\t5\t5\t5\t5", "Gid:\t6\t6\t6\t6", "Groups:\t7 8 9", "CapBnd:\t0000000000000021", "CapInh:\t0000000000000000", "NoNewPrivs:\t0"] {
+        ensure!(status.contains(line), "{line:?} is not in {status}");
+    }
+    // Nothing is effective after the exec of a program by another user than root, unless it is ambient.
+    ensure!(status.contains("CapEff:\t0000000000000000") && status.contains("CapAmb:\t0000000000000000"), "{status}");
+    let root = said(container.exec(&["--user", "0", "--cap", "CAP_CHOWN"], &["read", "/proc/self/status"]))?;
+    ensure!(root.contains("CapEff:\t0000000000000021") && root.contains("Groups:\t7 8 "), "{root}");
+    let short = said(container.exec(&["-u", "5", "-g", "9", "-c", "chown"], &["read", "/proc/self/status"]))?;
+    ensure!(short.contains("Gid:\t1001") && short.contains("Groups:\t7 8 9") && short.contains("CapBnd:\t0000000000000021"), "{short}");
+    Ok(())
+}
+
+pub fn process_file(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let file = container.file("process.json");
+    let process = |change: serde_json::Value| {
+        let mut process = json!({ "cwd": "/data", "args": [PROGRAM, "read", "/proc/self/status"], "env": ["A=B"], "user": { "uid": 3, "gid": 4 } });
+        process.as_object_mut().context("an object")?.extend(change.as_object().context("an object")?.clone());
+        Ok::<_, anyhow::Error>(fs::write(&file, process.to_string())?)
+    };
+    let name = file.display().to_string();
+    process(json!({}))?;
+    let status = said(container.execute(&["--process", &name], &[]))?;
+    // What it leaves out is the container's.
+    for line in ["Uid:\t3\t3\t3\t3", "Gid:\t4\t4\t4\t4", "Groups:\t \n", "CapBnd:\t0000000000000021", "NoNewPrivs:\t0"] {
+        ensure!(status.contains(line), "{line:?} is not in {status}");
+    }
+    process(json!({ "capabilities": {}, "noNewPrivileges": true, "user": { "uid": 3, "gid": 4, "additionalGids": [5], "umask": 0o27 } }))?;
+    let status = said(container.execute(&["--process", &name], &[]))?;
+    for line in ["Groups:\t5", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Umask:\t0027"] {
+        ensure!(status.contains(line), "{line:?} is not in {status}");
+    }
+    process(json!({ "args": [PROGRAM, "env"] }))?;
+    same("environment", said(container.execute(&["--process", &name], &[]))?, "A=B\nHOME=/\n".into())?;
+    process(json!({ "execCPUAffinity": { "initial": "0", "final": "0" } }))?;
+    let status = said(container.execute(&["--process", &name], &[]))?;
+    ensure!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+    Ok(())
+}
+
+/// A descriptor of ours that our children get.
+fn leaking(path: &str) -> Result<OwnedFd> {
+    Ok(open(path, OFlags::RDONLY, Mode::empty())?)
+}
+
+pub fn descriptors(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let _leaky = (0..200).map(|_| leaking("/etc")).collect::<Result<Vec<_>>>()?;
+    // The last is the one by which it looks.
+    same("open inside", said(container.exec(&[], &["list", "/proc/self/fd"]))?, "0 1 2 3\n".into())?;
+    for name in ["DYNO_SECRET", "LD_PRELOAD_NOT"] {
+        let mut command = container.exec(&[], &["env"]);
+        command.env(name, "1");
+        ensure!(!said(command)?.contains(name), "{name} of the caller is inside");
+    }
+    Ok(())
+}
+
+pub fn preserved(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    // As a shell redirects; the standard library's Command has no way to.
+    let script = r#"exec 3</etc/hostname 4</proc/version 6</etc/passwd; exec "$0" "$@""#;
+    let through = |options: &[&str], args: &[&str]| {
+        let inner = container.exec(options, args);
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", script]).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    same("two", said(through(&["--preserve-fds", "2"], &["list", "/proc/self/fd"]))?, "0 1 2 3 4 5\n".into())?;
+    same("the first", said(through(&["--preserve-fds", "2"], &["read", "/proc/self/fd/3"]))?, fs::read_to_string("/etc/hostname")?)?;
+    same("none", said(through(&[], &["list", "/proc/self/fd"]))?, "0 1 2 3\n".into())?;
+    let (status, complaint) = failed(through(&["--preserve-fds", "3"], &["say"]))?;
+    ensure!(status == 255 && complaint.contains("descriptor 5 is not open"), "{status} {complaint}");
+    Ok(())
+}
+
+pub fn detached(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let pid_file = container.file("detached");
+    said(container.exec(&["-d", "--pid-file", &pid_file.display().to_string()], &["forever"]))?;
+    let pid: i32 = fs::read_to_string(&pid_file)?.parse()?;
+    let pidfd = pidfd_open(Pid::from_raw(pid).context("pid")?, PidfdFlags::empty())?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    ensure!(status.contains("NSsid:") && !status.contains("PPid:\t0"), "{status}");
+    // Killed with the container.
+    drop(container);
+    ensure!(awaited(&pidfd)?, "it outlives its container");
+    Ok(())
+}
+
+pub fn group_below(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let name = format!("/{}/{}", stage.name, container.id);
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", container.pid))?;
+    ensure!(own.lines().all(|line| line.contains(&name)), "{own}");
+    let groups: Vec<std::path::PathBuf> = fs::read_dir("/sys/fs/cgroup")?.filter_map(|e| Some(e.ok()?.path().join(&name[1..]))).filter(|dir| dir.is_dir()).collect();
+    let groups = if groups.is_empty() { vec![Path::new("/sys/fs/cgroup").join(&name[1..])] } else { groups };
+    for group in &groups {
+        fs::create_dir(group.join("below"))?;
+        // A group without processors and memory takes nobody in.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let (Ok(value), true) = (fs::read_to_string(group.join(file)), group.join("cgroup.clone_children").exists()) {
+                fs::write(group.join("below").join(file), value)?;
+            }
+        }
+    }
+    let own = said(container.exec(&["--cgroup", "below"], &["read", "/proc/self/cgroup"]))?;
+    ensure!(own.lines().all(|line| line.ends_with("/below")), "{own}");
+    if groups.len() > 1 {
+        let own = said(container.exec(&["--cgroup", "pids:below"], &["read", "/proc/self/cgroup"]))?;
+        ensure!(own.lines().all(|line| line.ends_with("/below") == line.contains(":pids:")), "{own}");
+        let (status, complaint) = failed(container.exec(&["--cgroup", "nothing:below"], &["say"]))?;
+        ensure!(status == 255 && complaint.contains("controllers"), "{status} {complaint}");
+    }
+    Ok(())
+}
+
+pub fn paused(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    said(container.runtime(&["pause", &container.id]))?;
+    let (status, complaint) = failed(container.exec(&[], &["say", "no"]))?;
+    ensure!(status == 255 && complaint.contains("paused"), "{status} {complaint}");
+    let mut waiting = container.exec(&["--ignore-paused"], &["say", "thawed"]).spawn()?;
+    let mut pipe = waiting.stdout.take().context("stdout")?;
+    let runtime = waiting.id();
+    comes_true("its process is in the group", || {
+        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
+        let Some(child) = children.split_whitespace().next() else { return Ok(false) };
+        Ok(fs::read_to_string(format!("/proc/{child}/cgroup"))?.contains(&container.id))
+    })?;
+    ensure!(waiting.try_wait()?.is_none(), "it does not wait");
+    said(container.runtime(&["resume", &container.id]))?;
+    until(&mut pipe, "thawed\n")?;
+    same("status", ends(waiting)?, Some(0))
+}
+
+/// What dies before its program begins is told of, and is no success.
+pub fn killed(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    said(container.runtime(&["pause", &container.id]))?;
+    let waiting = container.exec(&["--ignore-paused"], &["say", "never"]).spawn()?;
+    let runtime = waiting.id();
+    let mut child = 0;
+    comes_true("its process is in the group", || {
+        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
+        let Some(pid) = children.split_whitespace().next() else { return Ok(false) };
+        child = pid.parse()?;
+        Ok(fs::read_to_string(format!("/proc/{pid}/cgroup"))?.contains(&container.id))
+    })?;
+    pidfd_send_signal(pidfd_open(Pid::from_raw(child).context("pid")?, PidfdFlags::empty())?, Signal::KILL)?;
+    said(container.runtime(&["resume", &container.id]))?;
+    let output = waiting.wait_with_output()?;
+    ensure!(output.status.code() == Some(255) && output.stdout.is_empty(), "{output:?}");
+    same("one line", String::from_utf8(output.stderr)?.lines().count(), 1)
+}
+
+pub fn stopped(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    said(container.runtime(&["kill", &container.id, "KILL"]))?;
+    comes_true("stopped", || Ok(!Path::new(&format!("/proc/{}", container.pid)).exists()))?;
+    let (status, complaint) = failed(container.exec(&[], &["say"]))?;
+    ensure!(status == 255 && complaint.contains("stopped"), "{status} {complaint}");
+    let (status, complaint) = failed(container.runtime(&["exec", "no-such-container", PROGRAM]))?;
+    ensure!(status == 255 && complaint.contains("does not exist"), "{status} {complaint}");
+    Ok(())
+}
+
+pub fn created(stage: &Stage) -> Result<()> {
+    let container = Container::created(stage, &["forever"], |_| {})?;
+    same("beside it", said(container.exec(&[], &["say", "early"]))?, "early\n".into())?;
+    same("its own root", said(container.exec(&[], &["list", "/"]))?, "bin data dev proc tmp\n".into())
+}

@@ -1,0 +1,78 @@
+//! Signals, statuses and orphans of `run` and `exec` in the foreground.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    support::{Stage, same},
+    world::{Container, ends, failed, until},
+};
+
+pub fn signals(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129), (Signal::USR1, 138), (Signal::QUIT, 131), (Signal::ALARM, 142)] {
+        let mut child = container.exec(&[], &["forever"]).spawn()?;
+        until(child.stdout.as_mut().context("stdout")?, "here\n")?;
+        kill_process(Pid::from_child(&child), signal)?;
+        same(&format!("{signal:?}"), ends(child)?, Some(status))?;
+    }
+    // By number: a real-time one.
+    let mut child = container.exec(&[], &["forever"]).spawn()?;
+    until(child.stdout.as_mut().context("stdout")?, "here\n")?;
+    ensure!(Command::new("/bin/kill").args(["-40", &child.id().to_string()]).status()?.success(), "kill");
+    same("a real-time signal", ends(child)?, Some(168))?;
+    // Not passed on: about our own terminal and our own children.
+    let mut child = container.exec(&[], &["copy"]).stdin(Stdio::piped()).spawn()?;
+    for signal in [Signal::CHILD, Signal::URG, Signal::PIPE, Signal::WINCH] {
+        kill_process(Pid::from_child(&child), signal)?;
+    }
+    drop(child.stdin.take());
+    same("not passed on", ends(child)?, Some(0))?;
+    // The container itself, by `run`: its first process is killed by nothing it has no handler for, but for SIGKILL of the runtime's side.
+    let other = Container::bundle(stage, &["exit-when-told", "5"], |_| {})?;
+    let mut child = other.run(&["--keep"]).stdin(Stdio::piped()).spawn()?;
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    drop(child.stdin.take());
+    same("run", ends(child)?, Some(5))
+}
+
+pub fn sigchld(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let inner = container.exec(&[], &["exit", "6"]);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", r#"trap "" CHLD HUP PIPE; exec "$0" "$@""#]).arg(inner.get_program()).args(inner.get_args()).stderr(Stdio::piped());
+    same("status", failed(command)?.0, 6)?;
+    let inner = container.exec(&[], &["read", "/proc/self/status"]);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", r#"trap "" CHLD HUP PIPE; exec "$0" "$@""#]).arg(inner.get_program()).args(inner.get_args()).stderr(Stdio::piped());
+    let output = command.output()?;
+    let text = String::from_utf8(output.stdout)?;
+    // Rust's own start has the test program ignore SIGPIPE (13).
+    ensure!(text.contains("SigIgn:\t0000000000001000") && text.contains("SigBlk:\t0000000000000000"), "{text}");
+    Ok(())
+}
+
+/// Without a pid namespace orphans of the container are nobody's; `run` takes them for its children, and collects them.
+pub fn orphans(stage: &Stage) -> Result<()> {
+    let container = Container::bundle(stage, &["orphans"], |config| {
+        if let Some(all) = config["linux"]["namespaces"].as_array_mut() {
+            all.retain(|one| one["type"] != "pid");
+        }
+        // The host's, as there is no namespace for one of its own.
+        config["process"]["user"]["uid"] = 0.into();
+    })?;
+    let mut child = container.run(&["--keep"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let runtime = child.id();
+    until(child.stdout.as_mut().context("stdout")?, "orphaned\n")?;
+    crate::world::comes_true("nothing but the container is a child of the runtime", || {
+        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
+        Ok(children.split_whitespace().count() == 1)
+    })?;
+    drop(child.stdin.take());
+    same("status", ends(child)?, Some(0))
+}

@@ -1,0 +1,181 @@
+//! podman with the runtime under test: what its users do, seen by its users and by the kernel.
+//!
+//! It has no daemon; conmon stays with each container. Its store, its run directory and its events are in a directory of the suite.
+
+#[path = "clients_podman/inside.rs"]
+mod inside;
+#[path = "clients_podman/life.rs"]
+mod life;
+#[path = "clients_podman/limits.rs"]
+mod limits;
+#[path = "clients_podman/pods.rs"]
+mod pods;
+#[path = "clients_podman/terminals.rs"]
+mod terminals;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, ensure};
+use dyno_tests::{
+    Said,
+    clients::{Client, Desk, Sayings, path_of, run},
+};
+use serde_json::Value;
+
+/// The image of all cases.
+const IMAGE: &str = "localhost/bench";
+
+/// Hosts without CAP_SYS_RESOURCE cannot raise a hard limit, and podman asks for more than they have.
+const LIMITS: &str = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]";
+
+/// podman and where it keeps everything.
+struct Podman {
+    desk: Desk,
+}
+
+impl Sayings for Podman {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=2", "60", "podman"]);
+        self.finish(&mut command, arguments);
+        command
+    }
+}
+
+impl Podman {
+    /// The same without a time limit, for a terminal.
+    fn bare(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(path_of("podman").unwrap_or_default());
+        self.finish(&mut command, arguments);
+        command
+    }
+
+    fn finish(&self, command: &mut Command, arguments: &[&str]) {
+        command.env("CONTAINERS_CONF", self.desk.path("containers.conf")).env("CONTAINERS_STORAGE_CONF", self.desk.path("storage.conf"));
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("NOTIFY_SOCKET").env("HOME", self.desk.path("home"));
+        command.arg("--root").arg(self.desk.path("root")).arg("--runroot").arg(self.desk.path("run"));
+        command.arg("--tmpdir").arg(self.desk.path("tmp")).args(arguments);
+    }
+
+    /// Arguments of `podman VERB OPTIONS IMAGE PROGRAM…` with what this host needs.
+    fn arguments<'a>(&'a self, verb: &'a str, options: &[&'a str], program: &[&'a str]) -> Vec<&'a str> {
+        let mut all = vec![verb, "--cgroup-parent", self.desk.name()];
+        if !options.iter().any(|option| option.starts_with("--net") || option.starts_with("--pod")) {
+            all.extend(["--network", "none"]);
+        }
+        all.extend(options);
+        all.push(IMAGE);
+        all.extend(program);
+        all
+    }
+
+    /// Runs a container to its end and removes it.
+    fn run(&self, options: &[&str], program: &[&str]) -> Result<Said> {
+        self.say(&self.arguments("run", &[&["--rm"], options].concat(), program))
+    }
+
+    /// What a shell says in a container with these options, which must succeed.
+    fn shell(&self, options: &[&str], script: &str) -> Result<String> {
+        let said = self.run(options, &["sh", "-c", script])?;
+        ensure!(said.status == 0, "{options:?} {script:?}: status {}\n{}{}", said.status, said.stdout, said.stderr);
+        Ok(said.stdout)
+    }
+
+    /// Starts a container in the background.
+    fn detached(&self, name: &str, options: &[&str], program: &[&str]) -> Result<u32> {
+        self.ok(&self.arguments("run", &[&["--detach", "--name", name], options].concat(), program))?;
+        self.pid(name)
+    }
+
+    /// Runs a container in the background until the case is done with it.
+    fn with<T>(&self, name: &str, options: &[&str], program: &[&str], look: impl FnOnce(u32) -> Result<T>) -> Result<T> {
+        let result = self.detached(name, options, program).and_then(look);
+        // What the runtime could not make is removed as well; its own complaint is the one to show.
+        let removed = self.ok(&["rm", "--force", "--time", "0", name]);
+        let result = result.with_context(|| self.say(&["logs", name]).map_or_else(|e| e.to_string(), |said| said.stdout))?;
+        removed?;
+        Ok(result)
+    }
+
+    /// The host's pid of a container's first process.
+    fn pid(&self, name: &str) -> Result<u32> {
+        let pid = self.inspect(name)?["State"]["Pid"].as_u64().context("a pid")?;
+        Ok(u32::try_from(pid)?)
+    }
+
+    fn inspect(&self, name: &str) -> Result<Value> {
+        let text = self.ok(&["container", "inspect", name])?;
+        let mut all: Vec<Value> = serde_json::from_str(&text)?;
+        all.pop().with_context(|| format!("no container {name}"))
+    }
+}
+
+impl Client for Podman {
+    const PROGRAMS: &'static [&'static str] = &["podman", "conmon", "catatonit"];
+
+    fn start(mut desk: Desk) -> Result<Self> {
+        // What podman writes outside of the directories that it is given.
+        desk.will_make(&["/var/lib/containers", "/run/containers", "/run/libpod", "/run/runc", "/run/crun", "/run/dyno-runtime", "/run/netns"]);
+        let (runtime, text) = (desk.runtime().display().to_string(), |name: &str| desk.text(name));
+        desk.write(
+            "containers.conf",
+            &format!(
+                "[containers]\n{LIMITS}\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n\
+                runtime = \"tested\"\n[engine.runtimes]\ntested = [\"{runtime}\"]\n"
+            ),
+            0o644,
+        )?;
+        let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n", text("root"), text("run"));
+        desk.write("storage.conf", &storage, 0o644)?;
+        desk.write("Containerfile", "FROM scratch\nCOPY rootfs/ /\nENV WHO=image\nCMD [\"sh\", \"-c\", \"echo made from scratch\"]\n", 0o644)?;
+        let podman = Self { desk };
+        podman.ok(&["build", "--quiet", "--tag", IMAGE, &podman.desk.text(".")])?;
+        Ok(podman)
+    }
+
+    fn stop(self) -> Result<()> {
+        self.ok(&["pod", "rm", "--force", "--all", "--time", "0"])?;
+        self.ok(&["rm", "--force", "--all", "--time", "0"])?;
+        self.desk.remove_groups(&["conmon"])?;
+        self.desk.close()
+    }
+
+    fn log_tail(&self) -> String {
+        "podman has none".to_owned()
+    }
+}
+
+fn main() -> ExitCode {
+    run::<Podman>(&[
+        ("built_from_scratch", life::built),
+        ("statuses", life::statuses),
+        ("programs_that_cannot_be_run", life::cannot),
+        ("detached_waited_for_and_inspected", life::detached),
+        ("exec", life::exec),
+        ("logs", life::logs),
+        ("paused_and_resumed", life::paused),
+        ("stopped_and_killed", life::stopped),
+        ("restarted", life::restarted),
+        ("health", life::health),
+        ("hooks", life::hooks),
+        ("an_init_that_reaps", life::init),
+        ("a_container_with_nothing", inside::nothing),
+        ("a_read_only_root", inside::read_only),
+        ("volumes_and_tmpfs", inside::volumes),
+        ("capabilities_and_users", inside::capabilities),
+        ("system_call_filters", inside::filters),
+        ("privileged", inside::privileged),
+        ("devices_and_sysctls", inside::devices),
+        ("namespaces_of_others", inside::namespaces),
+        ("mapped_users", inside::mapped),
+        ("memory_processes_and_time", limits::limits),
+        ("updated", limits::updated),
+        ("statistics", limits::statistics),
+        ("out_of_memory", limits::out_of_memory),
+        ("resource_limits", limits::rlimits),
+        ("pods", pods::pods),
+        ("terminals", terminals::terminal),
+        ("a_terminal_that_is_left_and_taken_again", terminals::attached),
+        ("exec_in_a_terminal", terminals::exec),
+    ])
+}
