@@ -73,7 +73,6 @@ pub fn storm(stage: &Stage) -> Result<()> {
         "container not running",
         "container not paused",
         "cannot pause: ",
-        "the container's first process ended before its program began",
     ];
     for _ in 0..5 {
         let verbs: [&[&str]; 9] = [

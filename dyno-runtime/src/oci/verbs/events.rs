@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, say,
+    Failure, Outcome, as_long_as_it_lives, say,
     words::{Word, Words},
 };
 use crate::oci::{
@@ -57,7 +57,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
 }
 
 fn stats(record: &Record) -> Result<String, Failure> {
-    let data = Cgroup::open(&record.cgroup)?.stats()?;
+    let data = as_long_as_it_lives(record, Cgroup::open(&record.cgroup).and_then(|group| group.stats()))?;
     Ok(line("stats", &record.id, &data))
 }
 
