@@ -9,7 +9,7 @@ use rustix::{
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Outcome, say,
+    Failure, Outcome, as_long_as_it_lives, say,
     words::{Word, Words},
 };
 use crate::{
@@ -91,7 +91,7 @@ fn pause(first: &First, oom: &mut Option<Oom>, id: &str, interval: Duration) -> 
 }
 
 fn stats(record: &Record) -> Result<String, Failure> {
-    let data = Cgroup::open(&record.cgroup)?.stats()?;
+    let data = as_long_as_it_lives(record, Cgroup::open(&record.cgroup).and_then(|group| group.stats()))?;
     Ok(line("stats", &record.id, &data))
 }
 

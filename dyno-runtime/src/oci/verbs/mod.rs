@@ -34,7 +34,10 @@ use self::{
     globals::{Asked, Globals},
     words::Words,
 };
-use super::{Global, state::First};
+use super::{
+    Global,
+    state::{First, Record},
+};
 use crate::Error;
 
 /// Why a verb failed.
@@ -140,6 +143,11 @@ fn say(text: &str) -> Outcome {
 /// Pretty JSON with a newline at its end.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| Failure::new(format!("JSON: {e}")))
+}
+
+/// What could not be done because the container has ended meanwhile is told as that.
+fn as_long_as_it_lives<T>(record: &Record, done: crate::Result<T>) -> Result<T, Failure> {
+    done.map_err(|e| if matches!(First::of(record), Ok(None)) { Failure::new("container not running: it has just ended") } else { e.into() })
 }
 
 /// How long a process may take from SIGKILL to its end. One that waits for a dead disk takes for ever.

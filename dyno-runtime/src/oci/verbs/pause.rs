@@ -1,6 +1,6 @@
 //! `pause` and `resume`.
 
-use super::{Failure, Outcome, words::Words};
+use super::{Failure, Outcome, as_long_as_it_lives, words::Words};
 use crate::oci::{
     Global,
     cgroup::Cgroup,
@@ -33,7 +33,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     let dir = StateDir::open(&global.root, &id)?;
     let record = dir.known()?;
     match dir.status(&record)?.0 {
-        Status::Created | Status::Running => Cgroup::open(&record.cgroup)?.freeze()?,
+        Status::Created | Status::Running => as_long_as_it_lives(&record, Cgroup::open(&record.cgroup).and_then(|group| group.freeze()))?,
         Status::Paused => return Err(Failure::new("container not running: it is paused already")),
         status => return Err(Failure::new(format!("container not running: it is {}", status.name()))),
     }
@@ -50,9 +50,9 @@ pub(super) fn resume(global: &Global, words: &mut Words) -> Outcome {
     let (status, first) = dir.status(&record)?;
     let group = Cgroup::open(&record.cgroup)?;
     // One that was paused before its start waits for that still.
-    if first.is_none() || !group.is_frozen()? {
+    if first.is_none() || !as_long_as_it_lives(&record, group.is_frozen())? {
         return Err(Failure::new(format!("container not paused: it is {}", status.name())));
     }
-    group.thaw()?;
+    as_long_as_it_lives(&record, group.thaw())?;
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{
-    Failure, Outcome, json, list, say,
+    Failure, Outcome, as_long_as_it_lives, json, list, say,
     words::{Word, Words},
 };
 use crate::oci::{Global, cgroup::Cgroup, state::StateDir};
@@ -44,7 +44,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     }
     let dir = StateDir::open(&global.root, &id)?;
     let record = dir.known()?;
-    let mut pids = Cgroup::open(&record.cgroup)?.pids(true)?;
+    let mut pids = as_long_as_it_lives(&record, Cgroup::open(&record.cgroup).and_then(|group| group.pids(true)))?;
     if pids.is_empty() {
         // Without groups there is the first one still.
         pids.extend(dir.status(&record)?.1.map(|first| first.pid));

@@ -56,9 +56,9 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     }
     request.foreground = !detach;
     let (id, subreaper) = (request.id.clone(), !request.no_subreaper);
-    let Created { held, record, pidfd, console } = create::create(global, request)?;
-    // From here on signals are the program's; while it was made, they ended us.
+    // From here on they are the program's: none is lost, and none ends this process before the container is deleted.
     let signals = if detach { None } else { Some(Signals::watch(subreaper)?) };
+    let Created { held, record, pidfd, console } = create::create(global, request)?;
     let first = First::child(pidfd.try_clone().map_err(|e| Failure::new(format!("dup(pidfd): {e}")))?, record.pid);
     if let Err(failure) = start::begin(global, held, &record, Some(first)) {
         // What never ran is not kept.

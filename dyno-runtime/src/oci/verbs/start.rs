@@ -53,14 +53,17 @@ pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<
     }
     wait_for_exec(&fifo, &first)?;
     if ioctl_fionread(&fifo).io(|| "ioctl(start, FIONREAD)".into())? > 0 {
-        let words = held.last_words()?;
-        let text: Vec<u8> = words.into_iter().filter(|byte| *byte != GO).collect();
+        // A byte of a starter that was killed may be left, or ours: a signal may have ended it before, as it may at any time after.
+        let text: Vec<u8> = held.last_words()?.into_iter().filter(|byte| *byte != GO).collect();
         let text = String::from_utf8_lossy(&text);
-        drop(held);
         if text.starts_with(hooks::FAILED) {
+            drop(held);
             end(global, record);
+            return Err(Failure::new(text.trim()));
         }
-        return Err(Failure::new(if text.is_empty() { "the container's first process ended before its program began" } else { text.trim() }));
+        if !text.is_empty() {
+            return Err(Failure::new(text.trim()));
+        }
     }
     drop(held);
     poststart(global, record)

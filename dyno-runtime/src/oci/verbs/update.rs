@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Failure, Outcome,
+    Failure, Outcome, as_long_as_it_lives,
     words::{Word, Words},
 };
 use crate::oci::{
@@ -73,7 +73,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     if held.status(&record)?.0 == Status::Stopped {
         return Err(Failure::new("container not running"));
     }
-    Cgroup::open(&record.cgroup)?.update(&resources)?;
+    as_long_as_it_lives(&record, Cgroup::open(&record.cgroup).and_then(|group| group.update(&resources)))?;
     schemata(&record, &request.schemata)?;
     Ok(0)
 }
