@@ -73,6 +73,8 @@ impl Child<'_> {
         // Ids mapped, scope of systemd made. The runtime's death shows here too.
         self.runtime.expect_go()?;
         sys::set_dumpable(0).wall(|| "prctl(PR_SET_DUMPABLE)".into())?;
+        // As it is seen in here: what the record will have is for the runtime's hooks.
+        self.state.pid = std::process::id();
         let c = self.container;
         if c.namespaces.user != Namespace::Host {
             become_root()?;
@@ -94,6 +96,10 @@ impl Child<'_> {
         }
         self.root()?;
         let Some(p) = &c.process else { return self.ready(None).map(|()| None) };
+        if process::has_limits(p) {
+            self.runtime.send(&Message::Go)?;
+            self.runtime.expect_go()?;
+        }
         let (program, listener) = process::finish(p, &mut self.outfit)?;
         self.ready(listener)?;
         Ok(Some(program))

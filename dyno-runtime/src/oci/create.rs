@@ -116,7 +116,13 @@ pub fn create(global: &Global, request: Request) -> Result<Created> {
             Ok(Created { held, record, pidfd, console })
         }
         Err(e) => {
+            let hooked = e.to_string().starts_with(hooks::FAILED);
+            let record = if hooked { held.record().ok().flatten() } else { None };
             made.undo(held, global);
+            // After a hook that fails the life goes on at its end (runtime-spec, lifecycle, steps 3 to 5).
+            if let Some(record) = record {
+                hooks::poststop(global, &record);
+            }
             Err(e)
         }
     }
@@ -186,10 +192,13 @@ fn build(global: &Global, request: &Request, container: &Container, text: &[u8],
         record.intel_rdt.clone_from(&made.resctrl);
         go(&runtime)?;
     }
-    ready(container, &record, &runtime)?;
-    if let Some(p) = &container.process {
+    // Now that the root stands, and before the child changes its ids: of another user's process prlimit(2) takes CAP_SYS_RESOURCE.
+    if let Some(p) = container.process.as_ref().filter(|p| process::has_limits(p)) {
+        runtime.expect_go()?;
         process::limits(p, pid)?;
+        go(&runtime)?;
     }
+    ready(container, &record, &runtime)?;
     record.start_time = super::state::start_time(pid)?;
     held.save(&record)?;
     let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
