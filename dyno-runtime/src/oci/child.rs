@@ -44,8 +44,10 @@ pub struct Child<'a> {
     pub outfit: Outfit,
     /// MS_MOVE and chroot instead of pivot_root.
     pub no_pivot: bool,
-    /// The runtime says when namespaces are made (hooks, offsets of clocks, interfaces).
+    /// The runtime says when offsets of clocks, interfaces and so on are there.
     pub halt: bool,
+    /// The runtime has hooks to run once the mounts are made.
+    pub hooked: bool,
 }
 
 impl Child<'_> {
@@ -110,6 +112,10 @@ impl Child<'_> {
         let c = self.container;
         let prepared = self.prepared.take().ok_or_else(|| Error::refused(ErrorKind::Io, "the root is used up"))?;
         let root = prepared.raise(c, self.cgroup)?;
+        if self.hooked {
+            self.runtime.send(&Message::Go)?;
+            self.runtime.expect_go()?;
+        }
         hooks::run("createContainer", &c.hooks.create_container, &self.state)?;
         let inside = root.enter(self.no_pivot)?;
         if let (Some(p), Some(socket)) = (&c.process, self.console.take()) {

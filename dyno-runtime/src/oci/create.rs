@@ -168,6 +168,7 @@ fn build(global: &Global, request: &Request, container: &Container, text: &[u8],
         outfit: outfit(request, container),
         no_pivot: request.no_pivot,
         halt: halts(container),
+        hooked: is_hooked(container),
     };
     // Whoever may read this process's memory could read what the child holds of the host's.
     if rustix::process::geteuid().is_root() {
@@ -188,8 +189,15 @@ fn build(global: &Global, request: &Request, container: &Container, text: &[u8],
     go(&runtime)?;
     if halts(container) {
         runtime.expect_go()?;
-        outside(container, &record, request, made)?;
+        outside(container, pid, request, made)?;
         record.intel_rdt.clone_from(&made.resctrl);
+        go(&runtime)?;
+    }
+    if is_hooked(container) {
+        runtime.expect_go()?;
+        let state = record.state(Status::Creating);
+        hooks::run("prestart", &container.hooks.prestart, &state)?;
+        hooks::run("createRuntime", &container.hooks.create_runtime, &state)?;
         go(&runtime)?;
     }
     // Now that the root stands, and before the child changes its ids: of another user's process prlimit(2) takes CAP_SYS_RESOURCE.
@@ -214,12 +222,16 @@ fn go(channel: &Channel) -> Result<()> {
 
 /// What takes place between the namespaces and the mounts.
 fn halts(container: &Container) -> bool {
-    let h = &container.hooks;
-    !h.prestart.is_empty() || !h.create_runtime.is_empty() || !container.time_offsets.is_empty() || !container.net_devices.is_empty() || container.intel_rdt.is_some()
+    !container.time_offsets.is_empty() || !container.net_devices.is_empty() || container.intel_rdt.is_some()
 }
 
-fn outside(container: &Container, record: &Record, request: &Request, made: &mut Made) -> Result<()> {
-    let pid = record.pid;
+/// "Hooks authors should only expect from the runtime that the mount namespace have been created and the mount operations performed"
+/// (runtime-spec, config.md, createRuntime Hooks): so that is when they run, before the root is pivoted to.
+fn is_hooked(container: &Container) -> bool {
+    !container.hooks.prestart.is_empty() || !container.hooks.create_runtime.is_empty()
+}
+
+fn outside(container: &Container, pid: u32, request: &Request, made: &mut Made) -> Result<()> {
     if !container.time_offsets.is_empty() {
         let lines: String = container.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
         let file = format!("/proc/{pid}/timens_offsets");
@@ -228,10 +240,7 @@ fn outside(container: &Container, record: &Record, request: &Request, made: &mut
     if let Some(rdt) = &container.intel_rdt {
         made.resctrl = resctrl::join(rdt, &request.id, pid)?;
     }
-    net_devices::give(&container.net_devices, pid)?;
-    let state = record.state(Status::Creating);
-    hooks::run("prestart", &container.hooks.prestart, &state)?;
-    hooks::run("createRuntime", &container.hooks.create_runtime, &state)
+    net_devices::give(&container.net_devices, pid)
 }
 
 /// Waits until the first process has nothing left to do, and hands its filter's listener over.
