@@ -47,8 +47,10 @@ pub struct Child<'a> {
     pub launcher: Option<Launcher>,
     /// MS_MOVE and chroot instead of pivot_root.
     pub no_pivot: bool,
-    /// The runtime says when namespaces are made (hooks, offsets of clocks, interfaces).
+    /// The runtime says when offsets of clocks, interfaces and so on are there.
     pub halt: bool,
+    /// The runtime has hooks to run once the mounts are made.
+    pub hooked: bool,
 }
 
 impl Child<'_> {
@@ -76,6 +78,8 @@ impl Child<'_> {
         // Ids mapped, scope of systemd made. The runtime's death shows here too.
         self.runtime.expect_go()?;
         sys::set_dumpable(0).wall(|| "prctl(PR_SET_DUMPABLE)".into())?;
+        // As it is seen in here: what the record will have is for the runtime's hooks.
+        self.state.pid = std::process::id();
         let c = self.container;
         if c.namespaces.user != Namespace::Host {
             become_root()?;
@@ -97,6 +101,10 @@ impl Child<'_> {
         }
         self.root()?;
         let Some(p) = &c.process else { return self.ready(None).map(|()| None) };
+        if process::has_limits(p) {
+            self.runtime.send(&Message::Go)?;
+            self.runtime.expect_go()?;
+        }
         let (program, listener) = process::finish(p, &mut self.outfit)?;
         if let Some(launcher) = self.launcher.take() {
             sys::die_with_parent(0).wall(|| "prctl(PR_SET_PDEATHSIG, 0)".into())?;
@@ -111,6 +119,10 @@ impl Child<'_> {
         let c = self.container;
         let prepared = self.prepared.take().ok_or_else(|| Error::refused(ErrorKind::Io, "the root is used up"))?;
         let root = prepared.raise(c, self.cgroup)?;
+        if self.hooked {
+            self.runtime.send(&Message::Go)?;
+            self.runtime.expect_go()?;
+        }
         hooks::run("createContainer", &c.hooks.create_container, &self.state)?;
         let inside = root.enter(self.no_pivot)?;
         if let (Some(p), Some(socket)) = (&c.process, self.console.take()) {

@@ -117,7 +117,13 @@ pub fn create(global: &Global, request: Request) -> Result<Created> {
             Ok(Created { held, record, pidfd, console })
         }
         Err(e) => {
+            let hooked = e.to_string().starts_with(hooks::FAILED);
+            let record = if hooked { held.record().ok().flatten() } else { None };
             made.undo(held, global);
+            // After a hook that fails the life goes on at its end (runtime-spec, lifecycle, steps 3 to 5).
+            if let Some(record) = record {
+                hooks::poststop(global, &record);
+            }
             Err(e)
         }
     }
@@ -168,6 +174,7 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         launcher,
         no_pivot: request.no_pivot,
         halt: halts(container),
+        hooked: is_hooked(container),
     };
     // Whoever may read this process's memory could read what the child holds of the host's.
     if rustix::process::geteuid().is_root() {
@@ -188,14 +195,24 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
     go(&runtime)?;
     if halts(container) {
         runtime.expect_go()?;
-        outside(container, &record, request, made)?;
+        outside(container, pid, request, made)?;
         record.intel_rdt.clone_from(&made.resctrl);
         go(&runtime)?;
     }
-    ready(container, &record, &runtime)?;
-    if let Some(p) = &container.process {
-        process::limits(p, pid)?;
+    if is_hooked(container) {
+        runtime.expect_go()?;
+        let state = record.state(Status::Creating);
+        hooks::run("prestart", &container.hooks.prestart, &state)?;
+        hooks::run("createRuntime", &container.hooks.create_runtime, &state)?;
+        go(&runtime)?;
     }
+    // Now that the root stands, and before the child changes its ids: of another user's process prlimit(2) takes CAP_SYS_RESOURCE.
+    if let Some(p) = container.process.as_ref().filter(|p| process::has_limits(p)) {
+        runtime.expect_go()?;
+        process::limits(p, pid)?;
+        go(&runtime)?;
+    }
+    ready(container, &record, &runtime)?;
     record.start_time = super::state::start_time(pid)?;
     held.save(&record)?;
     let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
@@ -211,12 +228,16 @@ fn go(channel: &Channel) -> Result<()> {
 
 /// What takes place between the namespaces and the mounts.
 fn halts(container: &Container) -> bool {
-    let h = &container.hooks;
-    !h.prestart.is_empty() || !h.create_runtime.is_empty() || !container.time_offsets.is_empty() || !container.net_devices.is_empty() || container.intel_rdt.is_some()
+    !container.time_offsets.is_empty() || !container.net_devices.is_empty() || container.intel_rdt.is_some()
 }
 
-fn outside(container: &Container, record: &Record, request: &Request, made: &mut Made) -> Result<()> {
-    let pid = record.pid;
+/// "Hooks authors should only expect from the runtime that the mount namespace have been created and the mount operations performed"
+/// (runtime-spec, config.md, createRuntime Hooks): so that is when they run, before the root is pivoted to.
+fn is_hooked(container: &Container) -> bool {
+    !container.hooks.prestart.is_empty() || !container.hooks.create_runtime.is_empty()
+}
+
+fn outside(container: &Container, pid: u32, request: &Request, made: &mut Made) -> Result<()> {
     if !container.time_offsets.is_empty() {
         let lines: String = container.time_offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
         let file = format!("/proc/{pid}/timens_offsets");
@@ -225,10 +246,7 @@ fn outside(container: &Container, record: &Record, request: &Request, made: &mut
     if let Some(rdt) = &container.intel_rdt {
         made.resctrl = resctrl::join(rdt, &request.id, pid)?;
     }
-    net_devices::give(&container.net_devices, pid)?;
-    let state = record.state(Status::Creating);
-    hooks::run("prestart", &container.hooks.prestart, &state)?;
-    hooks::run("createRuntime", &container.hooks.create_runtime, &state)
+    net_devices::give(&container.net_devices, pid)
 }
 
 /// Waits until the first process has nothing left to do, and hands its filter's listener over.

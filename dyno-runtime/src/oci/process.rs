@@ -97,6 +97,11 @@ impl Outfit {
     }
 }
 
+/// Whether [`limits`] has anything to do.
+pub fn has_limits(process: &Process) -> bool {
+    !process.rlimits.is_empty() || process.oom_score_adj.is_some()
+}
+
 /// Limits of process `pid` that only the host's root may set. `pid` is a child that has not been reaped.
 ///
 /// # Errors

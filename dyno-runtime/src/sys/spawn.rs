@@ -12,6 +12,8 @@ use super::{Flags, SharedChild, check, exit_now, place_descriptors, vfork};
 /// A program to run.
 #[derive(Debug)]
 pub struct Program<'a> {
+    /// Its working directory; absent: ours.
+    pub dir: Option<&'a CStr>,
     /// What is executed; no search.
     pub path: &'a CStr,
     /// Its arguments, its name first.
@@ -23,6 +25,7 @@ pub struct Program<'a> {
 }
 
 struct Child {
+    dir: *const c_char,
     path: *const c_char,
     args: Vec<*const c_char>,
     env: Vec<*const c_char>,
@@ -40,6 +43,10 @@ impl Child {
         // SAFETY: no handler of ours; the table of dispositions is the child's own.
         if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
             return Err(Errno::INVAL);
+        }
+        if !self.dir.is_null() {
+            // SAFETY: a string that ends in NUL, kept alive by the parent, which sleeps.
+            check(unsafe { libc::syscall(libc::SYS_chdir, self.dir) })?;
         }
         place_descriptors(self.streams, 0)?;
         // SAFETY: strings that end in NUL and vectors that end in null, both kept alive by the parent, which sleeps.
@@ -60,11 +67,12 @@ impl SharedChild for Child {
 /// Starts a program as leader of a process group; returns once its exec is done.
 ///
 /// # Errors
-/// Of clone3(2) and execve(2).
+/// Of clone3(2), chdir(2) and execve(2).
 pub fn spawn(program: &Program<'_>) -> Result<(OwnedFd, u32), Errno> {
     let pointers = |words: &[CString]| words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
     let streams = program.streams.map(|fd| fd.as_raw_fd());
-    let mut child = Child { path: program.path.as_ptr(), args: pointers(program.args), env: pointers(program.env), streams, failed: None };
+    let dir = program.dir.map_or(std::ptr::null(), CStr::as_ptr);
+    let mut child = Child { dir, path: program.path.as_ptr(), args: pointers(program.args), env: pointers(program.env), streams, failed: None };
     let (pidfd, pid) = vfork(Flags::NONE, None, &mut child)?;
     match child.failed {
         None => Ok((pidfd, pid)),

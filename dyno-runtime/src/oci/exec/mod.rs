@@ -44,7 +44,7 @@ use super::{
     channel::{Channel, GONE, Message},
     console, filter,
     plan::Process,
-    process::{Outfit, limits},
+    process::{Outfit, has_limits, limits},
     shield,
     state::Status,
     supervise::Signals,
@@ -158,7 +158,7 @@ impl Exec {
         if in_between {
             join.remove(Kinds::USER);
         }
-        let limits = !self.process.rlimits.is_empty() || self.process.oom_score_adj.is_some();
+        let limits = has_limits(&self.process);
         let outfit = self.outfit();
         let console = self.console.as_ref().map(|(theirs, _)| theirs);
         let entry = Entry { target: &self.target, join, process: &self.process, outfit, entrances: &entrances, channel: &theirs, console, limits };

@@ -4,7 +4,7 @@
 //! ended when its process has, whatever it left behind: a daemon that keeps its stderr is not waited for.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -20,7 +20,11 @@ use rustix::{
     process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid},
 };
 
-use super::{spec::Hook, state::State};
+use super::{
+    Global,
+    spec::Hook,
+    state::{Record, State, Status},
+};
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     sys,
@@ -40,9 +44,13 @@ pub fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
+    // Where runc and crun run them. What runs inside has the directory that it finds there, and after the end the bundle may be gone.
+    let outside = matches!(kind, "prestart" | "createRuntime" | "poststart");
+    let dir = outside.then(|| CString::new(state.bundle.as_os_str().as_bytes())).transpose();
+    let dir = dir.map_err(|_| Error::refused(ErrorKind::Invalid, "the bundle's path has a NUL"))?;
     let state = serde_json::to_vec(state).map_err(|e| Error::refused(ErrorKind::Io, format!("state for {kind} hooks: {e}")))?;
     for (number, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state).map_err(|e| {
+        run_one(hook, dir.as_deref(), &state).map_err(|e| {
             let what = format!("{FAILED}{kind} hook #{number} {}", hook.path.display());
             Error::refused(ErrorKind::Io, format!("{what}: {e}"))
         })?;
@@ -50,9 +58,18 @@ pub fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
     Ok(())
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+/// Runs the hooks of a container that is gone. None keeps the others from running (runtime-spec, lifecycle, step 13).
+pub fn poststop(global: &Global, record: &Record) {
+    for hook in &record.hooks.poststop {
+        if let Err(e) = run("poststop", std::slice::from_ref(hook), &record.state(Status::Stopped)) {
+            global.log.warn(&e.to_string());
+        }
+    }
+}
+
+fn run_one(hook: &Hook, dir: Option<&CStr>, state: &[u8]) -> Result<()> {
     let end = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
-    let mut running = Running::start(hook)?;
+    let mut running = Running::start(hook, dir)?;
     match running.follow(state, end)? {
         Some(status) if status.exit_status() == Some(0) => Ok(()),
         Some(status) => {
@@ -80,7 +97,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(hook: &Hook) -> Result<Self> {
+    fn start(hook: &Hook, dir: Option<&CStr>) -> Result<Self> {
         let text = |what: &str, bytes: &[u8]| CString::new(bytes).map_err(|_| Error::refused(ErrorKind::Invalid, format!("{what} has a NUL")));
         let path = text("its path", hook.path.as_os_str().as_bytes())?;
         let mut args = hook.args.iter().map(|arg| text("an argument", arg.as_bytes())).collect::<Result<Vec<_>>>()?;
@@ -90,7 +107,7 @@ impl Running {
         let env = hook.env.iter().map(|variable| text("a variable", variable.as_bytes())).collect::<Result<Vec<_>>>()?;
         let pipe = || pipe_with(PipeFlags::CLOEXEC).io(|| "pipe2".into());
         let ((stdin, to), (from_out, stdout), (from_err, stderr)) = (pipe()?, pipe()?, pipe()?);
-        let program = sys::Program { path: &path, args: &args, env: &env, streams: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] };
+        let program = sys::Program { dir, path: &path, args: &args, env: &env, streams: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] };
         let (pidfd, pid) = sys::spawn(&program).io(|| format!("execve({})", hook.path.display()))?;
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let running = Self { pidfd, pid, stdin: Some(to), outputs: [(Some(from_out), Vec::new()), (Some(from_err), Vec::new())] };

@@ -74,11 +74,7 @@ pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     end(&held, &record, &group, force)?;
     give_back(&record, &group)?;
     held.remove()?;
-    for hook in &record.hooks.poststop {
-        if let Err(e) = hooks::run("poststop", std::slice::from_ref(hook), &record.state(Status::Stopped)) {
-            global.log.warn(&e.to_string());
-        }
-    }
+    hooks::poststop(global, &record);
     Ok(())
 }
 
