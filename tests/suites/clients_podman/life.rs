@@ -118,8 +118,7 @@ pub fn paused(podman: &Podman) -> Result<Outcome> {
     podman.with("paused", &[], &["sh", "-c", "while :; do echo >> /tmp/beats; sleep 0.01; done"], |pid| {
         podman.ok(&["pause", "paused"])?;
         ensure!(podman.inspect("paused")?["State"]["Status"] == "paused");
-        let frozen = group(pid)?.read(&["freezer.state", "cgroup.freeze"])?;
-        ensure!(frozen == "FROZEN" || frozen == "1", "{frozen}");
+        ensure!(group(pid)?.is_frozen(), "its group is not frozen");
         let beats = || Ok::<_, anyhow::Error>(fs::metadata(format!("/proc/{pid}/root/tmp/beats"))?.len());
         let (before, end) = (beats()?, Instant::now() + Duration::from_millis(100));
         while Instant::now() < end {
