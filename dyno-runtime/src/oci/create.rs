@@ -136,6 +136,9 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container, Optio
     for warning in &container.warnings {
         global.log.warn(warning);
     }
+    for note in &container.notes {
+        global.log.debug(|| note.clone());
+    }
     if request.console_socket.is_some() && !container.process.as_ref().is_some_and(|p| p.terminal) {
         return Err(Error::refused(ErrorKind::Invalid, "cannot use console socket if runc will not detach or allocate tty: process.terminal is false"));
     }
@@ -185,6 +188,9 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
     record.pid = pid;
     group.adopt(pid)?;
     ids::map(container, pid)?;
+    if let Some(p) = &container.process {
+        process::limits(p, pid)?;
+    }
     go(&runtime)?;
     if halts(container) {
         runtime.expect_go()?;
@@ -193,9 +199,6 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         go(&runtime)?;
     }
     ready(container, &record, &runtime)?;
-    if let Some(p) = &container.process {
-        process::limits(p, pid)?;
-    }
     record.start_time = super::state::start_time(pid)?;
     held.save(&record)?;
     let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
