@@ -23,7 +23,7 @@ pub fn built(podman: &Podman) -> Result<Outcome> {
     let (file, here, runtime) = (podman.desk.text("Second"), podman.desk.text("."), podman.desk.runtime().display().to_string());
     let limits = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
     podman.ok(&[&["build", "--quiet", "--tag", "second", "--file", &file, "--runtime", &runtime], &limits[..], &[&here]].concat())?;
-    let said = podman.ok(&["run", "--rm", "--network", "none", "--cgroup-parent", podman.desk.name(), "second"])?;
+    let said = podman.ok(&["run", "--rm", "--network", "none", "--cgroup-parent", &podman.parent, "second"])?;
     ensure!(said == "/data image 0\n1000", "{said:?}");
     podman.ok(&["rmi", "second"])?;
     Ok(Outcome::Seen)
