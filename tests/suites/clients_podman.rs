@@ -31,6 +31,8 @@ const LIMITS: &str = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000
 /// podman and where it keeps everything.
 struct Podman {
     desk: Desk,
+    /// Above all control groups of its containers; a name without a slash would be taken as below conmon's own.
+    parent: String,
 }
 
 impl Sayings for Podman {
@@ -59,7 +61,7 @@ impl Podman {
 
     /// Arguments of `podman VERB OPTIONS IMAGE PROGRAM…` with what this host needs.
     fn arguments<'a>(&'a self, verb: &'a str, options: &[&'a str], program: &[&'a str]) -> Vec<&'a str> {
-        let mut all = vec![verb, "--cgroup-parent", self.desk.name()];
+        let mut all = vec![verb, "--cgroup-parent", &self.parent];
         if !options.iter().any(|option| option.starts_with("--net") || option.starts_with("--pod")) {
             all.extend(["--network", "none"]);
         }
@@ -128,7 +130,7 @@ impl Client for Podman {
         let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n", text("root"), text("run"));
         desk.write("storage.conf", &storage, 0o644)?;
         desk.write("Containerfile", "FROM scratch\nCOPY rootfs/ /\nENV WHO=image\nCMD [\"sh\", \"-c\", \"echo made from scratch\"]\n", 0o644)?;
-        let podman = Self { desk };
+        let podman = Self { parent: format!("/{}", desk.name()), desk };
         podman.ok(&["build", "--quiet", "--tag", IMAGE, &podman.desk.text(".")])?;
         Ok(podman)
     }

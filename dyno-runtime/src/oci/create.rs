@@ -142,6 +142,9 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container, Optio
     for warning in &container.warnings {
         global.log.warn(warning);
     }
+    for note in &container.notes {
+        global.log.debug(|| note.clone());
+    }
     if request.console_socket.is_some() && !container.process.as_ref().is_some_and(|p| p.terminal) {
         return Err(Error::refused(ErrorKind::Invalid, "cannot use console socket if runc will not detach or allocate tty: process.terminal is false"));
     }
@@ -192,6 +195,9 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
     record.pid = pid;
     group.adopt(pid)?;
     ids::map(container, pid)?;
+    if let Some(p) = &container.process {
+        process::limits(p, pid)?;
+    }
     go(&runtime)?;
     if halts(container) {
         runtime.expect_go()?;
@@ -204,12 +210,6 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         let state = record.state(Status::Creating);
         hooks::run("prestart", &container.hooks.prestart, &state)?;
         hooks::run("createRuntime", &container.hooks.create_runtime, &state)?;
-        go(&runtime)?;
-    }
-    // Now that the root stands, and before the child changes its ids: of another user's process prlimit(2) takes CAP_SYS_RESOURCE.
-    if let Some(p) = container.process.as_ref().filter(|p| process::has_limits(p)) {
-        runtime.expect_go()?;
-        process::limits(p, pid)?;
         go(&runtime)?;
     }
     ready(container, &record, &runtime)?;

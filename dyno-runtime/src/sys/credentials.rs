@@ -131,6 +131,17 @@ pub fn limit(pid: u32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno>
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>()) }).map(drop)
 }
 
+/// The hard limit that this process has.
+///
+/// # Errors
+/// EINVAL for a resource that the kernel does not know.
+pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid struct rlimit64; a null new limit is allowed, and pid 0 is the caller.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 /// `struct sched_attr` (sched_setattr(2)), first version.
 #[repr(C)]
 struct SchedAttr {
