@@ -17,7 +17,7 @@ use super::{
     cgroup::{self, Cgroup},
     channel::{Channel, GONE, Message},
     child::Child,
-    console, filter, hooks, ids, net_devices, resctrl, rootfs, shield,
+    console, filter, hooks, ids, net_devices, notify, resctrl, rootfs, shield,
     launcher::Launcher,
     namespaces::Birth,
     plan::{Container, Namespace},
@@ -108,10 +108,11 @@ fn gone_is_fine(e: Errno) -> std::result::Result<(), Errno> {
 /// # Errors
 /// The first thing that is wrong with the request or that the kernel refuses; whatever was made is gone again.
 pub fn create(global: &Global, request: Request) -> Result<Created> {
-    let (text, container, launcher) = load(global, &request)?;
+    let (text, mut container, launcher) = load(global, &request)?;
     let held = StateDir::create(&global.root, &request.id)?;
     let mut made = Made::default();
-    match build(global, &request, (&container, launcher), &text, &held, &mut made) {
+    let noticed = if notify::is_wanted(&container) { held.make_notify().map(|dir| notify::add(&mut container, &dir)) } else { Ok(()) };
+    match noticed.and_then(|()| build(global, &request, (&container, launcher), &text, &held, &mut made)) {
         Ok((record, console)) => {
             let pidfd = made.child.ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
             Ok(Created { held, record, pidfd, console })
