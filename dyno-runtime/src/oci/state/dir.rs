@@ -203,7 +203,7 @@ impl StateDir {
         };
         let status = if self.starter()?.is_some() {
             Status::Created
-        } else if Cgroup::open(&record.cgroup).and_then(|group| group.is_frozen()).unwrap_or(false) {
+        } else if Cgroup::stands_still(&record.cgroup).unwrap_or(false) {
             // A group that somebody has removed freezes nothing.
             Status::Paused
         } else {
