@@ -57,18 +57,22 @@ pub fn no_pivot(stage: &Stage) -> Result<()> {
     let seen: Vec<String> = world::table(&text).into_iter().map(|m| m.at).collect();
     same("first", seen.iter().filter(|at| *at == "/").count(), 1)?;
     ensure!(seen.contains(&"/proc/keys".to_owned()) && seen.iter().all(|at| !at.starts_with("/tmp")), "seen inside: {seen:?}");
-    let created = bundle.create()?;
-    let script = "mount -t proc proc /proc";
-    // Its tools are the host's: only the mount namespace is the container's.
-    let output = Command::new("nsenter")
-        .args([&format!("--mount=/proc/{}/ns/mnt", created.pid), &format!("--pid=/proc/{}/ns/pid", created.pid), "--", "/bin/program", "read", "/proc/1/comm"])
-        .output()?;
-    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    let table = created.mounts()?;
-    let whole = |kind: &str| table.iter().filter(|m| m.kind == kind && m.root == "/").map(|m| m.at.clone()).collect::<Vec<_>>();
-    same("whole procfs", whole("proc"), vec!["/proc".to_owned()])?;
-    same("whole sysfs", whole("sysfs"), vec!["/sys".to_owned()])?;
-    created.delete()
+    // The host's tools, to make a user namespace and mount a procfs in it.
+    for (options, masked, want) in [(vec![], false, true), (vec!["--no-pivot"], false, true), (vec![], true, false), (vec!["--no-pivot"], true, false)] {
+        let mut bundle = Bundle::new(stage)?;
+        for (link, target) in [("/lib", "usr/lib"), ("/lib64", "usr/lib64")] {
+            std::os::unix::fs::symlink(target, bundle.root(link))?;
+        }
+        let setfcap = json!(["CAP_SETFCAP", "CAP_SYS_ADMIN"]);
+        bundle.mount("/usr", "bind", "/usr", &["rbind", "ro"]).set("/process/capabilities", json!({"bounding": setfcap, "permitted": setfcap, "effective": setfcap}));
+        bundle.set("/linux/maskedPaths", if masked { json!(["/proc/keys"]) } else { json!([]) });
+        bundle.options.clone_from(&options);
+        let output = bundle.run_any(&["/usr/bin/unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "/usr/bin/mount", "-t", "proc", "proc", "/proc"])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() == want, "{options:?}, masked {masked}: {} {said}", output.status);
+        ensure!(want || said.contains("/proc: permission denied"), "{options:?}: {said}");
+    }
+    Ok(())
 }
 
 /// In the host's mount namespace the mounts are the host's too; they come off at the latest when the container is deleted.
@@ -132,7 +136,7 @@ pub fn propagation(stage: &Stage) -> Result<()> {
     // Of the root itself.
     for (root, want) in [("rshared", "shared:"), ("rprivate", ""), ("runbindable", "unbindable")] {
         let mut bundle = Bundle::new(stage)?;
-        bundle.set("/linux/rootfsPropagation", json!(root));
+        bundle.set("/linux/rootfsPropagation", json!(root)).set("/linux/readonlyPaths", json!(["/etc", "/proc/sys"]));
         let created = bundle.create()?;
         let is = created.at("/")?;
         ensure!(is.options.iter().skip(2).any(|o| o.starts_with(want)) != want.is_empty(), "{root}: {is:?}");
