@@ -126,6 +126,17 @@ impl StateDir {
         Ok(Some(Self { root: root.to_owned(), id: id.to_owned(), dir }))
     }
 
+    /// Removes what was left by runtimes that were killed while they took an id or gave one back.
+    ///
+    /// # Errors
+    /// Of opening the directory of all; what is in nobody's way may stay.
+    pub fn sweep(root: &Path) -> Result<()> {
+        if let Some(base) = open_root(root)? {
+            sweep(&base);
+        }
+        Ok(())
+    }
+
     /// Ids of all containers, in order.
     ///
     /// # Errors

@@ -60,6 +60,7 @@ pub(super) fn fitting(global: &Global, regex: &str) -> Result<Vec<String>, Failu
 /// Deletes one.
 pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failure> {
     let Some(dir) = StateDir::find(&global.root, id)? else {
+        StateDir::sweep(&global.root)?;
         return if force { Ok(()) } else { Err(StateDir::open(&global.root, id).err().map_or_else(|| Failure::new("it appeared just now"), Failure::from)) };
     };
     let held = match dir.hold() {
