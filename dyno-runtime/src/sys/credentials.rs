@@ -209,18 +209,22 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
 /// The default disposition for every signal, and none blocked.
 ///
 /// # Errors
-/// Of rt_sigprocmask(2).
+/// Of rt_sigaction(2), rt_sigprocmask(2).
 pub fn reset_signals() -> Result<(), Errno> {
-    // SAFETY: zero (SIG_DFL, no flags) is a valid sigaction and an empty set; null for what is not asked.
-    unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
-        for signal in 1..=64 {
-            // SIGKILL, SIGSTOP and the C library's own two refuse; nothing is to be set there.
-            libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+    // The kernel's struct sigaction (SIG_DFL, no flags, no restorer, empty mask) and sigset_t. Not by the C library, which keeps two
+    // signals for itself and would leave them as whoever started us has them.
+    let (default, empty) = ([0usize; 4], 0u64);
+    let nothing = std::ptr::null::<usize>();
+    for signal in 1..=64 {
+        // SAFETY: `default` is valid for reading; null for what is not asked.
+        match check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, size_of_val(&empty)) }) {
+            // SIGKILL and SIGSTOP: there is nothing to be set.
+            Ok(_) | Err(Errno::INVAL) => {}
+            Err(e) => return Err(e),
         }
-        let empty: libc::sigset_t = std::mem::zeroed();
-        check(libc::c_long::from(libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()))).map(drop)
     }
+    // SAFETY: `empty` is a valid set of the size told; null for what is not asked.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, nothing, size_of_val(&empty)) }).map(drop)
 }
 
 /// The signal that this process gets when its parent ends (0: none).
