@@ -262,6 +262,20 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Makes `uid` the owner of descriptor `fd`, if that is a pipe or a FIFO.
+///
+/// # Errors
+/// Of fstat(2), fchown(2).
+pub fn give_pipe(fd: i32, uid: u32) -> Result<(), Errno> {
+    // SAFETY: whoever calls keeps the descriptor open meanwhile; a closed one is answered with EBADF.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    let stat = rustix::fs::fstat(fd)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Fifo || stat.st_uid == uid {
+        return Ok(());
+    }
+    rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)
+}
+
 /// Clears close-on-exec.
 ///
 /// # Errors

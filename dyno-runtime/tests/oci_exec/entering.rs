@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{fs::MetadataExt, net::UnixListener},
+    },
     path::Path,
     process::Stdio,
 };
@@ -196,6 +199,59 @@ pub fn preserved(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// As `echo > /dev/stdout` does.
+pub fn streams_of_the_user(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    for user in ["0", "1000", "7"] {
+        let output = container.exec(&["--user", user], &["write", "/dev/stdout", "mine"]).output()?;
+        ensure!(output.status.success() && output.stdout == b"mine", "{user}: {output:?}");
+    }
+    let output = container.exec(&[], &["write", "/dev/stderr", "mine"]).output()?;
+    ensure!(output.status.success() && output.stderr == b"mine", "{output:?}");
+    let first = Container::bundle(stage, &["write", "/dev/stdout", "first"], |_| {})?;
+    let output = first.run(&["--keep"]).stdout(Stdio::piped()).output()?;
+    ensure!(output.status.success() && output.stdout == b"first", "{output:?}");
+    // Files stay their owner's.
+    let file = container.file("output");
+    let mut command = container.exec(&["--user", "7"], &["say", "mine"]);
+    let status = command.stdout(fs::File::create(&file)?).status()?;
+    ensure!(status.success(), "{status}");
+    same("owner", (fs::read_to_string(&file)?, fs::metadata(&file)?.uid()), ("mine\n".into(), 0))
+}
+
+/// The filter's listener gets a descriptor for each process, and is told whose it is.
+pub fn listener(stage: &Stage) -> Result<()> {
+    let path = stage.work().join("listener");
+    let listens = UnixListener::bind(&path)?;
+    let container = Container::created(stage, &["forever"], |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": path,
+            "listenerMetadata": "of the test",
+            "syscalls": [{ "names": ["getpgid"], "action": "SCMP_ACT_NOTIFY" }]
+        });
+    })?;
+    let first = told(&listens)?;
+    same("of the first process", (&first["pid"], &first["state"]["status"]), (&json!(container.pid), &json!("creating")))?;
+    said(container.runtime(&["start", &container.id]))?;
+    let pid_file = container.file("beside").display().to_string();
+    said(container.exec(&["--detach", "--pid-file", &pid_file], &["forever"]))?;
+    let second = told(&listens)?;
+    same("of the other", second["pid"].to_string(), fs::read_to_string(&pid_file)?)?;
+    same("its container", (&second["state"]["pid"], &second["state"]["status"]), (&json!(container.pid), &json!("running")))?;
+    same("metadata", (&second["metadata"], &second["fds"]), (&json!("of the test"), &json!(["seccompFd"])))?;
+    // A listener that nobody listens at: the program does not begin.
+    drop(listens);
+    let (status, complaint) = failed(container.exec(&[], &["say", "unwatched"]))?;
+    ensure!(status == 255 && complaint.contains("listener"), "{status} {complaint}");
+    Ok(())
+}
+
+fn told(listens: &UnixListener) -> Result<serde_json::Value> {
+    let (_seccomp, text) = crate::terminals::received(listens)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 pub fn detached(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
     let pid_file = container.file("detached");
@@ -242,16 +298,37 @@ pub fn paused(stage: &Stage) -> Result<()> {
     ensure!(status == 255 && complaint.contains("paused"), "{status} {complaint}");
     let mut waiting = container.exec(&["--ignore-paused"], &["say", "thawed"]).spawn()?;
     let mut pipe = waiting.stdout.take().context("stdout")?;
-    let runtime = waiting.id();
-    comes_true("its process is in the group", || {
-        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
-        let Some(child) = children.split_whitespace().next() else { return Ok(false) };
-        Ok(fs::read_to_string(format!("/proc/{child}/cgroup"))?.contains(&container.group))
-    })?;
+    frozen(&container, waiting.id())?;
     ensure!(waiting.try_wait()?.is_none(), "it does not wait");
     said(container.runtime(&["resume", &container.id]))?;
     until(&mut pipe, "thawed\n")?;
     same("status", ends(waiting)?, Some(0))
+}
+
+/// A program that nobody waits for any more does not begin.
+pub fn abandoned(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    said(container.runtime(&["pause", &container.id]))?;
+    let mut waiting = container.exec(&["--ignore-paused", "--user", "0"], &["write", "/tmp/begun", "it has"]).spawn()?;
+    let pidfd = pidfd_open(Pid::from_raw(frozen(&container, waiting.id())?).context("pid")?, PidfdFlags::empty())?;
+    waiting.kill()?;
+    waiting.wait()?;
+    said(container.runtime(&["resume", &container.id]))?;
+    ensure!(awaited(&pidfd)?, "it lives on");
+    ensure!(!stage.rootfs().join("tmp/begun").exists(), "the program has begun");
+    Ok(())
+}
+
+/// The process that the runtime `pid` has made, once it is in the container's groups.
+fn frozen(container: &Container, runtime: u32) -> Result<i32> {
+    let mut found = 0;
+    comes_true("its process is in the group", || {
+        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
+        let Some(pid) = children.split_whitespace().next() else { return Ok(false) };
+        found = pid.parse()?;
+        Ok(fs::read_to_string(format!("/proc/{pid}/cgroup"))?.contains(&container.group))
+    })?;
+    Ok(found)
 }
 
 /// What dies before its program begins is told of, and is no success.
@@ -259,14 +336,7 @@ pub fn killed(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
     said(container.runtime(&["pause", &container.id]))?;
     let waiting = container.exec(&["--ignore-paused"], &["say", "never"]).spawn()?;
-    let runtime = waiting.id();
-    let mut child = 0;
-    comes_true("its process is in the group", || {
-        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
-        let Some(pid) = children.split_whitespace().next() else { return Ok(false) };
-        child = pid.parse()?;
-        Ok(fs::read_to_string(format!("/proc/{pid}/cgroup"))?.contains(&container.group))
-    })?;
+    let child = frozen(&container, waiting.id())?;
     pidfd_send_signal(pidfd_open(Pid::from_raw(child).context("pid")?, PidfdFlags::empty())?, Signal::KILL)?;
     said(container.runtime(&["resume", &container.id]))?;
     let output = waiting.wait_with_output()?;

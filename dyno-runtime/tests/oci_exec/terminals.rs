@@ -91,10 +91,10 @@ pub fn restored(stage: &Stage) -> Result<()> {
 }
 
 /// A listener, and who connects to it sends a descriptor.
-fn received(listener: &UnixListener) -> Result<(OwnedFd, String)> {
+pub fn received(listener: &UnixListener) -> Result<(OwnedFd, String)> {
     ensure!(awaited(listener)?, "nobody connects");
     let (stream, _) = listener.accept()?;
-    let (mut name, mut space) = ([0; 64], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))]);
+    let (mut name, mut space) = ([0; 4096], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))]);
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let read = recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
     let mut fds = Vec::new();
@@ -196,7 +196,6 @@ pub fn symlinks(stage: &Stage) -> Result<()> {
         let status = terminal.wait(child)?;
         ensure!(status == 1 && terminal.seen.contains(words), "{what}: {status} {:?}", terminal.seen);
         ensure!(!terminal.seen.contains("true true true"), "{what}: {:?}", terminal.seen);
-        println!("{what}: {:?}", terminal.seen);
         let after = fs::metadata(&victim)?;
         same(what, format!("{:?}", after.modified()?), format!("{:?}", before.modified()?))?;
         same(what, std::os::unix::fs::MetadataExt::uid(&after), std::os::unix::fs::MetadataExt::uid(&before))?;
