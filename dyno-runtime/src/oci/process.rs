@@ -162,6 +162,7 @@ pub fn finish(process: &Process, outfit: &mut Outfit) -> Result<(Program, Option
         sys::no_new_privileges().wall(|| "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
     descriptors(outfit.preserve_fds)?;
+    give_pipes(process)?;
     // Without no_new_privs the kernel takes a filter only from a holder of CAP_SYS_ADMIN, which is about to go; one with a listener is
     // installed while there is somebody to hand that to.
     let early = outfit.filter.take_if(|filter| !process.no_new_privileges || filter.listener.is_some());
@@ -200,6 +201,19 @@ fn descriptors(preserve: u32) -> Result<()> {
     sys::reset_signals().wall(|| "rt_sigprocmask".into())?;
     sys::close_on_exec_from(3 + preserve).wall(|| "close_range(CLOSE_RANGE_CLOEXEC)".into())?;
     (3..3 + preserve).try_for_each(|fd| sys::keep_on_exec(fd as i32).io(|| format!("--preserve-fds: descriptor {fd}")))
+}
+
+/// Pipes among the streams become the user's, because `/dev/stdout` can be opened by the owner alone. Nothing else is given away: a
+/// file or a terminal that is redirected to stays its owner's, whatever it was taken for (CVE-2026-88265).
+fn give_pipes(process: &Process) -> Result<()> {
+    for number in 0..3 {
+        match sys::give_pipe(number, process.uid) {
+            // One of somebody outside of the user namespace, on a read-only file system, or no such stream.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS | Errno::BADF) => {}
+            Err(e) => return Err(e).wall(|| format!("fchown(stream {number}, {})", process.uid)),
+        }
+    }
+    Ok(())
 }
 
 /// Ids, then the capability sets, then the kernel is asked.
