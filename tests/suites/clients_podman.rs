@@ -10,6 +10,8 @@ mod life;
 mod limits;
 #[path = "clients_podman/pods.rs"]
 mod pods;
+#[path = "clients_podman/rootless.rs"]
+mod rootless;
 #[path = "clients_podman/terminals.rs"]
 mod terminals;
 
@@ -170,6 +172,7 @@ fn main() -> ExitCode {
         ("devices_and_sysctls", inside::devices),
         ("namespaces_of_others", inside::namespaces),
         ("mapped_users", inside::mapped),
+        ("an_ordinary_user", rootless::rootless),
         ("memory_processes_and_time", limits::limits),
         ("updated", limits::updated),
         ("statistics", limits::statistics),
