@@ -1,5 +1,5 @@
 //! The same configurations run by Debian's crun, by Debian's runc and by the runtime under test: what each of them makes of them is compared fact by
-//! fact. A difference is a defect unless [`table`] has the sentence that decides it.
+//! fact. A difference is a defect unless [`meant`] has the sentence that decides it.
 //!
 //! `DYNO_TEST_SEED` and `DYNO_TEST_COUNT` draw other and more configurations; `DYNO_TEST_OCI_OURS`, `_CRUN` and `_RUNC` name other programs.
 
@@ -10,6 +10,8 @@ mod dimensions;
 mod draw;
 #[path = "oci_compare/limits.rs"]
 mod limits;
+#[path = "oci_compare/meant.rs"]
+mod meant;
 #[path = "oci_compare/mounts.rs"]
 mod mounts;
 #[path = "oci_compare/observe.rs"]

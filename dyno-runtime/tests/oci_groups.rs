@@ -164,6 +164,37 @@ fn all_are_frozen_and_killed(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// As on a host with v1 alone.
+fn without_a_v2_tree(stage: &Stage) -> Result<()> {
+    let mut record = Record::plan("v1", Some(&format!("/{}.oci/v1", stage.name)), Manager::Files)?;
+    record.groups.retain(|(_, controllers)| !controllers.is_empty());
+    if record.groups.is_empty() {
+        println!("skipped: no v1 hierarchy");
+        return Ok(());
+    }
+    let container = Made { cgroup: Cgroup::create(&record, &Resources::default(), None)?, record };
+    ensure!(container.cgroup.birthplace().is_none());
+    let mut shell = container.enter("while :; do sleep 0.005 & sleep 0.005; done")?;
+    for _ in 0..3 {
+        container.cgroup.freeze()?;
+        ensure!(container.cgroup.is_frozen()? && Cgroup::stands_still(&container.record)?);
+        container.cgroup.thaw()?;
+        ensure!(!container.cgroup.is_frozen()?);
+    }
+    // Killed frozen: it must be let go on to die.
+    container.cgroup.freeze()?;
+    container.cgroup.kill(Signal::KILL)?;
+    shell.wait()?;
+    let mut shell = container.enter("trap 'exit 7' TERM; while :; do sleep 0.01; done")?;
+    container.cgroup.kill(Signal::TERM)?;
+    ensure!(shell.wait()?.code() == Some(7));
+    // What is left is killed, and the groups go.
+    let mut shell = container.enter("while :; do sleep 0.005 & sleep 0.005; done")?;
+    container.cgroup.remove()?;
+    ensure!(!shell.wait()?.success());
+    Ok(())
+}
+
 fn other_signals_reach_all(stage: &Stage) -> Result<()> {
     let container = Made::new(stage, "signals", &Resources::default())?;
     let mut shell = container.enter("trap 'exit 7' TERM; while :; do sleep 0.01; done")?;
@@ -388,6 +419,7 @@ fn main() -> ExitCode {
             ("limits_are_the_kernels", limits_are_the_kernels),
             ("a_used_or_frozen_group_is_refused", a_used_or_frozen_group_is_refused),
             ("all_are_frozen_and_killed", all_are_frozen_and_killed),
+            ("without_a_v2_tree", without_a_v2_tree),
             ("other_signals_reach_all", other_signals_reach_all),
             ("groups_made_inside_go_with_it", groups_made_inside_go_with_it),
             ("devices_are_forbidden", devices_are_forbidden),

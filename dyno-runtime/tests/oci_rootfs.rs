@@ -43,6 +43,7 @@ const CASES: &[Case] = &[
     ("no_pivot", namespaces::no_pivot),
     ("without_a_mount_namespace", namespaces::host),
     ("propagation", namespaces::propagation),
+    ("a_host_that_shares_its_mounts", namespaces::shared_host),
     ("without_privileges", namespaces::rootless),
     ("proc_and_sys_behind_symlinks", attacks::proc_symlinks),
     ("dev_behind_a_symlink", attacks::dev_symlink),

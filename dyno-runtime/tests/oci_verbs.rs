@@ -43,6 +43,7 @@ const CASES: &[Case] = &[
     ("hooks_in_their_order", hooks::order),
     ("hooks_that_fail", hooks::failures),
     ("hooks_that_call_the_runtime", hooks::calling_back),
+    ("ready_when_it_says_so", life::ready),
     ("one_id_for_many", many::create),
     ("one_start_for_many", many::start),
     ("one_delete_for_many", many::delete),

@@ -10,6 +10,8 @@ mod life;
 mod limits;
 #[path = "clients_podman/pods.rs"]
 mod pods;
+#[path = "clients_podman/rootless.rs"]
+mod rootless;
 #[path = "clients_podman/terminals.rs"]
 mod terminals;
 
@@ -31,6 +33,8 @@ const LIMITS: &str = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000
 /// podman and where it keeps everything.
 struct Podman {
     desk: Desk,
+    /// Above all control groups of its containers; a name without a slash would be taken as below conmon's own.
+    parent: String,
 }
 
 impl Sayings for Podman {
@@ -59,7 +63,7 @@ impl Podman {
 
     /// Arguments of `podman VERB OPTIONS IMAGE PROGRAM…` with what this host needs.
     fn arguments<'a>(&'a self, verb: &'a str, options: &[&'a str], program: &[&'a str]) -> Vec<&'a str> {
-        let mut all = vec![verb, "--cgroup-parent", self.desk.name()];
+        let mut all = vec![verb, "--cgroup-parent", &self.parent];
         if !options.iter().any(|option| option.starts_with("--net") || option.starts_with("--pod")) {
             all.extend(["--network", "none"]);
         }
@@ -128,7 +132,7 @@ impl Client for Podman {
         let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n", text("root"), text("run"));
         desk.write("storage.conf", &storage, 0o644)?;
         desk.write("Containerfile", "FROM scratch\nCOPY rootfs/ /\nENV WHO=image\nCMD [\"sh\", \"-c\", \"echo made from scratch\"]\n", 0o644)?;
-        let podman = Self { desk };
+        let podman = Self { parent: format!("/{}", desk.name()), desk };
         podman.ok(&["build", "--quiet", "--tag", IMAGE, &podman.desk.text(".")])?;
         Ok(podman)
     }
@@ -168,6 +172,7 @@ fn main() -> ExitCode {
         ("devices_and_sysctls", inside::devices),
         ("namespaces_of_others", inside::namespaces),
         ("mapped_users", inside::mapped),
+        ("an_ordinary_user", rootless::rootless),
         ("memory_processes_and_time", limits::limits),
         ("updated", limits::updated),
         ("statistics", limits::statistics),

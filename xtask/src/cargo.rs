@@ -24,13 +24,15 @@ pub struct Programs {
     pub dynod: PathBuf,
     /// The command line.
     pub dyno: PathBuf,
+    /// The runtime, as engines call it.
+    pub runtime: PathBuf,
 }
 
 /// Builds the programs; cargo shows its own progress.
 pub fn build() -> Result<Programs> {
-    run(Command::new("cargo").args(["build", "-p", "dyno-manager"]))?;
+    run(Command::new("cargo").args(["build", "-p", "dyno-manager", "-p", "dyno-runtime"]))?;
     let bin = target().join("debug");
-    Ok(Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno") })
+    Ok(Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno"), runtime: bin.join("dyno-runtime") })
 }
 
 /// Builds the static `dyno-runtime`: no library of the host's is needed to run it, and none of a container's can get into it.

@@ -1,6 +1,12 @@
 //! What the host must have: root and a few Debian packages, installed when missing.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -16,6 +22,23 @@ const PACKAGES: [(&str, &str); 9] = [
     ("iproute2", "ip"),
     ("uidmap", "newuidmap"),
 ];
+
+/// Those whose programs run containers with our runtime in the tests, and the runtimes that it is compared with.
+const CLIENTS: [(&str, &str); 10] = [
+    ("podman", "podman"),
+    ("conmon", "conmon"),
+    ("catatonit", "catatonit"),
+    ("containerd", "containerd-shim-runc-v2"),
+    ("docker.io", "dockerd"),
+    ("iptables", "iptables"),
+    ("curl", "curl"),
+    ("busybox-static", "busybox"),
+    ("runc", "runc"),
+    ("crun", "crun"),
+];
+
+/// What invoke-rc.d and deb-systemd-invoke ask before they start a service (policy-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what all tasks need.
 pub fn prepare() -> Result<()> {
@@ -36,6 +59,24 @@ pub fn install(packages: &[(&str, &str)]) -> Result<()> {
     let mut install = Command::new("apt-get");
     install.args(["-qq", "-y", "--no-install-recommends", "install"]).args(missing).env("DEBIAN_FRONTEND", "noninteractive");
     quiet(&mut install)
+}
+
+/// Installs the clients of the runtime. Their services are not started: the tests start daemons of their own, and a docker engine that runs
+/// changes the host's packet filter.
+pub fn install_clients() -> Result<()> {
+    let policy = OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
+    let ours = match policy {
+        // 101: the action is forbidden.
+        Ok(mut file) => file.write_all(b"#!/bin/sh\nexit 101\n").map(|()| true),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e),
+    };
+    let ours = ours.with_context(|| format!("write {POLICY}"))?;
+    let installed = install(&CLIENTS);
+    if ours && Path::new(POLICY).exists() {
+        fs::remove_file(POLICY).with_context(|| format!("remove {POLICY}"))?;
+    }
+    installed
 }
 
 /// Whether `program` is in one of the directories of PATH.

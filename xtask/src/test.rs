@@ -10,6 +10,7 @@ use crate::{cargo, host, images, vm};
 /// not when only some tests are asked for.
 pub fn run(filter: &[String], no_vm: bool) -> Result<()> {
     host::prepare()?;
+    host::install_clients()?;
     let images = images::make()?;
     let programs = cargo::build()?;
     let mut command = Command::new("cargo");
@@ -17,6 +18,10 @@ pub fn run(filter: &[String], no_vm: bool) -> Result<()> {
     command.args(["test", "--workspace", "--no-fail-fast", "--"]).args(filter);
     command.env("DYNO_STACK", &images.stack).env("DYNO_BUILDPACKS", &images.buildpacks);
     command.env("DYNO_BIN_DYNOD", &programs.dynod).env("DYNO_BIN_DYNO", &programs.dyno);
+    // Another runtime may be named, to see whether a suite of clients is right.
+    if std::env::var_os("DYNO_OCI_RUNTIME").is_none() {
+        command.env("DYNO_OCI_RUNTIME", &programs.runtime);
+    }
     cargo::run(&mut command)?;
     if no_vm || !filter.is_empty() {
         println!("-----> Not run: the machines with other kernels (cargo xtask vm-test)");

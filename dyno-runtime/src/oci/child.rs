@@ -101,10 +101,6 @@ impl Child<'_> {
         }
         self.root()?;
         let Some(p) = &c.process else { return self.ready(None).map(|()| None) };
-        if process::has_limits(p) {
-            self.runtime.send(&Message::Go)?;
-            self.runtime.expect_go()?;
-        }
         let (program, listener) = process::finish(p, &mut self.outfit)?;
         if let Some(launcher) = self.launcher.take() {
             sys::die_with_parent(0).wall(|| "prctl(PR_SET_PDEATHSIG, 0)".into())?;

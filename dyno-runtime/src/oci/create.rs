@@ -17,7 +17,7 @@ use super::{
     cgroup::{self, Cgroup},
     channel::{Channel, GONE, Message},
     child::Child,
-    console, filter, hooks, ids, net_devices, resctrl, rootfs, shield,
+    console, filter, hooks, ids, net_devices, notify, resctrl, rootfs, shield,
     launcher::Launcher,
     namespaces::Birth,
     plan::{Container, Namespace},
@@ -108,10 +108,11 @@ fn gone_is_fine(e: Errno) -> std::result::Result<(), Errno> {
 /// # Errors
 /// The first thing that is wrong with the request or that the kernel refuses; whatever was made is gone again.
 pub fn create(global: &Global, request: Request) -> Result<Created> {
-    let (text, container, launcher) = load(global, &request)?;
+    let (text, mut container, launcher) = load(global, &request)?;
     let held = StateDir::create(&global.root, &request.id)?;
     let mut made = Made::default();
-    match build(global, &request, (&container, launcher), &text, &held, &mut made) {
+    let noticed = if notify::is_wanted(&container) { held.make_notify().map(|dir| notify::add(&mut container, &dir)) } else { Ok(()) };
+    match noticed.and_then(|()| build(global, &request, (&container, launcher), &text, &held, &mut made)) {
         Ok((record, console)) => {
             let pidfd = made.child.ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
             Ok(Created { held, record, pidfd, console })
@@ -141,6 +142,9 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container, Optio
     }
     for warning in &container.warnings {
         global.log.warn(warning);
+    }
+    for note in &container.notes {
+        global.log.debug(|| note.clone());
     }
     if request.console_socket.is_some() && !container.process.as_ref().is_some_and(|p| p.terminal) {
         return Err(Error::refused(ErrorKind::Invalid, "cannot use console socket if runc will not detach or allocate tty: process.terminal is false"));
@@ -192,6 +196,9 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
     record.pid = pid;
     group.adopt(pid)?;
     ids::map(container, pid)?;
+    if let Some(p) = &container.process {
+        process::limits(p, pid)?;
+    }
     go(&runtime)?;
     if halts(container) {
         runtime.expect_go()?;
@@ -204,12 +211,6 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         let state = record.state(Status::Creating);
         hooks::run("prestart", &container.hooks.prestart, &state)?;
         hooks::run("createRuntime", &container.hooks.create_runtime, &state)?;
-        go(&runtime)?;
-    }
-    // Now that the root stands, and before the child changes its ids: of another user's process prlimit(2) takes CAP_SYS_RESOURCE.
-    if let Some(p) = container.process.as_ref().filter(|p| process::has_limits(p)) {
-        runtime.expect_go()?;
-        process::limits(p, pid)?;
         go(&runtime)?;
     }
     ready(container, &record, &runtime)?;

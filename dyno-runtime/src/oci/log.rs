@@ -64,8 +64,9 @@ impl Log {
 
     /// Why the command fails: one line there and one on stderr.
     pub fn error(&self, message: &str) {
-        self.line(Level::Error, message);
-        complain(message);
+        let message = as_clients_read_it(message);
+        self.line(Level::Error, &message);
+        complain(&message);
     }
 
     /// One line in one write, so that runtimes that share the file do not mix theirs.
@@ -85,6 +86,23 @@ impl Log {
         // Whoever gave a file that cannot be written has stderr still.
         file.write_all(line.as_bytes()).ok();
     }
+}
+
+/// The kernel's answers as runc writes them: `no such file or directory`, not `No such file or directory (os error 2)`. The docker engine looks
+/// for these words, in lower case, to tell a program that is not there (127) from one that cannot be run (126).
+fn as_clients_read_it(message: &str) -> String {
+    let mut parts = message.split(" (os error ");
+    let mut rest = parts.next().unwrap_or_default();
+    let mut read = String::with_capacity(message.len());
+    for next in parts {
+        let (before, answer) = rest.rsplit_once(": ").map_or(("", rest), |(_, answer)| rest.split_at(rest.len() - answer.len()));
+        let mut letters = answer.chars();
+        read.push_str(before);
+        read.extend(letters.next().map(|first| first.to_ascii_lowercase()));
+        read.push_str(letters.as_str());
+        rest = next.split_once(')').map_or(next, |(_, rest)| rest);
+    }
+    read + rest
 }
 
 /// One line to stderr, whatever the message holds. A closed stderr cannot be told of anywhere.
@@ -129,6 +147,21 @@ mod tests {
             (4_107_542_399, "2100-02-28T23:59:59.000000007Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::new(seconds, 7)), want);
+        }
+    }
+
+    #[test]
+    fn answers_are_in_lower_case() {
+        for (said, read) in [
+            ("exec: \"/x\": No such file or directory (os error 2)", "exec: \"/x\": no such file or directory"),
+            ("a: b: Permission denied (os error 13); a hint: And more", "a: b: permission denied; a hint: And more"),
+            ("A: Invalid argument (os error 22), then B: File exists (os error 17)", "A: invalid argument, then B: file exists"),
+            ("Input/output error (os error 5)", "input/output error"),
+            ("No answer: at all", "No answer: at all"),
+            (" (os error ", ""),
+            ("", ""),
+        ] {
+            assert_eq!(as_clients_read_it(said), read);
         }
     }
 

@@ -39,6 +39,7 @@ mod launcher;
 pub mod log;
 pub mod namespaces;
 mod net_devices;
+mod notify;
 pub mod plan;
 pub mod process;
 mod resctrl;

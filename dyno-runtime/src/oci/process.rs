@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! Outfit::collect   runtime side or before the root is changed: descriptors of the host's procfs that are needed later
-//! limits            runtime side, because a new user namespace has no CAP_SYS_RESOURCE over the host: rlimits, oom_score_adj
-//! finish            in the container: session keyring, labels, scheduling, filter (if it must be early), ids and capabilities, the
+//! limits            runtime side, because a new user namespace has no CAP_SYS_RESOURCE over the host: hard limits above the runtime's own,
+//!                   oom_score_adj
+//! finish            in the container: limits as asked for, session keyring, labels, scheduling, filter (if it must be early), ids and capabilities, the
 //!                   working directory, the program's path. After it nothing can fail but exec
 //! begin             filter (if it is late), exec; or launch, which leaves both to a program that waits for `start` first
 //! ```
@@ -97,19 +98,23 @@ impl Outfit {
     }
 }
 
-/// Whether [`limits`] has anything to do.
+/// Whether [`limits`] has anything to do: a process of `exec` waits for it.
 pub fn has_limits(process: &Process) -> bool {
-    !process.rlimits.is_empty() || process.oom_score_adj.is_some()
+    let above = |(resource, _, hard): &(u32, u64, u64)| sys::hard_limit(*resource).map_or(true, |own| *hard > own);
+    process.oom_score_adj.is_some() || process.rlimits.iter().any(above)
 }
 
-/// Limits of process `pid` that only the host's root may set. `pid` is a child that has not been reaped.
+/// Limits of process `pid` that only the host's root may set. `pid` is a child that has not been reaped and has this runtime's own hard limits.
+///
+/// Lower ones are left to [`finish`]: once the child has other ids, prlimit(2) takes CAP_SYS_RESOURCE for whatever is asked of it.
 ///
 /// # Errors
 /// EPERM or EACCES for what this runtime may not raise.
 pub fn limits(process: &Process, pid: u32) -> Result<()> {
     for (resource, soft, hard) in &process.rlimits {
-        sys::limit(pid, *resource, *soft, *hard)
-            .wall(|| format!("process.rlimits: prlimit(resource {resource}, soft {soft}, hard {hard}) (raising a hard limit takes CAP_SYS_RESOURCE)"))?;
+        if *hard > sys::hard_limit(*resource).wall(|| format!("process.rlimits: prlimit(resource {resource})"))? {
+            sys::limit(pid, *resource, *soft, *hard).wall(|| limited(*resource, *soft, *hard))?;
+        }
     }
     if let Some(score) = process.oom_score_adj {
         let file = format!("/proc/{pid}/oom_score_adj");
@@ -120,6 +125,10 @@ pub fn limits(process: &Process, pid: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn limited(resource: u32, soft: u64, hard: u64) -> String {
+    format!("process.rlimits: prlimit(resource {resource}, soft {soft}, hard {hard}) (raising a hard limit takes CAP_SYS_RESOURCE)")
 }
 
 /// A program that is ready to begin.
@@ -137,6 +146,9 @@ pub struct Program {
 /// # Errors
 /// The first thing that the kernel refuses; [`ErrorKind::Exec`] for a program that is not there or cannot be executed.
 pub fn finish(process: &Process, outfit: &mut Outfit) -> Result<(Program, Option<OwnedFd>)> {
+    for (resource, soft, hard) in &process.rlimits {
+        sys::limit(0, *resource, *soft, *hard).wall(|| limited(*resource, *soft, *hard))?;
+    }
     if outfit.keyring {
         match sys::join_new_session_keyring() {
             // Too many keys of this user (kernel.keys.maxkeys), or a filter around us: the spec does not speak of keyrings.
@@ -150,6 +162,7 @@ pub fn finish(process: &Process, outfit: &mut Outfit) -> Result<(Program, Option
         sys::no_new_privileges().wall(|| "prctl(PR_SET_NO_NEW_PRIVS)".into())?;
     }
     descriptors(outfit.preserve_fds)?;
+    give_pipes(process)?;
     // Without no_new_privs the kernel takes a filter only from a holder of CAP_SYS_ADMIN, which is about to go; one with a listener is
     // installed while there is somebody to hand that to.
     let early = outfit.filter.take_if(|filter| !process.no_new_privileges || filter.listener.is_some());
@@ -188,6 +201,19 @@ fn descriptors(preserve: u32) -> Result<()> {
     sys::reset_signals().wall(|| "rt_sigprocmask".into())?;
     sys::close_on_exec_from(3 + preserve).wall(|| "close_range(CLOSE_RANGE_CLOEXEC)".into())?;
     (3..3 + preserve).try_for_each(|fd| sys::keep_on_exec(fd as i32).io(|| format!("--preserve-fds: descriptor {fd}")))
+}
+
+/// Pipes among the streams become the user's, because `/dev/stdout` can be opened by the owner alone. Nothing else is given away: a
+/// file or a terminal that is redirected to stays its owner's, whatever it was taken for (CVE-2026-88265).
+fn give_pipes(process: &Process) -> Result<()> {
+    for number in 0..3 {
+        match sys::give_pipe(number, process.uid) {
+            // One of somebody outside of the user namespace, on a read-only file system, or no such stream.
+            Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::ROFS | Errno::BADF) => {}
+            Err(e) => return Err(e).wall(|| format!("fchown(stream {number}, {})", process.uid)),
+        }
+    }
+    Ok(())
 }
 
 /// Ids, then the capability sets, then the kernel is asked.

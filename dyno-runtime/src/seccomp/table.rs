@@ -198,14 +198,20 @@ const CALLS: &[(&str, [u32; 5])] = &[
     ("waitid", [247, 529, 284, 280, 95]), ("waitpid", [O, O, 7, O, O]), ("write", [1, 1, 4, 4, 64]), ("writev", [20, 516, 146, 146, 66]),
 ];
 
-fn row(name: &str) -> Option<&'static [u32; 5]> {
-    CALLS.binary_search_by(|(n, _)| (*n).cmp(name)).ok().map(|at| &CALLS[at].1)
+/// Numbers of the calls of one name.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers(&'static [u32; 5]);
+
+impl Numbers {
+    /// None where `abi` has no such call.
+    pub fn of(self, abi: Abi) -> Option<u32> {
+        Some(self.0[abi as usize]).filter(|number| *number != O)
+    }
 }
 
-/// Whether some architecture has a call of that name.
-#[cfg_attr(not(feature = "oci"), allow(dead_code, reason = "an OCI configuration may name any"))]
-pub fn is_known(name: &str) -> bool {
-    row(name).is_some()
+/// The calls of that name; None if no architecture has one.
+pub fn numbers(name: &str) -> Option<Numbers> {
+    CALLS.binary_search_by(|(n, _)| (*n).cmp(name)).ok().map(|at| Numbers(&CALLS[at].1))
 }
 
 /// Whether some architecture that this library runs on has a call of that name.
@@ -215,7 +221,7 @@ pub fn exists(name: &str) -> bool {
 
 /// The number of a call by name; None where `abi` has no such call.
 pub fn number_in(abi: Abi, name: &str) -> Option<u32> {
-    row(name).map(|numbers| numbers[abi as usize]).filter(|number| *number != O)
+    numbers(name)?.of(abi)
 }
 
 /// [`number_in`] the target's.
@@ -225,7 +231,7 @@ pub fn number(name: &str) -> Option<u32> {
 
 /// Names and numbers of the target, by name.
 pub fn calls() -> impl Iterator<Item = (&'static str, u32)> {
-    CALLS.iter().map(|(name, numbers)| (*name, numbers[NATIVE as usize])).filter(|(_, number)| *number != O)
+    CALLS.iter().filter_map(|(name, numbers)| Some((*name, Numbers(numbers).of(NATIVE)?)))
 }
 
 /// The name of a call of the target by number.
@@ -244,9 +250,9 @@ mod tests {
         for (name, number) in [("read", libc::SYS_read), ("clone3", libc::SYS_clone3), ("execveat", libc::SYS_execveat), ("setns", libc::SYS_setns)] {
             assert_eq!(super::number(name).map(i64::from), Some(number), "{name}");
         }
-        let of = |name: &str| row(name).unwrap();
-        assert_eq!(of("execve"), &[59, 520, 11, 11, 221]);
-        assert_eq!(of("socketcall"), &[O, O, 102, O, O]);
-        assert!(is_known("stat64") && !exists("stat64") && exists("stat") && !is_known("statt"));
+        let of = |name: &str| *numbers(name).unwrap().0;
+        assert_eq!(of("execve"), [59, 520, 11, 11, 221]);
+        assert_eq!(of("socketcall"), [O, O, 102, O, O]);
+        assert!(!exists("stat64") && exists("stat") && numbers("statt").is_none());
     }
 }

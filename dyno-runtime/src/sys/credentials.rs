@@ -131,6 +131,17 @@ pub fn limit(pid: u32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno>
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>()) }).map(drop)
 }
 
+/// The hard limit that this process has.
+///
+/// # Errors
+/// EINVAL for a resource that the kernel does not know.
+pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid struct rlimit64; a null new limit is allowed, and pid 0 is the caller.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit) })?;
+    Ok(limit.rlim_max)
+}
+
 /// `struct sched_attr` (sched_setattr(2)), first version.
 #[repr(C)]
 struct SchedAttr {
@@ -198,18 +209,22 @@ pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
 /// The default disposition for every signal, and none blocked.
 ///
 /// # Errors
-/// Of rt_sigprocmask(2).
+/// Of rt_sigaction(2), rt_sigprocmask(2).
 pub fn reset_signals() -> Result<(), Errno> {
-    // SAFETY: zero (SIG_DFL, no flags) is a valid sigaction and an empty set; null for what is not asked.
-    unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
-        for signal in 1..=64 {
-            // SIGKILL, SIGSTOP and the C library's own two refuse; nothing is to be set there.
-            libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+    // The kernel's struct sigaction (SIG_DFL, no flags, no restorer, empty mask) and sigset_t. Not by the C library, which keeps two
+    // signals for itself and would leave them as whoever started us has them.
+    let (default, empty) = ([0usize; 4], 0u64);
+    let nothing = std::ptr::null::<usize>();
+    for signal in 1..=64 {
+        // SAFETY: `default` is valid for reading; null for what is not asked.
+        match check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, size_of_val(&empty)) }) {
+            // SIGKILL and SIGSTOP: there is nothing to be set.
+            Ok(_) | Err(Errno::INVAL) => {}
+            Err(e) => return Err(e),
         }
-        let empty: libc::sigset_t = std::mem::zeroed();
-        check(libc::c_long::from(libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()))).map(drop)
     }
+    // SAFETY: `empty` is a valid set of the size told; null for what is not asked.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, nothing, size_of_val(&empty)) }).map(drop)
 }
 
 /// The signal that this process gets when its parent ends (0: none).
@@ -245,6 +260,20 @@ pub fn set_domain_name(name: &str) -> Result<(), Errno> {
 pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: numbers only; nothing is closed now.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Makes `uid` the owner of descriptor `fd`, if that is a pipe or a FIFO.
+///
+/// # Errors
+/// Of fstat(2), fchown(2).
+pub fn give_pipe(fd: i32, uid: u32) -> Result<(), Errno> {
+    // SAFETY: whoever calls keeps the descriptor open meanwhile; a closed one is answered with EBADF.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    let stat = rustix::fs::fstat(fd)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Fifo || stat.st_uid == uid {
+        return Ok(());
+    }
+    rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)
 }
 
 /// Clears close-on-exec.

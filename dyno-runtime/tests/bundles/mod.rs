@@ -107,6 +107,13 @@ impl Place {
     }
 }
 
+impl Place {
+    /// What `/proc/PID/ns/mnt` of a runtime in it says.
+    pub fn link(&self) -> Result<String> {
+        Ok(fs::read_link(format!("/proc/{}/ns/mnt", self.holder.id()))?.display().to_string())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let ended = self.holder.kill().and_then(|()| self.holder.wait());

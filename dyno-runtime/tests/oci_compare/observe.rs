@@ -158,6 +158,9 @@ fn inside(text: &str, bundle: &Bundle, known: &Known, seen: &mut Observation) {
         };
         let value = value.replace("\\n", "\n").replace("\\t", "\t").replace("\\\\", "\\").replace(&bundle.dir.display().to_string(), "BUNDLE");
         match key {
+            // Processes come and go.
+            _ if key.starts_with("list ") && is_of_process(key) => {}
+            _ if key.starts_with("list ") && value.parse::<u32>().is_ok_and(|n| n > 40) => {}
             "mountinfo" => mounts(&value, seen),
             "cgroup" => value.lines().filter_map(|l| l.split_once(':')?.1.split_once(':')).for_each(|(name, path)| seen.put(format!("cgroup {name}"), path)),
             "limits" => value.lines().skip(1).for_each(|l| seen.put(format!("limit {}", l[..26].trim()), l[26..68.min(l.len())].split_whitespace().collect::<Vec<_>>().join(" "))),
@@ -172,6 +175,11 @@ fn inside(text: &str, bundle: &Bundle, known: &Known, seen: &mut Observation) {
             _ => seen.put(key, value),
         }
     }
+}
+
+/// `list /proc/12`, `list /proc/self`.
+fn is_of_process(key: &str) -> bool {
+    key.rsplit_once('/').is_some_and(|(_, name)| name.parse::<u32>().is_ok() || name == "self" || name == "thread-self")
 }
 
 fn environment(text: &str, seen: &mut Observation) {
@@ -192,23 +200,21 @@ fn keyring(text: &str) -> String {
     format!("{head};{}", if name.starts_with("_ses") { "_ses of its own" } else { name })
 }
 
-/// Each mount by its place and its turn there: the parent's place, root, options, propagation, type, source, options of the file system.
+/// Each mount by its place and how many lie below it there: the parent's place, root, options, propagation, type, source, options of the file
+/// system.
 fn mounts(table: &str, seen: &mut Observation) {
-    let mut places = BTreeMap::new();
-    let rows: Vec<(&str, Vec<&str>)> = table.lines().filter_map(|line| Some((line.split(' ').nth(4)?, line.split(' ').collect()))).collect();
-    for (place, row) in &rows {
-        places.insert(row[0], *place);
-    }
-    let mut turns: BTreeMap<&str, u32> = BTreeMap::new();
-    for (place, row) in rows {
-        let turn = turns.entry(place).or_default();
-        *turn += 1;
+    let rows: BTreeMap<&str, Vec<&str>> = table.lines().filter_map(|line| Some((line.split(' ').next()?, line.split(' ').collect()))).collect();
+    let place_of = |id: &str| rows.get(id).map_or("outside", |row| row[4]);
+    for row in rows.values() {
+        let (place, mut turn, mut parent) = (row[4], 1, row[1]);
+        while let Some(below) = rows.get(parent).filter(|below| below[4] == place && below[1] != parent) {
+            (turn, parent) = (turn + 1, below[1]);
+        }
         let dash = row.iter().position(|word| *word == "-").unwrap_or(row.len() - 1);
         let propagation: Vec<&str> = row[6..dash].iter().filter_map(|w| w.split(':').next()).collect();
-        let above = places.get(row[1]).map_or("outside", |p| *p);
         let sorted = |options: &str| options.split(',').collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",");
         let mut put = |what: &str, value: String| seen.put(format!("mount {place} {turn}: {what}"), value);
-        put("above", above.into());
+        put("above", place_of(row[1]).into());
         put("root", row[3].into());
         put("options", sorted(row[5]));
         put("propagation", propagation.join(" "));

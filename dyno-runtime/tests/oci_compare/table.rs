@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::observe::Observation;
+use super::{meant::TABLE, observe::Observation};
 
 /// One configuration by two runtimes.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Compared<'a> {
     pub other: &'static str,
     pub ours: &'a Observation,
     pub theirs: &'a Observation,
+    /// The other oracle's, if there is one.
+    pub third: Option<&'a Observation>,
 }
 
 /// One fact that differs; absent is the empty string.
@@ -25,7 +27,9 @@ pub struct Difference<'a> {
     pub config: &'a Value,
     pub ours: &'a str,
     pub theirs: &'a str,
-    /// What the other said, where it refused.
+    /// What the other oracle has.
+    pub third: Option<&'a str>,
+    /// What was said where something was refused.
     pub messages: &'a [String],
 }
 
@@ -36,11 +40,11 @@ pub struct Meant {
     /// Beginning of the fact's name.
     pub key: &'static str,
     pub when: fn(&Difference) -> bool,
+    /// What differs, for the page.
+    pub what: &'static str,
     /// What decides.
     pub because: &'static str,
 }
-
-pub const TABLE: &[Meant] = &[];
 
 #[derive(Debug, Default)]
 pub struct Report {
@@ -58,17 +62,19 @@ impl Report {
         let of = |seen: &'_ Observation, key: &str| seen.facts.get(key).cloned().unwrap_or_default();
         // What one of them refuses leaves nothing else to compare.
         let verb = ["verb create", "verb start"].iter().find(|verb| of(pair.ours, verb) != of(pair.theirs, verb));
-        let keys = verb.map_or_else(|| keys.iter().map(|k| k.as_str()).collect(), |verb| vec![*verb]);
-        if of(pair.ours, "verb create") != "done" {
-            self.refused += 1;
-        }
+        let refused = of(pair.ours, "verb create") != "done" || of(pair.ours, "verb start") != "done";
+        self.refused += usize::from(refused);
+        // How far somebody came before an error is of no account, if what it made on the host is gone.
+        let counts = |key: &&str| !refused || !key.starts_with("image ");
+        let keys: Vec<&str> = verb.map_or_else(|| keys.iter().map(|k| k.as_str()).filter(counts).collect(), |verb| vec![*verb]);
         for key in keys {
             let (ours, theirs) = (of(pair.ours, key), of(pair.theirs, key));
             if ours == theirs {
                 continue;
             }
             let messages = [&pair.ours.messages[..], &pair.theirs.messages[..]].concat();
-            let difference = Difference { key, config: pair.config, ours: &ours, theirs: &theirs, messages: &messages };
+            let third = pair.third.map(|third| third.facts.get(key).map_or("", String::as_str));
+            let difference = Difference { third, key, config: pair.config, ours: &ours, theirs: &theirs, messages: &messages };
             let meant = TABLE.iter().position(|m| (m.other.is_empty() || m.other == pair.other) && key.starts_with(m.key) && (m.when)(&difference));
             match meant {
                 Some(row) => *self.meant.entry(row).or_default() += 1,

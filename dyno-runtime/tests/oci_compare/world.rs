@@ -89,7 +89,7 @@ impl World {
         ensure!(runtimes.len() > 1, "nobody to compare with: Debian's packages crun and runc");
         let holder = Holder::new(&probe.display().to_string())?;
         let host = host(stage, &probe, &holder)?;
-        Ok(Self { known: namespaces(&holder)?, host, runtimes, probe, _place: place, _holder: holder })
+        Ok(Self { known: namespaces(&holder, place.as_ref())?, host, runtimes, probe, _place: place, _holder: holder })
     }
 
     /// One configuration by its number.
@@ -159,11 +159,14 @@ fn host(stage: &Stage, probe: &std::path::Path, holder: &Holder) -> Result<Host>
     })
 }
 
-fn namespaces(holder: &Holder) -> Result<Known> {
+fn namespaces(holder: &Holder, place: Option<&Place>) -> Result<Known> {
     let mut known = BTreeMap::new();
     for kind in ["mnt", "pid", "net", "ipc", "uts", "user", "cgroup", "time"] {
         known.insert(fs::read_link(format!("/proc/{}/ns/{kind}", holder.first))?.display().to_string(), "joined");
         known.insert(fs::read_link(format!("/proc/self/ns/{kind}"))?.display().to_string(), "host");
+    }
+    if let Some(place) = place {
+        known.insert(place.link()?, "host");
     }
     Ok(Known { namespaces: known })
 }
@@ -185,8 +188,9 @@ pub fn compare(stage: &Stage) -> Result<()> {
             let (config, seen) = world.run(seed, number, &bundle, &id)?;
             let [ours, others @ ..] = &seen[..] else { continue };
             let mut report = report.lock().map_err(|e| anyhow!("{e}"))?;
-            for (runtime, theirs) in world.runtimes[1..].iter().zip(others) {
-                report.add(&Compared { number, config: &config, other: runtime.name, ours, theirs });
+            for (n, (runtime, theirs)) in world.runtimes[1..].iter().zip(others).enumerate() {
+                let third = others.get(others.len() - 1 - n).filter(|_| others.len() == 2);
+                report.add(&Compared { number, config: &config, other: runtime.name, ours, theirs, third });
             }
         }
     };

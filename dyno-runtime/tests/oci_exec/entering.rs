@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{fs::MetadataExt, net::UnixListener},
+    },
     path::Path,
     process::Stdio,
 };
@@ -16,7 +19,7 @@ use serde_json::json;
 
 use crate::{
     support::{PROGRAM, Stage, same},
-    world::{Container, awaited, comes_true, ends, failed, said, until},
+    world::{Container, awaited, comes_true, ends, failed, groups, said, until},
 };
 
 pub fn statuses(stage: &Stage) -> Result<()> {
@@ -59,7 +62,7 @@ pub fn what_cannot_be_run(stage: &Stage) -> Result<()> {
     for (options, program, words) in cases {
         let (status, complaint) = failed(container.execute(options, program))?;
         same(&format!("status of {options:?} {program:?} ({complaint})"), status, 255)?;
-        ensure!(complaint.to_lowercase().contains(words), "{options:?} {program:?}: {complaint:?} instead of {words:?}");
+        ensure!(complaint.to_lowercase().contains(&words.to_lowercase()), "{options:?} {program:?}: {complaint:?} instead of {words:?}");
         same(&format!("lines of {complaint:?}"), complaint.trim_end().lines().count(), 1)?;
     }
     same("the container is as before", said(container.exec(&[], &["say", "--"]))?, "--\n".into())
@@ -196,6 +199,59 @@ pub fn preserved(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// As `echo > /dev/stdout` does.
+pub fn streams_of_the_user(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    for user in ["0", "1000", "7"] {
+        let output = container.exec(&["--user", user], &["write", "/dev/stdout", "mine"]).output()?;
+        ensure!(output.status.success() && output.stdout == b"mine", "{user}: {output:?}");
+    }
+    let output = container.exec(&[], &["write", "/dev/stderr", "mine"]).output()?;
+    ensure!(output.status.success() && output.stderr == b"mine", "{output:?}");
+    let first = Container::bundle(stage, &["write", "/dev/stdout", "first"], |_| {})?;
+    let output = first.run(&["--keep"]).stdout(Stdio::piped()).output()?;
+    ensure!(output.status.success() && output.stdout == b"first", "{output:?}");
+    // Files stay their owner's.
+    let file = container.file("output");
+    let mut command = container.exec(&["--user", "7"], &["say", "mine"]);
+    let status = command.stdout(fs::File::create(&file)?).status()?;
+    ensure!(status.success(), "{status}");
+    same("owner", (fs::read_to_string(&file)?, fs::metadata(&file)?.uid()), ("mine\n".into(), 0))
+}
+
+/// The filter's listener gets a descriptor for each process, and is told whose it is.
+pub fn listener(stage: &Stage) -> Result<()> {
+    let path = stage.work().join("listener");
+    let listens = UnixListener::bind(&path)?;
+    let container = Container::created(stage, &["forever"], |config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": path,
+            "listenerMetadata": "of the test",
+            "syscalls": [{ "names": ["getpgid"], "action": "SCMP_ACT_NOTIFY" }]
+        });
+    })?;
+    let first = told(&listens)?;
+    same("of the first process", (&first["pid"], &first["state"]["status"]), (&json!(container.pid), &json!("creating")))?;
+    said(container.runtime(&["start", &container.id]))?;
+    let pid_file = container.file("beside").display().to_string();
+    said(container.exec(&["--detach", "--pid-file", &pid_file], &["forever"]))?;
+    let second = told(&listens)?;
+    same("of the other", second["pid"].to_string(), fs::read_to_string(&pid_file)?)?;
+    same("its container", (&second["state"]["pid"], &second["state"]["status"]), (&json!(container.pid), &json!("running")))?;
+    same("metadata", (&second["metadata"], &second["fds"]), (&json!("of the test"), &json!(["seccompFd"])))?;
+    // A listener that nobody listens at: the program does not begin.
+    drop(listens);
+    let (status, complaint) = failed(container.exec(&[], &["say", "unwatched"]))?;
+    ensure!(status == 255 && complaint.contains("listener"), "{status} {complaint}");
+    Ok(())
+}
+
+fn told(listens: &UnixListener) -> Result<serde_json::Value> {
+    let (_seccomp, text) = crate::terminals::received(listens)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
 pub fn detached(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
     let pid_file = container.file("detached");
@@ -212,11 +268,9 @@ pub fn detached(stage: &Stage) -> Result<()> {
 
 pub fn group_below(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
-    let name = format!("/{}/{}", stage.name, container.id);
+    let (name, groups) = (&container.group, groups(&container.group));
     let own = fs::read_to_string(format!("/proc/{}/cgroup", container.pid))?;
-    ensure!(own.lines().all(|line| line.contains(&name)), "{own}");
-    let groups: Vec<std::path::PathBuf> = fs::read_dir("/sys/fs/cgroup")?.filter_map(|e| Some(e.ok()?.path().join(&name[1..]))).filter(|dir| dir.is_dir()).collect();
-    let groups = if groups.is_empty() { vec![Path::new("/sys/fs/cgroup").join(&name[1..])] } else { groups };
+    ensure!(own.lines().all(|line| line.contains(name)), "{own}");
     for group in &groups {
         fs::create_dir(group.join("below"))?;
         // A group without processors and memory takes nobody in.
@@ -244,16 +298,37 @@ pub fn paused(stage: &Stage) -> Result<()> {
     ensure!(status == 255 && complaint.contains("paused"), "{status} {complaint}");
     let mut waiting = container.exec(&["--ignore-paused"], &["say", "thawed"]).spawn()?;
     let mut pipe = waiting.stdout.take().context("stdout")?;
-    let runtime = waiting.id();
-    comes_true("its process is in the group", || {
-        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
-        let Some(child) = children.split_whitespace().next() else { return Ok(false) };
-        Ok(fs::read_to_string(format!("/proc/{child}/cgroup"))?.contains(&container.id))
-    })?;
+    frozen(&container, waiting.id())?;
     ensure!(waiting.try_wait()?.is_none(), "it does not wait");
     said(container.runtime(&["resume", &container.id]))?;
     until(&mut pipe, "thawed\n")?;
     same("status", ends(waiting)?, Some(0))
+}
+
+/// A program that nobody waits for any more does not begin.
+pub fn abandoned(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    said(container.runtime(&["pause", &container.id]))?;
+    let mut waiting = container.exec(&["--ignore-paused", "--user", "0"], &["write", "/tmp/begun", "it has"]).spawn()?;
+    let pidfd = pidfd_open(Pid::from_raw(frozen(&container, waiting.id())?).context("pid")?, PidfdFlags::empty())?;
+    waiting.kill()?;
+    waiting.wait()?;
+    said(container.runtime(&["resume", &container.id]))?;
+    ensure!(awaited(&pidfd)?, "it lives on");
+    ensure!(!stage.rootfs().join("tmp/begun").exists(), "the program has begun");
+    Ok(())
+}
+
+/// The process that the runtime `pid` has made, once it is in the container's groups.
+fn frozen(container: &Container, runtime: u32) -> Result<i32> {
+    let mut found = 0;
+    comes_true("its process is in the group", || {
+        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
+        let Some(pid) = children.split_whitespace().next() else { return Ok(false) };
+        found = pid.parse()?;
+        Ok(fs::read_to_string(format!("/proc/{pid}/cgroup"))?.contains(&container.group))
+    })?;
+    Ok(found)
 }
 
 /// What dies before its program begins is told of, and is no success.
@@ -261,14 +336,7 @@ pub fn killed(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
     said(container.runtime(&["pause", &container.id]))?;
     let waiting = container.exec(&["--ignore-paused"], &["say", "never"]).spawn()?;
-    let runtime = waiting.id();
-    let mut child = 0;
-    comes_true("its process is in the group", || {
-        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
-        let Some(pid) = children.split_whitespace().next() else { return Ok(false) };
-        child = pid.parse()?;
-        Ok(fs::read_to_string(format!("/proc/{pid}/cgroup"))?.contains(&container.id))
-    })?;
+    let child = frozen(&container, waiting.id())?;
     pidfd_send_signal(pidfd_open(Pid::from_raw(child).context("pid")?, PidfdFlags::empty())?, Signal::KILL)?;
     said(container.runtime(&["resume", &container.id]))?;
     let output = waiting.wait_with_output()?;

@@ -91,10 +91,10 @@ pub fn restored(stage: &Stage) -> Result<()> {
 }
 
 /// A listener, and who connects to it sends a descriptor.
-fn received(listener: &UnixListener) -> Result<(OwnedFd, String)> {
+pub fn received(listener: &UnixListener) -> Result<(OwnedFd, String)> {
     ensure!(awaited(listener)?, "nobody connects");
     let (stream, _) = listener.accept()?;
-    let (mut name, mut space) = ([0; 64], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))]);
+    let (mut name, mut space) = ([0; 4096], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))]);
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let read = recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
     let mut fds = Vec::new();
@@ -165,13 +165,14 @@ pub fn symlinks(stage: &Stage) -> Result<()> {
     let victim = stage.work().join("victim");
     fs::write(&victim, "untouched")?;
     let before = fs::metadata(&victim)?;
-    let cases: &[(&str, &[(&str, &str)])] = &[
-        ("a console that is a link", &[("dev/console", "/victim")]),
-        ("a console that leads to the host", &[("dev/console", "../../victim")]),
-        ("terminals that lead to procfs", &[("dev/pts", "/proc")]),
-        ("a way in that leads to procfs", &[("dev", "/proc")]),
+    // With a devpts mounted there, so that nothing else is wrong, and without.
+    let cases: &[(&str, &[(&str, &str)], bool, &str)] = &[
+        ("a console that is a link", &[("dev/console", "/victim")], true, "console"),
+        ("a console that leads to the host", &[("dev/console", "../../victim")], true, "console"),
+        ("terminals that lead to procfs", &[("dev/pts", "/proc")], false, "pts"),
+        ("a way in that leads to procfs", &[("dev", "/proc")], false, ""),
     ];
-    for (what, links) in cases {
+    for (what, links, terminals, words) in cases {
         fs::remove_dir_all(rootfs.join("dev"))?;
         fs::create_dir(rootfs.join("dev"))?;
         for (name, target) in *links {
@@ -187,13 +188,13 @@ pub fn symlinks(stage: &Stage) -> Result<()> {
             config["root"]["path"] = json!(rootfs);
             // The image's own /dev.
             if let Some(mounts) = config["mounts"].as_array_mut() {
-                mounts.retain(|m| m["destination"] == "/proc");
+                mounts.retain(|m| m["destination"] == "/proc" || (*terminals && m["destination"] == "/dev/pts"));
             }
         })?;
         let mut terminal = Terminal::new(24, 80)?;
         let child = terminal.spawn(container.run(&[]))?;
         let status = terminal.wait(child)?;
-        ensure!(status != 0, "{what}: it runs: {:?}", terminal.seen);
+        ensure!(status == 1 && terminal.seen.contains(words), "{what}: {status} {:?}", terminal.seen);
         ensure!(!terminal.seen.contains("true true true"), "{what}: {:?}", terminal.seen);
         let after = fs::metadata(&victim)?;
         same(what, format!("{:?}", after.modified()?), format!("{:?}", before.modified()?))?;

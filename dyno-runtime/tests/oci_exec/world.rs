@@ -2,10 +2,13 @@
 
 use std::{
     fs,
-    io::Read,
-    os::fd::{AsFd, OwnedFd},
+    io::{Read, Seek},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -27,6 +30,8 @@ pub const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 /// A container, deleted when dropped.
 pub struct Container {
     pub id: String,
+    /// Name of its control groups.
+    pub group: String,
     /// Of all containers of this test.
     root: PathBuf,
     bundle: PathBuf,
@@ -56,7 +61,7 @@ pub fn config(stage: &Stage, id: &str, args: &[&str]) -> Value {
             device("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])
         ],
         "linux": {
-            "cgroupsPath": format!("/{}/{id}", stage.name),
+            "cgroupsPath": format!("/{}.{id}", stage.name),
             "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "network" }, { "type": "cgroup" }],
             "seccomp": {
                 "defaultAction": "SCMP_ACT_ALLOW",
@@ -91,7 +96,7 @@ impl Container {
         let mut config = config(stage, &id, args);
         change(&mut config);
         fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
-        Ok(Self { root: stage.work().join("containers"), id, bundle, pid: 0 })
+        Ok(Self { group: format!("{}.{id}", stage.name), root: stage.work().join("containers"), id, bundle, pid: 0 })
     }
 
     /// The runtime, with the caller's streams closed to it.
@@ -125,25 +130,45 @@ impl Container {
     }
 }
 
+/// Those of any hierarchy.
+pub fn groups(stage_and_id: &str) -> Vec<PathBuf> {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+    hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|dir| dir.join(stage_and_id)).filter(|dir| dir.is_dir()).collect()
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
-        let gone = self.runtime(&["delete", "--force", &self.id]).output();
+        let gone = failed(self.runtime(&["delete", "--force", &self.id]));
         let state = self.root.join(&self.id);
-        assert!(gone.is_ok_and(|output| output.status.success()) && !state.exists(), "{} is left", state.display());
+        assert!(matches!(gone, Ok((0, _))) && !state.exists(), "{} is left: {gone:?}", state.display());
+        assert!(groups(&self.group).is_empty(), "{:?} are left", groups(&self.group));
     }
+}
+
+/// Runs it to its end, with its output in files: what it leaves running may hold them open for longer.
+fn finished(command: &mut Command) -> Result<(i32, String, String)> {
+    let (mut out, mut err) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let child = command.stdout(out.try_clone()?).stderr(err.try_clone()?).spawn()?;
+    let status = ends(child)?.with_context(|| format!("{command:?} does not end"))?;
+    let text = |file: &mut fs::File| {
+        let mut text = String::new();
+        file.seek(std::io::SeekFrom::Start(0))?;
+        file.read_to_string(&mut text)?;
+        Ok::<_, anyhow::Error>(text)
+    };
+    Ok((status, text(&mut out)?, text(&mut err)?))
 }
 
 /// What it printed, if it ended well.
 pub fn said(mut command: Command) -> Result<String> {
-    let output = command.output()?;
-    ensure!(output.status.success(), "{command:?}: {} {}", output.status, String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
+    let (status, out, err) = finished(&mut command)?;
+    ensure!(status == 0, "{command:?}: {status} {err}");
+    Ok(out)
 }
 
 /// Its exit status and what it complained of.
 pub fn failed(mut command: Command) -> Result<(i32, String)> {
-    let Output { status, stderr, .. } = command.output()?;
-    Ok((status.code().context("killed")?, String::from_utf8(stderr)?))
+    finished(&mut command).map(|(status, _, err)| (status, err))
 }
 
 /// A terminal to run things on.
@@ -211,7 +236,7 @@ impl Terminal {
             if more {
                 self.read()?;
             } else if ended {
-                return child.wait()?.code().context("killed");
+                return Ok(status_of(child.wait()?));
             }
         }
     }
@@ -230,18 +255,23 @@ pub fn awaited(fd: impl AsFd) -> Result<bool> {
 pub fn ends(mut child: Child) -> Result<Option<i32>> {
     let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     if awaited(&pidfd)? {
-        return Ok(Some(child.wait()?.code().context("killed")?));
+        return Ok(Some(status_of(child.wait()?)));
     }
     child.kill()?;
     child.wait()?;
     Ok(None)
 }
 
+fn status_of(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
 /// Reads from a pipe until `text` has come.
-pub fn until(pipe: &mut impl Read, text: &str) -> Result<()> {
+pub fn until(pipe: &mut (impl Read + AsFd), text: &str) -> Result<()> {
     let mut seen = String::new();
     let mut byte = [0];
     while !seen.ends_with(text) {
+        ensure!(awaited(&*pipe)?, "{text:?} does not come, but {seen:?}");
         ensure!(pipe.read(&mut byte)? == 1, "{text:?} does not come, but {seen:?}");
         seen.push(char::from(byte[0]));
     }

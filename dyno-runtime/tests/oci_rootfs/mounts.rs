@@ -44,7 +44,7 @@ pub fn usual(stage: &Stage) -> Result<()> {
     created.delete()
 }
 
-fn sources(bundle: &Bundle) -> Result<()> {
+fn sources(bundle: &Bundle<'_>) -> Result<()> {
     fs::create_dir_all(bundle.dir.join("source/below"))?;
     fs::write(bundle.dir.join("source/file"), "of the host")?;
     Ok(fs::write(bundle.dir.join("one"), "one")?)
@@ -138,12 +138,12 @@ impl Drop for Elsewhere {
 
 /// Errors name the mount and what is wrong with it.
 pub fn refused(stage: &Stage) -> Result<()> {
-    let cases: [(&str, fn(&mut Bundle), &[&str]); 5] = [
-        ("no source", |b| drop(b.bind("/x", "nothing", &["bind"])), &["mount /x", "/nothing", "No such file or directory"]),
-        ("directory on file", |b| drop(b.bind("/bin/program", "source", &["bind"])), &["mount /bin/program", "Not a directory"]),
-        ("file on directory", |b| drop(b.bind("/tmp", "one", &["bind"])), &["mount /tmp", "Not a directory"]),
-        ("unknown option", |b| drop(b.mount("/x", "tmpfs", "tmpfs", &["sighs=1"])), &["mount /x (tmpfs)", "Unknown parameter 'sighs'"]),
-        ("unknown type", |b| drop(b.mount("/x", "nofs", "none", &[])), &["mount /x", "nofs"]),
+    let cases: [(&str, fn(&mut Bundle<'_>), &[&str]); 5] = [
+        ("no source", |b| { b.bind("/x", "nothing", &["bind"]); }, &["mount /x", "/nothing", "No such file or directory"]),
+        ("directory on file", |b| { b.bind("/bin/program", "source", &["bind"]); }, &["mount /bin/program", "Not a directory"]),
+        ("file on directory", |b| { b.bind("/tmp", "one", &["bind"]); }, &["mount /tmp", "Not a directory"]),
+        ("unknown option", |b| { b.mount("/x", "tmpfs", "tmpfs", &["sighs=1"]); }, &["mount /x (tmpfs)", "Unknown parameter 'sighs'"]),
+        ("unknown type", |b| { b.mount("/x", "nofs", "none", &[]); }, &["mount /x", "nofs"]),
     ];
     for (name, change, words) in cases {
         let mut bundle = Bundle::new(stage)?;

@@ -57,18 +57,22 @@ pub fn no_pivot(stage: &Stage) -> Result<()> {
     let seen: Vec<String> = world::table(&text).into_iter().map(|m| m.at).collect();
     same("first", seen.iter().filter(|at| *at == "/").count(), 1)?;
     ensure!(seen.contains(&"/proc/keys".to_owned()) && seen.iter().all(|at| !at.starts_with("/tmp")), "seen inside: {seen:?}");
-    let created = bundle.create()?;
-    let script = "mount -t proc proc /proc";
-    // Its tools are the host's: only the mount namespace is the container's.
-    let output = Command::new("nsenter")
-        .args([&format!("--mount=/proc/{}/ns/mnt", created.pid), &format!("--pid=/proc/{}/ns/pid", created.pid), "--", "/bin/program", "read", "/proc/1/comm"])
-        .output()?;
-    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    let table = created.mounts()?;
-    let whole = |kind: &str| table.iter().filter(|m| m.kind == kind && m.root == "/").map(|m| m.at.clone()).collect::<Vec<_>>();
-    same("whole procfs", whole("proc"), vec!["/proc".to_owned()])?;
-    same("whole sysfs", whole("sysfs"), vec!["/sys".to_owned()])?;
-    created.delete()
+    // The host's tools, to make a user namespace and mount a procfs in it.
+    for (options, masked, want) in [(vec![], false, true), (vec!["--no-pivot"], false, true), (vec![], true, false), (vec!["--no-pivot"], true, false)] {
+        let mut bundle = Bundle::new(stage)?;
+        for (link, target) in [("/lib", "usr/lib"), ("/lib64", "usr/lib64")] {
+            std::os::unix::fs::symlink(target, bundle.root(link))?;
+        }
+        let setfcap = json!(["CAP_SETFCAP", "CAP_SYS_ADMIN"]);
+        bundle.mount("/usr", "bind", "/usr", &["rbind", "ro"]).set("/process/capabilities", json!({"bounding": setfcap, "permitted": setfcap, "effective": setfcap}));
+        bundle.set("/linux/maskedPaths", if masked { json!(["/proc/keys"]) } else { json!([]) });
+        bundle.options.clone_from(&options);
+        let output = bundle.run_any(&["/usr/bin/unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "/usr/bin/mount", "-t", "proc", "proc", "/proc"])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success() == want, "{options:?}, masked {masked}: {} {said}", output.status);
+        ensure!(want || said.contains("/proc: permission denied"), "{options:?}: {said}");
+    }
+    Ok(())
 }
 
 /// In the host's mount namespace the mounts are the host's too; they come off at the latest when the container is deleted.
@@ -101,7 +105,7 @@ pub fn propagation(stage: &Stage) -> Result<()> {
     let shared = |bundle: &Bundle| -> Result<Elsewhere> {
         let dir = bundle.dir.join("shared");
         fs::create_dir_all(&dir)?;
-        Elsewhere::new(&format!("mount -t tmpfs shared {0} && mount --make-shared {0} && mkdir {0}/in {0}/out && echo up && exec cat", dir.display()))
+        Elsewhere::new(&format!("mount -t tmpfs shared {0} && mount --make-shared {0} && mkdir {0}/in {0}/out {0}/kept && mount -t tmpfs kept {0}/kept && echo up && exec cat", dir.display()))
     };
     for (root, options, sent) in [(None, vec!["rbind"], false), (None, vec!["rbind", "rshared"], false), (Some("rslave"), vec!["rbind", "rshared"], false), (Some("rshared"), vec!["rbind", "rshared"], true), (Some("rprivate"), vec!["rbind"], false)] {
         let what = format!("rootfsPropagation {root:?}, {options:?}");
@@ -126,17 +130,51 @@ pub fn propagation(stage: &Stage) -> Result<()> {
         let shows = mount_inside(created.pid)?;
         same(&format!("{what}: mounted inside"), shows, true)?;
         same(&format!("{what}: what is mounted inside is seen outside"), host.mountinfo()?.contains(" inside "), sent)?;
+        ensure!(host.mountinfo()?.contains("/shared/kept "), "{what}: what was mounted outside is gone");
         created.delete()?;
+        ensure!(host.mountinfo()?.contains("/shared/kept "), "{what}: what was mounted outside is gone at the end");
         ensure!(!fs::read_to_string("/proc/self/mountinfo")?.contains("shared/in"), "{what}: it reached the host");
     }
     // Of the root itself.
     for (root, want) in [("rshared", "shared:"), ("rprivate", ""), ("runbindable", "unbindable")] {
         let mut bundle = Bundle::new(stage)?;
-        bundle.set("/linux/rootfsPropagation", json!(root));
+        bundle.set("/linux/rootfsPropagation", json!(root)).set("/linux/readonlyPaths", json!(["/etc", "/proc/sys"]));
         let created = bundle.create()?;
         let is = created.at("/")?;
         ensure!(is.options.iter().skip(2).any(|o| o.starts_with(want)) != want.is_empty(), "{root}: {is:?}");
         created.delete()?;
+    }
+    Ok(())
+}
+
+/// A host under systemd shares every mount. Containers come and go there, and its mount table stays as it is.
+pub fn shared_host(stage: &Stage) -> Result<()> {
+    let below = stage.work().join("below");
+    fs::create_dir_all(&below)?;
+    let host = Elsewhere::new(&format!("mount -t tmpfs below {} && mount --make-rshared / && echo up && exec cat", below.display()))?;
+    let before = host.mountinfo()?;
+    ensure!(world::table(&before).iter().all(|m| m.options.iter().any(|o| o.starts_with("shared:"))), "not shared: {before}");
+    for (no_pivot, user, root) in [(false, false, None), (true, false, None), (false, true, None), (false, false, Some("rslave")), (false, false, Some("rshared")), (false, false, Some("rprivate"))] {
+        let mut bundle = Bundle::new(stage)?;
+        if no_pivot {
+            bundle.options = vec!["--no-pivot"];
+        }
+        if user {
+            bundle.with_user_namespace(FIRST)?;
+        }
+        if let Some(root) = root {
+            bundle.set("/linux/rootfsPropagation", json!(root));
+        }
+        bundle.set("/linux/maskedPaths", json!(["/proc/keys", "/sys/firmware"])).set("/linux/readonlyPaths", json!(["/proc/sys"])).mount("/host", "bind", &below.display().to_string(), &["rbind", "ro"]);
+        let created = bundle.create_in(Some(host.pid()))?;
+        let what = format!("no pivot {no_pivot}, user namespace {user}, rootfsPropagation {root:?}");
+        same(&format!("{what}: the host's mounts"), host.mountinfo()?, before.clone())?;
+        let is = created.at("/")?;
+        let of = |prefix: &str| is.options.iter().any(|o| o.starts_with(prefix));
+        same(&format!("{what}: the root is a slave or shared"), (of("master:"), of("shared:")), (root == Some("rslave"), root == Some("rshared")))?;
+        same(&format!("{what}: a bind mount"), created.at("/host")?.options.iter().any(|o| o.starts_with("master:")), !matches!(root, Some("rprivate" | "rshared")))?;
+        created.delete()?;
+        same(&format!("{what}: the host's mounts at the end"), host.mountinfo()?, before.clone())?;
     }
     Ok(())
 }

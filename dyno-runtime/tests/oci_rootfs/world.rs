@@ -212,7 +212,11 @@ impl<'a> Bundle<'a> {
 
     /// `run` of the test program with `args`: its output, whatever its status.
     pub fn run(&mut self, args: &[&str]) -> Result<Output> {
-        let args: Vec<&str> = ["/bin/program"].iter().chain(args).copied().collect();
+        self.run_any(&[&["/bin/program"], args].concat())
+    }
+
+    /// `run` of any program.
+    pub fn run_any(&mut self, args: &[&str]) -> Result<Output> {
         self.set("/process/args", json!(args));
         let id = self.write()?;
         let mut command = Command::new(program());

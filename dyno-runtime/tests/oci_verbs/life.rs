@@ -3,8 +3,9 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::MetadataExt,
+    os::unix::{fs::MetadataExt, net::UnixDatagram},
     process::Stdio,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -293,5 +294,37 @@ pub fn zombie(stage: &Stage) -> Result<()> {
     rustix::process::set_child_subreaper(None)?;
     rustix::process::waitpid(rustix::process::Pid::from_raw(pid.cast_signed()), rustix::process::WaitOptions::empty())?;
     done?;
+    world.is_empty()
+}
+
+/// A service manager hears from `start` and `run` when the program is ready, and which process it is by the host's counting; the program has a
+/// socket of its own, by a directory that it cannot write to.
+pub fn ready(stage: &Stage) -> Result<()> {
+    let world = World::new(stage, &["ready"], |_| {})?;
+    let path = world.bundle.join("manager.sock");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let heard = || -> Result<String> {
+        let mut text = [0; 256];
+        let length = manager.recv(&mut text)?;
+        Ok(String::from_utf8_lossy(&text[..length]).into_owned())
+    };
+    let mut create = world.created("web");
+    create.env("NOTIFY_SOCKET", &path);
+    ensure!(answer_of(create)?.status == 0);
+    let mut start = world.command(&["start", "web"]);
+    start.env("NOTIFY_SOCKET", &path);
+    ensure!(answer_of(start)?.status == 0);
+    same("to the manager", heard()?, format!("READY=1\nMAINPID={}", world.pid("web")?))?;
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", world.pid("web")?))?;
+    ensure!(mounts.lines().any(|line| line.contains(" /run/notify ro,nosuid,nodev,noexec")), "{mounts}");
+    world.must(&["delete", "--force", "web"])?;
+    // In the foreground, which goes on meanwhile.
+    let config = world.place("front")?;
+    let mut run = world.command(&["run", "--config", &config.to_string_lossy(), "front"]);
+    let mut running = run.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    same("from the foreground", heard()?, format!("READY=1\nMAINPID={}", world.pid("front")?))?;
+    world.must(&["kill", "front", "KILL"])?;
+    same("its status", running.wait()?.code(), Some(137))?;
     world.is_empty()
 }

@@ -64,6 +64,12 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["rename", from, to] => fs::rename(from, to)?,
         ["flood", bytes] => flood(number(bytes))?,
         ["bind", port] => drop(TcpListener::bind((Ipv4Addr::LOCALHOST, number(port) as u16))?),
+        // As sd_notify(3) does.
+        ["ready"] => {
+            let to = std::env::var("NOTIFY_SOCKET").map_err(io::Error::other)?;
+            std::os::unix::net::UnixDatagram::unbound()?.send_to(b"STATUS=warm\nREADY=1\n", to)?;
+            forever()
+        }
         ["abstract", name] => drop(UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?),
         ["chown", path, uid] => std::os::unix::fs::chown(path, Some(number(uid) as u32), None)?,
         ["children", count, millis] => children(number(count), millis)?,

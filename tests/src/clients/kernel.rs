@@ -42,6 +42,12 @@ impl Group {
         Ok(fs::read_to_string(path)?.trim().to_owned())
     }
 
+    /// Whether its processes stand still: by v1's freezer or, also beside v1 controllers, by that of v2.
+    pub fn is_frozen(&self) -> bool {
+        let frozen = |(file, value): (&str, &str)| self.dirs.iter().any(|dir| fs::read_to_string(dir.join(file)).is_ok_and(|text| text.trim() == value));
+        [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")].into_iter().any(frozen)
+    }
+
     /// Those directories that are still there.
     pub fn left(&self) -> Vec<&PathBuf> {
         self.dirs.iter().filter(|dir| dir.is_dir()).collect()

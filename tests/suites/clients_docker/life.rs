@@ -111,8 +111,7 @@ pub fn paused(docker: &Docker) -> Result<Outcome> {
     docker.with("paused", &[], &["sh", "-c", "while :; do echo >> /tmp/beats; sleep 0.01; done"], |pid| {
         docker.ok(&["pause", "paused"])?;
         ensure!(docker.inspect("paused")?["State"]["Status"] == "paused");
-        let frozen = group(pid)?.read(&["freezer.state", "cgroup.freeze"])?;
-        ensure!(frozen == "FROZEN" || frozen == "1", "{frozen}");
+        ensure!(group(pid)?.is_frozen(), "its group is not frozen");
         let beats = || Ok::<_, anyhow::Error>(fs::metadata(format!("/proc/{pid}/root/tmp/beats"))?.len());
         let (before, end) = (beats()?, Instant::now() + Duration::from_millis(100));
         while Instant::now() < end {

@@ -23,7 +23,7 @@ pub fn built(podman: &Podman) -> Result<Outcome> {
     let (file, here, runtime) = (podman.desk.text("Second"), podman.desk.text("."), podman.desk.runtime().display().to_string());
     let limits = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
     podman.ok(&[&["build", "--quiet", "--tag", "second", "--file", &file, "--runtime", &runtime], &limits[..], &[&here]].concat())?;
-    let said = podman.ok(&["run", "--rm", "--network", "none", "--cgroup-parent", podman.desk.name(), "second"])?;
+    let said = podman.ok(&["run", "--rm", "--network", "none", "--cgroup-parent", &podman.parent, "second"])?;
     ensure!(said == "/data image 0\n1000", "{said:?}");
     podman.ok(&["rmi", "second"])?;
     Ok(Outcome::Seen)
@@ -118,8 +118,7 @@ pub fn paused(podman: &Podman) -> Result<Outcome> {
     podman.with("paused", &[], &["sh", "-c", "while :; do echo >> /tmp/beats; sleep 0.01; done"], |pid| {
         podman.ok(&["pause", "paused"])?;
         ensure!(podman.inspect("paused")?["State"]["Status"] == "paused");
-        let frozen = group(pid)?.read(&["freezer.state", "cgroup.freeze"])?;
-        ensure!(frozen == "FROZEN" || frozen == "1", "{frozen}");
+        ensure!(group(pid)?.is_frozen(), "its group is not frozen");
         let beats = || Ok::<_, anyhow::Error>(fs::metadata(format!("/proc/{pid}/root/tmp/beats"))?.len());
         let (before, end) = (beats()?, Instant::now() + Duration::from_millis(100));
         while Instant::now() < end {

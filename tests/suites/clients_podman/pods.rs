@@ -15,7 +15,7 @@ fn shared(pid: u32, kind: &str) -> Result<String> {
 }
 
 pub fn pods(podman: &Podman) -> Result<Outcome> {
-    let id = podman.ok(&["pod", "create", "--name", "pod", "--hostname", "pod", "--network", "none", "--cgroup-parent", podman.desk.name()])?;
+    let id = podman.ok(&["pod", "create", "--name", "pod", "--hostname", "pod", "--network", "none", "--cgroup-parent", &podman.parent])?;
     let result = in_pod(podman);
     let removed = podman.ok(&["pod", "rm", "--force", "--time", "0", "pod"]);
     result?;

@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
     host::install(&PACKAGES)?;
     let images = images::make()?;
     let programs = match &options.bin_dir {
-        Some(dir) => Programs { dynod: dir.join("dynod"), dyno: dir.join("dyno") },
+        Some(dir) => Programs { dynod: dir.join("dynod"), dyno: dir.join("dyno"), runtime: dir.join("dyno-runtime") },
         None => cargo::build()?,
     };
     let items = items::gather(&options.suites)?;

@@ -8,7 +8,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use super::{Cgroup, group::Group, refused};
+use super::{Cgroup, Record, group::Group, refused};
 use crate::{
     cgroup::{Version, file::write_file, freeze::Freezer},
     error::{Context, Result},
@@ -66,6 +66,21 @@ impl Cgroup {
     pub fn is_frozen(&self) -> Result<bool> {
         for group in &self.groups {
             if group.is_frozen()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// [`Cgroup::is_frozen`] of a container whose groups are not open: looks into those that can be frozen and no others.
+    ///
+    /// # Errors
+    /// Of opening and reading.
+    pub fn stands_still(record: &Record) -> Result<bool> {
+        for (path, controllers) in record.groups.iter().filter(|(_, c)| c.is_empty() || c.iter().any(|c| c == "freezer")) {
+            if let Some(group) = Group::open(path, controllers)?
+                && group.is_frozen()?
+            {
                 return Ok(true);
             }
         }

@@ -18,15 +18,25 @@ use crate::{
     sys::Filter,
 };
 
-/// Calls that 32-bit programs of a PC make through socketcall(2) and ipc(2), with what these know them by (linux/net.h, linux/ipc.h).
-const SOCKETCALL: [&str; 20] = [
-    "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv", "sendto", "recvfrom", "shutdown",
-    "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg", "sendmmsg",
+/// Numbers of socketcall(2) and ipc(2) on a 32-bit PC.
+const SOCKETCALL: u32 = 102;
+const IPC: u32 = 117;
+
+/// Calls that 32-bit programs of a PC make through those two, and what these know them by (linux/net.h, linux/ipc.h); by name.
+#[rustfmt::skip]
+const MULTIPLEXED: [(&str, u32, u32); 32] = [
+    ("accept", SOCKETCALL, 5), ("accept4", SOCKETCALL, 18), ("bind", SOCKETCALL, 2), ("connect", SOCKETCALL, 3), ("getpeername", SOCKETCALL, 7),
+    ("getsockname", SOCKETCALL, 6), ("getsockopt", SOCKETCALL, 15), ("listen", SOCKETCALL, 4), ("msgctl", IPC, 14), ("msgget", IPC, 13),
+    ("msgrcv", IPC, 12), ("msgsnd", IPC, 11), ("recv", SOCKETCALL, 10), ("recvfrom", SOCKETCALL, 12), ("recvmmsg", SOCKETCALL, 19),
+    ("recvmsg", SOCKETCALL, 17), ("semctl", IPC, 3), ("semget", IPC, 2), ("semop", IPC, 1), ("semtimedop", IPC, 4), ("send", SOCKETCALL, 9),
+    ("sendmmsg", SOCKETCALL, 20), ("sendmsg", SOCKETCALL, 16), ("sendto", SOCKETCALL, 11), ("setsockopt", SOCKETCALL, 14), ("shmat", IPC, 21),
+    ("shmctl", IPC, 24), ("shmdt", IPC, 22), ("shmget", IPC, 23), ("shutdown", SOCKETCALL, 13), ("socket", SOCKETCALL, 1),
+    ("socketpair", SOCKETCALL, 8),
 ];
-const IPC: [(&str, u32); 12] = [
-    ("semop", 1), ("semget", 2), ("semctl", 3), ("semtimedop", 4), ("msgsnd", 11), ("msgrcv", 12), ("msgget", 13), ("msgctl", 14), ("shmat", 21),
-    ("shmdt", 22), ("shmget", 23), ("shmctl", 24),
-];
+
+fn multiplexed(name: &str) -> Option<(u32, u32)> {
+    MULTIPLEXED.binary_search_by(|(call, ..)| (*call).cmp(name)).ok().map(|at| (MULTIPLEXED[at].1, MULTIPLEXED[at].2))
+}
 
 /// An architecture of the filter.
 struct Section {
@@ -51,12 +61,14 @@ pub fn compile(config: &Seccomp, warnings: &mut Vec<String>) -> Result<Vec<Filte
             return Err(format!("{field}.names is empty"));
         }
         for name in &calls.names {
-            if !is_call(name) {
+            // send and recv have a number on architectures only that this library does not know.
+            let (numbers, through) = (table::numbers(name), multiplexed(name));
+            if numbers.is_none() && through.is_none() {
                 warnings.push(format!("unknown seccomp syscall {name:?} ignored"));
-                continue;
             }
             for section in &mut sections {
-                section.add(name, &rules, (value != default).then_some(value)).map_err(|e| format!("{field}: {name}: {e}"))?;
+                let call = (numbers.and_then(|n| n.of(section.abi)), through.filter(|_| section.abi == Abi::X86));
+                section.add(call, &rules, (value != default).then_some(value)).map_err(|e| format!("{field}: {name}: {e}"))?;
             }
         }
     }
@@ -66,10 +78,6 @@ pub fn compile(config: &Seccomp, warnings: &mut Vec<String>) -> Result<Vec<Filte
         return Err(format!("syscalls: the filter has {} instructions; the kernel takes {MAX}", program.len()));
     }
     Ok(program)
-}
-
-fn is_call(name: &str) -> bool {
-    table::is_known(name) || SOCKETCALL.contains(&name)
 }
 
 fn sections(words: &[String]) -> Result<Vec<Section>, String> {
@@ -108,15 +116,19 @@ fn alternatives(args: &[SeccompArg]) -> Result<Vec<Vec<&SeccompArg>>, String> {
 }
 
 impl Section {
-    /// Adds what an entry says of a call; None where the default says it already.
-    fn add(&mut self, name: &str, rules: &[Vec<&SeccompArg>], value: Option<u32>) -> Result<(), String> {
-        let number = table::number_in(self.abi, name).map(|number| if self.abi == Abi::X32 { number | X32_BIT } else { number });
+    /// Adds what an entry says of a call, which has a number of its own, or goes through another one, or both; None where the default says
+    /// it already.
+    fn add(&mut self, (number, through): (Option<u32>, Option<(u32, u32)>), rules: &[Vec<&SeccompArg>], value: Option<u32>) -> Result<(), String> {
+        let number = number.map(|number| if self.abi == Abi::X32 { number | X32_BIT } else { number });
         self.newest = self.newest.max(number.unwrap_or(0));
         let Some(value) = value else { return Ok(()) };
+        if number.is_none() && through.is_none() {
+            return Ok(());
+        }
         for rule in rules {
             let conditions = rule.iter().map(|arg| self.condition(arg)).collect::<Result<Vec<_>, _>>()?;
             let conditions: Vec<Condition> = conditions.into_iter().flatten().collect();
-            if let Some((multiplexer, which)) = self.multiplexed(name) {
+            if let Some((multiplexer, which)) = through {
                 let is = Condition { arg: 0, test: Test::Low { op: Op::Eq, mask: u32::MAX, value: which } };
                 // libseccomp's way: the arguments behind the first are compared where they are not, in the pointer to the real ones.
                 let behind = conditions.iter().copied().filter(|condition| condition.arg != 0);
@@ -127,17 +139,6 @@ impl Section {
             }
         }
         Ok(())
-    }
-
-    /// Number of the call that does `name` too, and what it knows it by.
-    fn multiplexed(&self, name: &str) -> Option<(u32, u32)> {
-        if self.abi != Abi::X86 {
-            return None;
-        }
-        let socket = || SOCKETCALL.iter().zip(1..).find(|(call, _)| **call == name).map(|(_, which)| ("socketcall", which));
-        let ipc = || IPC.iter().find(|(call, _)| *call == name).map(|(_, which)| ("ipc", *which));
-        let (multiplexer, which) = socket().or_else(ipc)?;
-        Some((table::number_in(self.abi, multiplexer)?, which))
     }
 
     /// A condition; None for one that always holds. Programs with 32-bit registers or pointers are compared by the low half.

@@ -169,6 +169,22 @@ fn what_is_wrong_is_named() {
     check(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": twice}), "syscalls[1]: read: another rule has the same conditions and another action");
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn every_call_that_is_multiplexed() {
+    let names = ["socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv", "sendto", "recvfrom", "shutdown",
+        "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg", "sendmmsg"];
+    let ipc = [("semop", 1), ("semget", 2), ("semctl", 3), ("semtimedop", 4), ("msgsnd", 11), ("msgrcv", 12), ("msgget", 13), ("msgctl", 14),
+        ("shmat", 21), ("shmdt", 22), ("shmget", 23), ("shmctl", 24)];
+    let all = names.into_iter().zip(1..).map(|(name, which)| (name, 102, which)).chain(ipc.map(|(name, which)| (name, 117, which)));
+    for (name, multiplexer, which) in all {
+        let program = compiled(&json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"], "syscalls": [
+            {"names": [name], "action": "SCMP_ACT_ERRNO"}]})).program;
+        let denied: Vec<u64> = (0..26).filter(|first| run(&program, I386, multiplexer, [*first, 0, 0, 0, 0, 0]) == ERRNO | 1).collect();
+        assert_eq!(denied, [which], "{name}");
+    }
+}
+
 #[test]
 fn flags_listener_and_warnings() {
     let of = |config: serde_json::Value| {

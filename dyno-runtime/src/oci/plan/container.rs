@@ -43,7 +43,7 @@ impl Container {
         let none = Linux::default();
         let linux = spec.linux.as_ref().unwrap_or(&none);
         let namespaces = namespaces::lower(&linux.namespaces)?;
-        let mut warnings = Vec::new();
+        let (mut warnings, mut notes) = (Vec::new(), Vec::new());
         let (uid_map, gid_map) = namespaces::mappings(linux, &namespaces)?;
         let process = process(spec, &uid_map, &gid_map, &mut warnings)?;
         let domainname = uts_name("domainname", spec.domainname.as_deref(), &namespaces)?;
@@ -61,7 +61,7 @@ impl Container {
             sysctls: sysctls::lower(&linux.sysctl, &namespaces, domainname.as_deref())?,
             net_devices: net_devices(linux, &namespaces)?,
             cgroups_path: cgroups_path(linux)?,
-            filter: linux.seccomp.as_ref().map(|seccomp| compile(seccomp, &mut warnings)).transpose()?,
+            filter: linux.seccomp.as_ref().map(|seccomp| compile(seccomp, &mut notes)).transpose()?,
             personality: linux.personality.as_ref().map(|p| schedule::personality(p, &mut warnings)).transpose()?,
             memory_policy: linux.memory_policy.as_ref().map(schedule::memory_policy).transpose()?,
             intel_rdt: intel_rdt(linux, &mut warnings)?,
@@ -75,6 +75,7 @@ impl Container {
             hooks: hooks::checked(spec.hooks.as_ref())?,
             resources: resources::checked(linux.resources.as_ref())?,
             warnings,
+            notes,
         })
     }
 

@@ -82,8 +82,11 @@ pub struct Container {
     pub mount_label: Option<String>,
     /// As they stand.
     pub annotations: BTreeMap<String, String>,
-    /// What was left out, in words for the log: unknown capabilities and system calls.
+    /// What was left out, in words for the log: unknown capabilities.
     pub warnings: Vec<String>,
+    /// The same of what nobody misses: system calls that only another architecture or another age has. Every profile in use names some, and
+    /// where an engine has given no log, a warning ends among what the container says.
+    pub notes: Vec<String>,
 }
 
 /// Where one kind of namespace comes from.

@@ -127,16 +127,14 @@ fn capabilities(given: Option<&spec::Capabilities>, warnings: &mut Vec<String>) 
         permitted: set("permitted", &given.permitted),
         ambient: set("ambient", &given.ambient),
     };
-    // capset(2) and prctl(2), PR_CAP_AMBIENT_RAISE, would refuse these.
-    let mut within = |name: &str, bits: &mut u64, of: u64, which: &str| {
-        let out: Vec<String> = Capability::all().filter(|c| *bits & !of & c.bit() != 0).map(|c| format!("CAP_{c}")).collect();
-        if !out.is_empty() {
-            warnings.push(format!("process.capabilities.{name}: not {which}, so left out: {}", out.join(", ")));
-        }
-        *bits &= of;
-    };
-    within("effective", &mut sets.effective, sets.permitted, "permitted");
-    within("ambient", &mut sets.ambient, sets.permitted & sets.inheritable, "both permitted and inheritable");
+    // capset(2) would refuse these.
+    let beyond: Vec<String> = Capability::all().filter(|c| sets.effective & !sets.permitted & c.bit() != 0).map(|c| format!("CAP_{c}")).collect();
+    if !beyond.is_empty() {
+        warnings.push(format!("process.capabilities.effective: not permitted, so left out: {}", beyond.join(", ")));
+    }
+    sets.effective &= sets.permitted;
+    // prctl(2), PR_CAP_AMBIENT_RAISE, would refuse the others. `spec` of runc and crun asks for such, so this is not worth a warning.
+    sets.ambient &= sets.permitted & sets.inheritable;
     Ok(sets)
 }
 

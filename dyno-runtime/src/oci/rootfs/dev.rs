@@ -61,7 +61,7 @@ pub(super) fn furnish(mount: &Mount, container: &Container) -> Result<Option<Own
 
 fn fill(mount: &Mount, container: &Container) -> Result<OwnedFd> {
     let (what, attributes) = (name(mount), (mount.set | mount.set_recursive) & !sys::RDONLY);
-    let data = data(mount, "tmpfs", Some(0o755), container.mount_label.as_deref());
+    let data = data(mount, "tmpfs", Some(0o755), container);
     let source = if let Source::FileSystem { source, .. } = &mount.source { source.as_str() } else { "tmpfs" };
     let dev = FileSystem { kind: "tmpfs", source, data, attributes }.make(&what)?;
     let owners = Owners::of(container);
@@ -185,8 +185,11 @@ fn one(root: BorrowedFd<'_>, device: &Device, container: &Container) -> Result<(
             if (device.uid, device.gid) == (0, 0) {
                 return Ok(());
             }
+            // By descriptor: somebody may have put another file there meanwhile, which is not to be given away.
+            let made = open_nofollow(parent.as_fd(), name).wall(|| what("open"))?;
+            must_be(&made, device, &what)?;
             let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-            chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).wall(|| what("chown"))
+            chownat(&made, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH).wall(|| what("chown"))
         }
         Err(Errno::EXIST) => {
             let there = open_nofollow(parent.as_fd(), name).wall(|| what("open"))?;

@@ -27,6 +27,8 @@ pub struct Inside {
     pub(super) null: Option<OwnedFd>,
     /// Whether mounts are the container's own.
     pub(super) own: bool,
+    /// MS_UNBINDABLE, with MS_REC or without: not before all is done that clones a mount.
+    pub(super) unbindable: Option<u64>,
 }
 
 impl Root {
@@ -47,9 +49,11 @@ impl Root {
         chdir(c"/").wall(|| "chdir(/)".into())?;
         self.must_be_root()?;
         // Private and slave it is already; not before now, because pivot_root(2) refuses a shared root.
-        if let Some(propagation) = self.propagation.filter(|p| p & (libc::MS_PRIVATE | libc::MS_SLAVE) == 0) {
-            tree::propagate(self.fd.as_fd(), &[propagation], "rootfsPropagation")?;
+        let is = |wanted: u64| self.propagation.filter(|p| p & wanted != 0);
+        if let Some(shared) = is(libc::MS_SHARED) {
+            tree::propagate(self.fd.as_fd(), &[shared], "rootfsPropagation")?;
         }
+        let unbindable = is(libc::MS_UNBINDABLE);
         let read_only = MountAttr { set: sys::RDONLY, ..MountAttr::default() };
         for tree in &self.late {
             tree::change(tree.as_fd(), false, read_only, "read-only mount")?;
@@ -57,7 +61,7 @@ impl Root {
         if self.readonly {
             tree::change(self.fd.as_fd(), false, read_only, "read-only root")?;
         }
-        Ok(Inside { root: self.fd, null: self.null, own: self.own })
+        Ok(Inside { root: self.fd, null: self.null, own: self.own, unbindable })
     }
 
     fn must_be_root(&self) -> Result<()> {

@@ -2,9 +2,8 @@
 
 use std::{os::fd::OwnedFd, path::Path};
 
-use rustix::{
-    io::Errno,
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen},
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
 use crate::{
@@ -47,11 +46,7 @@ impl FileSystem<'_> {
         }
         for (key, value) in &self.data {
             match value {
-                Some(value) => match fsconfig_set_string(&fs, *key, value.as_str()) {
-                    // A group that is not mapped here: terminals then belong to whoever opens them, as on a devpts without it.
-                    Err(Errno::INVAL) if kind == "devpts" && *key == "gid" => Ok(()),
-                    other => other.wall(|| named(format!("{key}={value}"))(&fs)),
-                },
+                Some(value) => fsconfig_set_string(&fs, *key, value.as_str()).wall(|| named(format!("{key}={value}"))(&fs)),
                 None => fsconfig_set_flag(&fs, *key).wall(|| named((*key).to_owned())(&fs)),
             }?;
         }

@@ -18,8 +18,6 @@ mod ids;
 mod place;
 mod proc;
 mod protect;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 use std::{
@@ -111,9 +109,9 @@ fn open_root(container: &Container) -> Result<OwnedFd> {
     let what = || format!("root {}", container.rootfs.display());
     let tree = tree::open(&container.rootfs, true).wall(|| format!("{}: open_tree", what()))?;
     // What is mounted below it comes and goes with the host; the root itself must be nobody's peer, or pivot_root(2) refuses it.
-    let slave = MountAttr { propagation: tree::SLAVE, ..MountAttr::default() };
-    tree::change(tree.as_fd(), true, slave, &what())?;
-    if container.root_propagation.map(|p| p & !libc::MS_REC) != Some(tree::SLAVE) {
+    let base = Some(tree::base_propagation(container)).filter(|p| *p != 0).unwrap_or(tree::SLAVE);
+    tree::change(tree.as_fd(), true, MountAttr { propagation: base, ..MountAttr::default() }, &what())?;
+    if base == tree::SLAVE && container.root_propagation.map(|p| p & !libc::MS_REC) != Some(tree::SLAVE) {
         tree::change(tree.as_fd(), false, MountAttr { propagation: sys::PRIVATE, ..MountAttr::default() }, &what())?;
     }
     Ok(tree)
@@ -311,7 +309,7 @@ impl Raising<'_> {
         let attributes = (mount.set | mount.set_recursive) & !if late { sys::RDONLY } else { 0 };
         let is_dev = dev::is_own(mount, self.container) && tree.is_some();
         let mode = (kind == "tmpfs" && existed).then(|| there.mode & 0o7777);
-        let made = if is_dev { None } else { Some(FileSystem { kind, source, data: data(mount, kind, mode, self.container.mount_label.as_deref()), attributes }) };
+        let made = if is_dev { None } else { Some(FileSystem { kind, source, data: data(mount, kind, mode, self.container), attributes }) };
         let tree = match (made, tree) {
             (None, Some(dev)) => dev,
             (Some(fs), _) if !fs.fits() => return self.by_path(mount, &fs, place, what),
@@ -355,17 +353,22 @@ impl Raising<'_> {
 }
 
 /// The options of a file system: those of the configuration, the mode of what a tmpfs covers, the label.
-fn data<'a>(mount: &'a Mount, kind: &str, mode: Option<u32>, label: Option<&str>) -> Vec<(&'a str, Option<String>)> {
+fn data<'a>(mount: &'a Mount, kind: &str, mode: Option<u32>, container: &Container) -> Vec<(&'a str, Option<String>)> {
     let mut data: Vec<(&str, Option<String>)> = mount.data.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+    if kind == "devpts" && container.namespaces.user == Namespace::New {
+        // Terminals of a group that is not mapped (one id may be all that a user has): theirs who open them, as without the option.
+        let is_mapped = |gid: &str| gid.parse().is_ok_and(|gid| ids::outside(&container.gid_map, gid).is_some());
+        data.retain(|(key, value)| *key != "gid" || value.as_deref().is_none_or(is_mapped));
+    }
     if let Some(mode) = mode
         && !data.iter().any(|(key, _)| *key == "mode")
     {
         data.push(("mode", Some(format!("{mode:o}"))));
     }
-    if let Some(label) = label
+    if let Some(label) = &container.mount_label
         && !matches!(kind, "proc" | "sysfs" | "mqueue")
     {
-        data.push(("context", Some(label.to_owned())));
+        data.push(("context", Some(label.clone())));
     }
     data
 }

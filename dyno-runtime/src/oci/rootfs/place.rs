@@ -6,7 +6,10 @@
 
 use std::{
     ffi::OsStr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Component, Path, PathBuf},
 };
 
@@ -100,8 +103,11 @@ fn make(root: BorrowedFd<'_>, path: &Path, more: ResolveFlags, want: Want) -> Re
         match made {
             Ok(fd) => here = fd,
             Err(Errno::LOOP | Errno::NOTDIR | Errno::EXIST) if want != Want::PlainDirectory => {
-                let target = readlinkat(&here, name, Vec::new()).map_err(|_| if is_last { Errno::EXIST } else { Errno::NOTDIR })?;
-                let target = Path::new(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(target.as_bytes())).to_owned();
+                let target = match readlinkat(&here, name, Vec::new()) {
+                    Ok(target) => OsStr::from_bytes(target.as_bytes()).to_owned(),
+                    // Somebody was faster: then it is there, or the way to it is barred, as the next lookup says.
+                    Err(_) => name.to_owned(),
+                };
                 return Ok(Made::Elsewhere(at.join(target).join(names.collect::<PathBuf>())));
             }
             Err(e) => return Err(e),
@@ -187,5 +193,62 @@ impl Identity {
 impl From<&Statx> for Identity {
     fn from(s: &Statx) -> Self {
         Self { mount: s.stx_mnt_id, inode: s.stx_ino, mode: u32::from(s.stx_mode), device: (s.stx_rdev_major, s.stx_rdev_minor) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+
+    fn root() -> (tempfile::TempDir, OwnedFd) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("real")).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        for (link, target) in [("in", "/real"), ("up", "../../.."), ("later", "/real/made/by/us"), ("loop", "/loop"), ("to-file", "file")] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        let fd = fs::File::open(&root).unwrap().into();
+        (dir, fd)
+    }
+
+    #[test]
+    fn what_is_missing_is_made_below_the_root() {
+        for (path, want, made) in [
+            ("/a/b/c", Want::Directory, Ok("a/b/c")),
+            ("/in/x/file", Want::File, Ok("real/x/file")),
+            ("/up/y", Want::Directory, Ok("y")),
+            ("/later", Want::Directory, Ok("real/made/by/us")),
+            ("/later/z", Want::File, Ok("real/made/by/us/z")),
+            ("/later/../q", Want::File, Err(Errno::NOENT)),
+            ("/none/../../q", Want::File, Err(Errno::NOENT)),
+            ("/loop", Want::Directory, Err(Errno::LOOP)),
+            ("/loop/x", Want::Directory, Err(Errno::LOOP)),
+            ("/file/x", Want::Directory, Err(Errno::NOTDIR)),
+            ("/to-file/x", Want::File, Err(Errno::NOTDIR)),
+            ("/p/q", Want::PlainDirectory, Ok("p/q")),
+            ("/in", Want::PlainDirectory, Err(Errno::LOOP)),
+            ("/in/x", Want::PlainDirectory, Err(Errno::LOOP)),
+            ("/later", Want::PlainDirectory, Err(Errno::LOOP)),
+        ] {
+            let (dir, fd) = root();
+            let is = ensure(fd.as_fd(), Path::new(path), want);
+            assert_eq!(is.as_ref().map(|place| place.existed).map_err(|e| *e), made.map(|_| false), "{path}");
+            if let (Ok(place), Ok(made)) = (is, made) {
+                let there = Identity::of(fs::File::open(dir.path().join("root").join(made)).unwrap().as_fd()).unwrap();
+                assert!(Identity::of(place.fd.as_fd()).unwrap().is(&there), "{path}");
+                assert_eq!(there.is_directory(), want != Want::File, "{path}");
+            }
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{path}: made outside");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_found() {
+        let (_dir, fd) = root();
+        for (path, want) in [("/real", Want::Directory), ("/in", Want::Directory), ("/up", Want::Directory), ("/to-file", Want::File), ("/", Want::Directory)] {
+            assert!(ensure(fd.as_fd(), Path::new(path), want).unwrap().existed, "{path}");
+        }
     }
 }

@@ -33,7 +33,7 @@ impl Inside {
     ///
     /// # Errors
     /// Of the calls, each with its path; refuses to touch paths of a mount namespace that others use.
-    pub fn protect(self, container: &Container) -> Result<()> {
+    pub fn protect(mut self, container: &Container) -> Result<()> {
         sysctls(&container.sysctls)?;
         if !self.own && !(container.masked.is_empty() && container.readonly.is_empty()) {
             return Err(Error::refused(ErrorKind::Invalid, "unable to restrict sys entries without a private MNT namespace"));
@@ -41,7 +41,8 @@ impl Inside {
         for path in &container.readonly {
             self.read_only(path)?;
         }
-        self.mask(&container.masked, container.mount_label.as_deref())
+        self.mask(&container.masked, container.mount_label.as_deref())?;
+        self.unbindable.map_or(Ok(()), |unbindable| tree::propagate(self.root.as_fd(), &[unbindable], "rootfsPropagation"))
     }
 
     fn read_only(&self, path: &Path) -> Result<()> {
@@ -54,13 +55,12 @@ impl Inside {
     }
 
     /// One null device and one empty directory for all: the first is attached, the others are its clones.
-    fn mask(self, paths: &[PathBuf], label: Option<&str>) -> Result<()> {
-        let Self { root, null, .. } = self;
-        let (mut null, mut empty) = (Cover::New(null), Cover::New(None));
+    fn mask(&mut self, paths: &[PathBuf], label: Option<&str>) -> Result<()> {
+        let (mut null, mut empty) = (Cover::New(self.null.take()), Cover::New(None));
         let mut seen: Vec<Identity> = Vec::new();
         for path in paths {
             let what = |call: &str| format!("maskedPaths {}: {call}", path.display());
-            let Some(there) = find(&root, path, "maskedPaths")? else { continue };
+            let Some(there) = find(&self.root, path, "maskedPaths")? else { continue };
             let is = Identity::of(there.as_fd()).wall(|| what("statx"))?;
             let cover = if is.is_directory() { &mut empty } else { &mut null };
             if seen.contains(&is) {

@@ -54,7 +54,7 @@ pub(super) fn base_propagation(container: &Container) -> u64 {
         None | Some(SLAVE) => SLAVE,
         // As it is: this is what a configuration asks for that wants its mounts seen outside.
         Some(libc::MS_SHARED) => 0,
-        Some(other) => other,
+        Some(_) => sys::PRIVATE,
     }
 }
 

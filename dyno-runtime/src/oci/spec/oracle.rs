@@ -96,6 +96,8 @@ fn whole_configurations() {
 fn partial_configurations() {
     let mut all = Vec::new();
     pointers(&full(), "", &mut all);
+    // Absent, that crate writes a limit of 0.
+    all.retain(|pointer| pointer != "/linux/resources/pids/limit");
     let agreed = std::cell::Cell::new(0);
     let cases = 256;
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });

@@ -29,6 +29,8 @@ const RECORD: &str = "state.json";
 const INTENT: &str = "making.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start";
+/// A directory.
+pub(super) const NOTIFY: &str = "notify";
 /// A record that is not whole yet.
 const DRAFT: &str = "state.json~";
 /// All of them.
@@ -232,7 +234,7 @@ impl StateDir {
         };
         let status = if self.starter()?.is_some() {
             Status::Created
-        } else if Cgroup::open(&record.cgroup).and_then(|group| group.is_frozen()).unwrap_or(false) {
+        } else if Cgroup::stands_still(&record.cgroup).unwrap_or(false) {
             // A group that somebody has removed freezes nothing.
             Status::Paused
         } else {
@@ -339,6 +341,26 @@ impl Held {
     /// Of the calls.
     pub fn save_config(&self, bytes: &[u8]) -> Result<()> {
         self.write(CONFIG, bytes)
+    }
+
+    /// Makes the directory in which the container is heard when it is ready ([`crate::oci::notify`]); its path.
+    ///
+    /// # Errors
+    /// Of mkdir(2).
+    pub fn make_notify(&self) -> Result<PathBuf> {
+        mkdirat(&self.dir, NOTIFY, Mode::from_raw_mode(0o755)).io(|| format!("mkdir({}/{NOTIFY})", self.path()))?;
+        Ok(self.root.join(&self.id).join(NOTIFY))
+    }
+
+    /// That directory, if the container has one.
+    ///
+    /// # Errors
+    /// Of open(2).
+    pub fn notify(&self) -> Result<Option<OwnedFd>> {
+        match open_dir(&self.dir, NOTIFY) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some).io(|| format!("open({}/{NOTIFY})", self.path())),
+        }
     }
 
     /// Makes the FIFO and opens it for the first process, for both directions and close-on-exec: nothing else may keep it.

@@ -10,8 +10,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::dir::FILES;
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::dir::{FILES, NOTIFY};
+use crate::{
+    error::{Context, Error, ErrorKind, Result},
+    oci::notify,
+};
 
 /// In a directory that is locked or is to be locked.
 const LOCK: &str = "lock";
@@ -89,14 +92,19 @@ pub fn sweep(base: &OwnedFd) {
 /// Removes a directory that has no id any more, or never had one. What is left of it is in nobody's way, and is swept later.
 pub fn discard(base: &OwnedFd, name: &str) {
     let emptied = open_dir(base, name).and_then(|dir| {
+        if let Ok(inner) = open_dir(&dir, NOTIFY) {
+            missing_is_fine(unlinkat(&inner, notify::SOCKET, AtFlags::empty()))?;
+            unlinkat(&dir, NOTIFY, AtFlags::REMOVEDIR)?;
+        }
         // The lock last: whoever sweeps leaves alone what is locked.
         let mut files = FILES.into_iter().chain([LOCK]);
-        files.try_for_each(|file| match unlinkat(&dir, file, AtFlags::empty()) {
-            Err(Errno::NOENT) => Ok(()),
-            other => other,
-        })
+        files.try_for_each(|file| missing_is_fine(unlinkat(&dir, file, AtFlags::empty())))
     });
     if let Err(e) = emptied.and_then(|()| unlinkat(base, name, AtFlags::REMOVEDIR)) {
         tracing::debug!(%e, name, "a directory that was a container's");
     }
+}
+
+fn missing_is_fine(result: std::result::Result<(), Errno>) -> std::result::Result<(), Errno> {
+    if result == Err(Errno::NOENT) { Ok(()) } else { result }
 }

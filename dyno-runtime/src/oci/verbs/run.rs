@@ -60,7 +60,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     let signals = if detach { None } else { Some(Signals::watch(subreaper)?) };
     let Created { held, record, pidfd, console } = create::create(global, request)?;
     let first = First::child(pidfd.try_clone().map_err(|e| Failure::new(format!("dup(pidfd): {e}")))?, record.pid);
-    if let Err(failure) = start::begin(global, held, &record, Some(first)) {
+    if let Err(failure) = start::begin(global, held, &record, Some(first), detach) {
         // What never ran is not kept.
         if let Err(e) = delete::delete(global, &id, true) {
             global.log.warn(&e.message);

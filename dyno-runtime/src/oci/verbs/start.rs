@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write,
+    os::fd::AsFd,
 };
 
 use rustix::{
@@ -14,7 +15,7 @@ use super::{Failure, Outcome, delete, words::Words};
 use crate::{
     error::{Context, Result},
     oci::{
-        Global, hooks,
+        Global, hooks, notify,
         state::{First, GO, Held, Record, StateDir, Status},
     },
 };
@@ -36,17 +37,20 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     let held = StateDir::open(&global.root, &id)?.hold()?;
     let record = held.known()?;
     let first = First::of(&record)?;
-    begin(global, held, &record, first)?;
+    begin(global, held, &record, first, true)?;
     Ok(0)
 }
 
-/// Starts a container, which nobody else does meanwhile, and runs its hooks, which may look at it.
-pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<First>) -> std::result::Result<(), Failure> {
+/// Starts a container, which nobody else does meanwhile, and runs its hooks, which may look at it. With `wait` it also waits until the program says
+/// that it is ready, if the caller has a socket to be told so by.
+pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<First>, wait: bool) -> std::result::Result<(), Failure> {
     let Some(first) = first else { return Err(Failure::new("cannot start a container that has stopped")) };
     let Some(mut fifo) = held.starter()? else { return Err(Failure::new("cannot start an already running container")) };
     if !record.program {
         return Err(Failure::new("cannot start a container without a program: config.json has no process"));
     }
+    let dir = if notify::has_caller() { held.notify()? } else { None };
+    let ready = dir.map(|dir| notify::listen(dir.as_fd())).transpose()?;
     match fifo.write_all(&[GO]) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
         other => other.io(|| "write(start)".into())?,
@@ -66,7 +70,8 @@ pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<
         }
     }
     drop(held);
-    poststart(global, record)
+    poststart(global, record)?;
+    Ok(ready.map_or(Ok(()), |socket| notify::follow(&socket, first.pidfd(), record.pid, wait))?)
 }
 
 /// Until the first process has closed the FIFO, which exec does, or has ended.
