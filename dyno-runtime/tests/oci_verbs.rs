@@ -1,6 +1,8 @@
 //! The command line of the OCI runtime, from outside: a container's life, what is refused in which words, hooks, many callers at once,
 //! and runtimes that are killed.
 
+#[path = "oci_verbs/criu.rs"]
+mod criu;
 #[path = "oci_verbs/grammar.rs"]
 mod grammar;
 #[path = "oci_verbs/hooks.rs"]
@@ -36,6 +38,8 @@ const CASES: &[Case] = &[
     ("help_and_versions", grammar::help),
     ("one_line_for_each_failure", grammar::logs),
     ("a_directory_for_containers", grammar::roots),
+    ("what_criu_is_asked_for", criu::asked_for),
+    ("across_checkpoint_and_restore", criu::across),
     ("hooks_in_their_order", hooks::order),
     ("hooks_that_fail", hooks::failures),
     ("hooks_that_call_the_runtime", hooks::calling_back),

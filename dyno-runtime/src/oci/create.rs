@@ -302,7 +302,11 @@ fn owner(container: &Container) -> Option<(u32, u32)> {
     host(&container.uid_map).zip(host(&container.gid_map))
 }
 
-fn record(request: &Request, container: &Container, cgroup: cgroup::Record) -> Result<Record> {
+/// What is written down of a container before it is made.
+///
+/// # Errors
+/// Of the bundle's path.
+pub(super) fn record(request: &Request, container: &Container, cgroup: cgroup::Record) -> Result<Record> {
     Ok(Record {
         id: request.id.clone(),
         oci_version: container.oci_version.clone(),

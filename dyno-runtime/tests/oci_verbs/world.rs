@@ -134,7 +134,7 @@ impl World {
 
     /// Nothing of any container is left: directories, groups, processes.
     pub fn is_empty(&self) -> Result<()> {
-        let left: Vec<_> = fs::read_dir(&self.root)?.filter_map(Result::ok).filter(|entry| !is_unborn(&entry.path())).map(|entry| entry.path()).collect();
+        let left: Vec<_> = fs::read_dir(&self.root)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
         ensure!(left.is_empty(), "left: {left:?}");
         let groups = self.groups();
         ensure!(groups.is_empty(), "left: {groups:?}");
@@ -164,11 +164,6 @@ impl Drop for World {
         }
         fs::remove_dir_all(self.bundle.with_file_name("")).unwrap_or_default();
     }
-}
-
-/// The directory of a container that was killed before it was locked; swept after a minute.
-fn is_unborn(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("@new.")) && !path.join("lock").exists()
 }
 
 fn below(dir: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {

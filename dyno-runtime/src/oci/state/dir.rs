@@ -37,6 +37,8 @@ const DRAFT: &str = "state.json~";
 pub(super) const FILES: [&str; 5] = [RECORD, INTENT, CONFIG, START, DRAFT];
 /// Longest name of a directory.
 const LONGEST: usize = 255;
+/// How often a new directory may be swept before it has its name.
+const ATTEMPTS: usize = 100;
 /// A record of ours has no more; a configuration neither (`spec` refuses larger ones).
 const MOST: u64 = 64 << 20;
 
@@ -83,18 +85,36 @@ impl StateDir {
                 open_root(root)?.ok_or_else(|| Error::call(ErrorKind::Io, format!("open({})", root.display()), Errno::NOENT))?
             }
         };
-        let passing = passing_name("new");
-        mkdirat(&base, &passing, Mode::RWXU).io(|| format!("mkdir({}/{passing})", root.display()))?;
-        let made = || -> Result<Held> {
-            let dir = open_dir(&base, &passing).io(|| format!("open({}/{passing})", root.display()))?;
-            let lock = take(&dir, OFlags::CREATE, FlockOperation::LockExclusive).io(|| format!("lock {}/{passing}", root.display()))?;
-            match renameat(&base, &passing, &base, id) {
-                Ok(()) => Ok(Held { state: Self { root: root.to_owned(), id: id.to_owned(), dir }, lock }),
-                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => Err(Error::refused(ErrorKind::Invalid, format!("container with id {id} already exists"))),
-                Err(e) => Err(e).io(|| format!("rename({}/{passing}, {id})", root.display())),
+        // Whoever sweeps may have come between two steps of ours, and taken it for one that was left.
+        for _ in 0..ATTEMPTS {
+            if let Some(held) = Self::take_id(&base, root, id)? {
+                return Ok(held);
             }
+        }
+        Err(Error::refused(ErrorKind::Io, format!("{}: what is made there is gone at once", root.display())))
+    }
+
+    /// None if the new directory was swept before it had its name.
+    fn take_id(base: &OwnedFd, root: &Path, id: &str) -> Result<Option<Held>> {
+        let passing = passing_name("new");
+        mkdirat(base, &passing, Mode::RWXU).io(|| format!("mkdir({}/{passing})", root.display()))?;
+        let made = || -> std::result::Result<Held, Errno> {
+            let dir = open_dir(base, &passing)?;
+            let lock = take(&dir, OFlags::CREATE, FlockOperation::LockExclusive)?;
+            renameat(base, &passing, base, id)?;
+            Ok(Held { state: Self { root: root.to_owned(), id: id.to_owned(), dir }, lock })
         };
-        made().inspect_err(|_| discard(&base, &passing))
+        match made() {
+            Ok(held) => Ok(Some(held)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => {
+                discard(base, &passing);
+                match e {
+                    Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR => Err(Error::refused(ErrorKind::Invalid, format!("container with id {id} already exists"))),
+                    e => Err(e).io(|| format!("rename({}/{passing}, {id})", root.display())),
+                }
+            }
+        }
     }
 
     /// The directory of a container that there is.

@@ -78,20 +78,15 @@ pub fn names(dir: &OwnedFd) -> std::result::Result<Vec<String>, Errno> {
 /// What was left by runtimes that were killed while they took an id or gave one back: nobody locks it.
 pub fn sweep(base: &OwnedFd) {
     for name in names(base).unwrap_or_default().iter().filter(|name| name.starts_with(PASSING)) {
-        let free = open_dir(base, name).and_then(|dir| match take(&dir, OFlags::empty(), FlockOperation::NonBlockingLockExclusive) {
-            // Its maker is just about to make one, or was killed there.
-            Err(Errno::NOENT) => Ok(is_old(&dir)?.then_some(None)),
-            other => other.map(|lock| Some(Some(lock))),
-        });
-        if matches!(free, Ok(Some(_))) {
-            discard(base, name);
+        let free = open_dir(base, name).and_then(|dir| take(&dir, OFlags::empty(), FlockOperation::NonBlockingLockExclusive));
+        match free {
+            // As long as we have its lock its maker cannot give it a name.
+            Ok(_lock) => discard(base, name),
+            // Its maker is just about to make one (and begins anew if this comes first), or was killed there. Nothing in it is touched.
+            Err(Errno::NOENT) => unlinkat(base, name, AtFlags::REMOVEDIR).unwrap_or_default(),
+            Err(_) => {}
         }
     }
-}
-
-fn is_old(dir: &OwnedFd) -> std::result::Result<bool, Errno> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Ok(now.as_secs().cast_signed() - fstat(dir)?.st_mtime > 60)
 }
 
 /// Removes a directory that has no id any more, or never had one. What is left of it is in nobody's way, and is swept later.

@@ -11,6 +11,7 @@
 
 mod checkpoint;
 mod create;
+mod criu;
 mod delete;
 mod events;
 mod exec;
@@ -85,6 +86,7 @@ const VERBS: &[Verb] = &[
     Verb { name: "checkpoint", help: checkpoint::HELP, run: checkpoint::run },
     Verb { name: "restore", help: restore::HELP, run: restore::run },
     Verb { name: "spec", help: spec::HELP, run: spec::run },
+    Verb { name: criu::INSIDE, help: restore::HELP, run: criu::inside },
     Verb { name: "features", help: features::HELP, run: features::run },
 ];
 
