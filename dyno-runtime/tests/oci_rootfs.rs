@@ -8,6 +8,8 @@ mod attacks;
 mod dev;
 #[path = "oci_rootfs/hiding.rs"]
 mod hiding;
+#[path = "oci_rootfs/hierarchies.rs"]
+mod hierarchies;
 #[path = "oci_rootfs/mounts.rs"]
 mod mounts;
 #[path = "oci_rootfs/namespaces.rs"]
@@ -39,6 +41,8 @@ const CASES: &[Case] = &[
     ("masked_paths", hiding::masked),
     ("readonly_paths", hiding::readonly),
     ("sysctls", hiding::sysctls),
+    ("control_groups_of_v1", hierarchies::v1_host),
+    ("control_groups_of_v2", hierarchies::v2_host),
     ("user_namespace", namespaces::user),
     ("no_pivot", namespaces::no_pivot),
     ("without_a_mount_namespace", namespaces::host),

@@ -26,7 +26,8 @@ pub struct Bundle<'a> {
 
 /// A container that waits for `start`; deleted when it is dropped.
 pub struct Created {
-    program: PathBuf,
+    /// Whose mount namespace it was made in.
+    within: Option<u32>,
     state: PathBuf,
     id: String,
     deleted: bool,
@@ -178,14 +179,7 @@ impl<'a> Bundle<'a> {
     pub fn create_in(&self, within: Option<u32>) -> Result<Created> {
         let id = self.write()?;
         let pid_file = self.dir.join("pid");
-        let mut command = match within {
-            None => Command::new(program()),
-            Some(pid) => {
-                let mut command = Command::new("nsenter");
-                command.args([format!("--mount=/proc/{pid}/ns/mnt"), "--".into()]).arg(program());
-                command
-            }
-        };
+        let mut command = runtime(within);
         command.arg("--root").arg(self.state()).arg("create").args(&self.options).arg("--bundle").arg(&self.dir).arg("--pid-file").arg(&pid_file).arg(&id);
         // Its streams are the container's, whose end nobody here waits for.
         let errors = self.dir.join("stderr");
@@ -194,7 +188,7 @@ impl<'a> Bundle<'a> {
             bail!("create: {}", fs::read_to_string(&errors)?.trim());
         }
         let pid = fs::read_to_string(&pid_file)?.trim().parse()?;
-        Ok(Created { program: program(), state: self.state(), id, deleted: false, pid })
+        Ok(Created { within, state: self.state(), id, deleted: false, pid })
     }
 
     /// `create`.
@@ -233,6 +227,14 @@ impl<'a> Bundle<'a> {
     }
 }
 
+/// The runtime's command line, in the mount namespace of `within` if there is one.
+fn runtime(within: Option<u32>) -> Command {
+    let Some(pid) = within else { return Command::new(program()) };
+    let mut command = Command::new("nsenter");
+    command.args([format!("--mount=/proc/{pid}/ns/mnt"), "--".into()]).arg(program());
+    command
+}
+
 /// The runtime under test.
 pub fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_dyno-runtime").into()
@@ -262,7 +264,7 @@ impl Created {
     }
 
     fn end(&self) -> Result<()> {
-        let output = Command::new(&self.program).arg("--root").arg(&self.state).args(["delete", "--force", &self.id]).output()?;
+        let output = runtime(self.within).arg("--root").arg(&self.state).args(["delete", "--force", &self.id]).output()?;
         ensure!(output.status.success(), "delete: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
