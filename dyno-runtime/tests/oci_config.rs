@@ -88,7 +88,7 @@ fn left(dir: &Path) -> Result<Vec<PathBuf>> {
 fn no_configuration_at_all(stage: &Stage) -> Result<()> {
     let place = Place::new(stage)?;
     let said = place.refuses_words(&["create", "a"])?;
-    ensure!(said.contains("config.json") && said.contains("No such file"), "{said}");
+    ensure!(said.contains("config.json") && said.contains("no such file or directory"), "{said}");
     fs::create_dir(place.path("bundle/config.json"))?;
     place.refuses_words(&["create", "a"])?;
     place.refuses_words(&["create", "--bundle", "/nowhere", "a"])?;
