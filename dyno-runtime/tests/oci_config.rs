@@ -149,7 +149,7 @@ fn members_that_contradict(stage: &Stage) -> Result<()> {
         }
         let member = pointer.split('/').nth(1).unwrap_or_default();
         let said = place.refuses(config.to_string()).with_context(|| pointer.to_owned())?;
-        ensure!(said.contains(&format!("{member}")), "{pointer}: {said}");
+        ensure!(said.contains(member), "{pointer}: {said}");
     }
     Ok(())
 }
