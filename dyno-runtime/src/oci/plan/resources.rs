@@ -44,7 +44,7 @@ pub fn check(resources: &Resources) -> Result<()> {
     for (i, one) in resources.network.iter().flat_map(|n| &n.priorities).enumerate() {
         interface(&format!("linux.resources.network.priorities[{i}].name"), &one.name)?;
     }
-    for (device, _) in &resources.rdma {
+    for device in resources.rdma.keys() {
         let member = format!("linux.resources.rdma[{}]", quoted(device));
         if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c == '\0') {
             return refuse(member, "is no name of a device");
