@@ -40,6 +40,7 @@ pub(crate) const CASES: &[Case] = &[
     ("console_of_the_first_process", terminals::first),
     ("no_symlink_for_a_console", terminals::symlinks),
     ("in_a_user_namespace", terminals::user_namespace),
+    ("without_privileges", terminals::without_privileges),
     ("nobody_reads", terminals::nobody_reads),
     ("signals_are_passed_on", foreground::signals),
     ("whatever_the_caller_says_of_sigchld", foreground::sigchld),
@@ -47,5 +48,5 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    support::suite("oci-exec", &[], CASES)
+    support::suite("oci-exec", &["setpriv"], CASES)
 }

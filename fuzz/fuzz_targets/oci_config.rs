@@ -35,7 +35,7 @@ fn check(said: &str) {
 
 /// What others rely on.
 fn hold(container: &Container) {
-    container.warnings.iter().for_each(|warning| check(warning));
+    container.warnings.iter().chain(&container.notes).for_each(|warning| check(warning));
     for mount in &container.mounts {
         let path = mount.destination.to_str().expect("from JSON");
         assert!(path.len() > 1 && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")), "{path:?}");

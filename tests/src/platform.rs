@@ -256,7 +256,11 @@ impl Platform {
 }
 
 impl Said {
-    pub(crate) fn of(output: Output) -> Result<Self> {
+    /// What a finished command has said.
+    ///
+    /// # Errors
+    /// When it neither ended nor was ended.
+    pub fn of(output: Output) -> Result<Self> {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status.code().or_else(|| output.status.signal().map(|s| 128 + s)).context("no status")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

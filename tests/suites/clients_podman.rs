@@ -8,6 +8,8 @@ mod inside;
 mod life;
 #[path = "clients_podman/limits.rs"]
 mod limits;
+#[path = "clients_podman/options.rs"]
+mod options;
 #[path = "clients_podman/pods.rs"]
 mod pods;
 #[path = "clients_podman/rootless.rs"]
@@ -63,7 +65,10 @@ impl Podman {
 
     /// Arguments of `podman VERB OPTIONS IMAGE PROGRAM…` with what this host needs.
     fn arguments<'a>(&'a self, verb: &'a str, options: &[&'a str], program: &[&'a str]) -> Vec<&'a str> {
-        let mut all = vec![verb, "--cgroup-parent", &self.parent];
+        let mut all = vec![verb];
+        if !options.contains(&"disabled") {
+            all.extend(["--cgroup-parent", &self.parent]);
+        }
         if !options.iter().any(|option| option.starts_with("--net") || option.starts_with("--pod")) {
             all.extend(["--network", "none"]);
         }
@@ -125,7 +130,7 @@ impl Client for Podman {
             "containers.conf",
             &format!(
                 "[containers]\n{LIMITS}\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n\
-                runtime = \"tested\"\n[engine.runtimes]\ntested = [\"{runtime}\"]\n"
+                runtime = \"tested\"\nruntime_supports_nocgroup = [\"tested\"]\n[engine.runtimes]\ntested = [\"{runtime}\"]\n"
             ),
             0o644,
         )?;
@@ -173,6 +178,11 @@ fn main() -> ExitCode {
         ("namespaces_of_others", inside::namespaces),
         ("mapped_users", inside::mapped),
         ("an_ordinary_user", rootless::rootless),
+        ("uncommon_options", options::uncommon),
+        ("descriptors_of_the_caller", options::descriptors),
+        ("without_control_groups", options::without_groups),
+        ("idmapped_volumes", options::idmapped),
+        ("many_at_once", options::many),
         ("memory_processes_and_time", limits::limits),
         ("updated", limits::updated),
         ("statistics", limits::statistics),

@@ -25,8 +25,10 @@ const LONGEST: usize = 8192;
 pub enum Message {
     /// Runtime to child: its ids are mapped, it is in its control groups. Child to runtime: its namespaces are made.
     Go,
-    /// Child to runtime: nothing is left but to wait for `start`; with the listener of its filter, if that has one.
-    Ready(Option<OwnedFd>),
+    /// Child to runtime: its filter is on and asks by this listener. From here on any of its calls may wait until somebody answers.
+    Listener(OwnedFd),
+    /// Child to runtime: nothing is left but to wait for `start`.
+    Ready,
     /// Intermediate child to runtime: this is the container's first process.
     Born(u32, OwnedFd),
     /// Child to runtime: it gave up.
@@ -59,7 +61,8 @@ impl Channel {
     pub fn send(&self, message: &Message) -> Result<()> {
         let (text, fd) = match message {
             Message::Go => (b"g".to_vec(), None),
-            Message::Ready(fd) => (b"r".to_vec(), fd.as_ref()),
+            Message::Listener(fd) => (b"l".to_vec(), Some(fd)),
+            Message::Ready => (b"r".to_vec(), None),
             Message::Born(pid, fd) => ([b"b".as_slice(), &pid.to_ne_bytes()].concat(), Some(fd)),
             Message::Failed(kind, text) => {
                 let text = &text.as_bytes()[..text.len().min(LONGEST - 2)];
@@ -98,7 +101,8 @@ impl Channel {
         Ok(Some(match (&text[..read], fd) {
             ([], _) => return Ok(None),
             (b"g", None) => Message::Go,
-            (b"r", fd) => Message::Ready(fd),
+            (b"l", Some(fd)) => Message::Listener(fd),
+            (b"r", None) => Message::Ready,
             ([b'b', pid @ ..], Some(fd)) => Message::Born(u32::from_ne_bytes(pid.try_into().map_err(|_| strange())?), fd),
             ([b'f', kind, words @ ..], None) => {
                 let kind = if *kind == 1 { ErrorKind::Exec } else { ErrorKind::Wall };

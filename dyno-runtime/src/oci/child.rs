@@ -100,13 +100,13 @@ impl Child<'_> {
             self.outfit.collect(p)?;
         }
         self.root()?;
-        let Some(p) = &c.process else { return self.ready(None).map(|()| None) };
-        let (program, listener) = process::finish(p, &mut self.outfit)?;
+        let Some(p) = &c.process else { return self.ready().map(|()| None) };
+        let program = process::finish(p, &mut self.outfit, &self.runtime)?;
         if let Some(launcher) = self.launcher.take() {
             sys::die_with_parent(0).wall(|| "prctl(PR_SET_PDEATHSIG, 0)".into())?;
             return Err(program.launch(&launcher, &self.runtime, &self.start));
         }
-        self.ready(listener)?;
+        self.ready()?;
         Ok(Some(program))
     }
 
@@ -129,10 +129,10 @@ impl Child<'_> {
         inside.protect(c)
     }
 
-    fn ready(&self, listener: Option<OwnedFd>) -> Result<()> {
+    fn ready(&self) -> Result<()> {
         // From here on the runtime may end well; should it die before it has said so, the channel tells.
         sys::die_with_parent(0).wall(|| "prctl(PR_SET_PDEATHSIG, 0)".into())?;
-        self.runtime.send(&Message::Ready(listener))?;
+        self.runtime.send(&Message::Ready)?;
         self.runtime.expect_go()
     }
 

@@ -252,14 +252,18 @@ fn outside(container: &Container, pid: u32, request: &Request, made: &mut Made) 
 
 /// Waits until the first process has nothing left to do, and hands its filter's listener over.
 fn ready(container: &Container, record: &Record, channel: &Channel) -> Result<()> {
-    match channel.receive()? {
-        Some(Message::Ready(listener)) => match (listener, container.filter.as_ref().and_then(|f| f.listener.as_ref())) {
-            (Some(fd), Some((path, metadata))) => filter::hand_over(fd.as_fd(), path, metadata, &record.state(Status::Creating), record.pid),
-            _ => Ok(()),
-        },
-        Some(Message::Failed(kind, text)) => Err(Error::refused(kind, text)),
-        Some(_) => Err(Error::refused(ErrorKind::Io, "runtime and container's first process are out of step")),
-        None => Err(Error::refused(ErrorKind::Wall, GONE)),
+    loop {
+        match channel.receive()? {
+            Some(Message::Listener(fd)) => {
+                if let Some((path, metadata)) = container.filter.as_ref().and_then(|filter| filter.listener.as_ref()) {
+                    filter::hand_over(fd.as_fd(), path, metadata, &record.state(Status::Creating), record.pid)?;
+                }
+            }
+            Some(Message::Ready) => return Ok(()),
+            Some(Message::Failed(kind, text)) => return Err(Error::refused(kind, text)),
+            Some(_) => return Err(Error::refused(ErrorKind::Io, "runtime and container's first process are out of step")),
+            None => return Err(Error::refused(ErrorKind::Wall, GONE)),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use rustix::{
 };
 
 use super::{
-    channel::Channel,
+    channel::{Channel, Message},
     filter::{self, Filter},
     launcher::Launcher,
     plan::{CapabilitySets, MemoryPolicy, Process},
@@ -141,11 +141,12 @@ pub struct Program {
     preserve: u32,
 }
 
-/// Becomes what `process` says in everything but its program. Returns the listener of a filter that has one.
+/// Becomes what `process` says in everything but its program. The listener of a filter that has one is sent to the runtime at once: the
+/// calls that follow may be among those that it asks about.
 ///
 /// # Errors
 /// The first thing that the kernel refuses; [`ErrorKind::Exec`] for a program that is not there or cannot be executed.
-pub fn finish(process: &Process, outfit: &mut Outfit) -> Result<(Program, Option<OwnedFd>)> {
+pub fn finish(process: &Process, outfit: &mut Outfit, runtime: &Channel) -> Result<Program> {
     for (resource, soft, hard) in &process.rlimits {
         sys::limit(0, *resource, *soft, *hard).wall(|| limited(*resource, *soft, *hard))?;
     }
@@ -168,7 +169,9 @@ pub fn finish(process: &Process, outfit: &mut Outfit) -> Result<(Program, Option
     let early = outfit.filter.take_if(|filter| !process.no_new_privileges || filter.listener.is_some());
     let in_root = rustix::process::chdir(&process.cwd);
     sys::bound_capabilities(process.capabilities.bounding).wall(|| "prctl(PR_CAPBSET_DROP)".into())?;
-    let listener = early.as_ref().map(filter::install).transpose()?.flatten();
+    if let Some(listener) = early.as_ref().map(filter::install).transpose()?.flatten() {
+        runtime.send(&Message::Listener(listener))?;
+    }
     become_user(process)?;
     if let Err(e) = in_root {
         rustix::process::chdir(&process.cwd).map_err(|_| e).wall(|| format!("process.cwd: chdir({})", process.cwd.display()))?;
@@ -177,7 +180,7 @@ pub fn finish(process: &Process, outfit: &mut Outfit) -> Result<(Program, Option
     umask(Mode::from_raw_mode(process.umask));
     let env = environment(process, outfit)?;
     let path = find(process, &env)?;
-    Ok((Program { path, args: process.args.clone(), env, late: outfit.filter.take(), preserve: outfit.preserve_fds }, listener))
+    Ok(Program { path, args: process.args.clone(), env, late: outfit.filter.take(), preserve: outfit.preserve_fds })
 }
 
 fn scheduling(process: &Process, outfit: &Outfit) -> Result<()> {

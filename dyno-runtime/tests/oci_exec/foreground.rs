@@ -6,12 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     support::{Stage, same},
-    world::{Container, ends, failed, until},
+    world::{Container, comes_true, ends, failed, said, until},
 };
 
 pub fn signals(stage: &Stage) -> Result<()> {
@@ -46,20 +46,22 @@ pub fn signals(stage: &Stage) -> Result<()> {
     same("run", ends(child)?, Some(0))
 }
 
+/// `command`, by a caller that ignores these signals, which exec keeps.
+fn ignoring(command: &Command) -> Command {
+    let mut outer = Command::new("env");
+    outer.arg("--ignore-signal=CHLD,HUP,PIPE,USR1").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    outer
+}
+
 pub fn sigchld(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
-    let inner = container.exec(&[], &["exit", "6"]);
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", r#"trap "" CHLD HUP PIPE; exec "$0" "$@""#]).arg(inner.get_program()).args(inner.get_args()).stderr(Stdio::piped());
-    same("status", failed(command)?.0, 6)?;
-    let inner = container.exec(&[], &["read", "/proc/self/status"]);
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", r#"trap "" CHLD HUP PIPE; exec "$0" "$@""#]).arg(inner.get_program()).args(inner.get_args()).stderr(Stdio::piped());
-    let output = command.output()?;
-    let text = String::from_utf8(output.stdout)?;
+    same("status", failed(ignoring(&container.exec(&[], &["exit", "6"])))?.0, 6)?;
+    same("failed", failed(ignoring(&container.exec(&[], &["nosuch"])))?.0, 101)?;
+    let text = said(ignoring(&container.exec(&[], &["read", "/proc/self/status"])))?;
     // Rust's own start has the test program ignore SIGPIPE (13).
     ensure!(text.contains("SigIgn:\t0000000000001000") && text.contains("SigBlk:\t0000000000000000"), "{text}");
-    Ok(())
+    let first = Container::bundle(stage, &["exit", "8"], |_| {})?;
+    same("run", failed(ignoring(&first.run(&["--keep"])))?.0, 8)
 }
 
 /// Without a pid namespace orphans of the container are nobody's; `run` takes them for its children, and collects them.
@@ -68,16 +70,20 @@ pub fn orphans(stage: &Stage) -> Result<()> {
         if let Some(all) = config["linux"]["namespaces"].as_array_mut() {
             all.retain(|one| one["type"] != "pid");
         }
-        // The host's, as there is no namespace for one of its own.
-        config["process"]["user"]["uid"] = 0.into();
     })?;
     let mut child = container.run(&["--keep"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let runtime = child.id();
     until(child.stdout.as_mut().context("stdout")?, "orphaned\n")?;
-    crate::world::comes_true("nothing but the container is a child of the runtime", || {
-        let children = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
-        Ok(children.split_whitespace().count() == 1)
-    })?;
+    let children = || -> Result<Vec<i32>> {
+        let text = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
+        Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    };
+    let (first, orphan) = match children()?[..] {
+        [first, orphan] => (first, orphan),
+        ref other => bail!("the first process and its orphan: {other:?}"),
+    };
+    kill_process(Pid::from_raw(orphan).context("pid")?, Signal::KILL)?;
+    comes_true("the orphan is collected", || Ok(children()? == [first]))?;
     drop(child.stdin.take());
     same("status", ends(child)?, Some(0))
 }

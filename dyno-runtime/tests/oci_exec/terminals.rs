@@ -228,6 +228,27 @@ pub fn user_namespace(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// A runtime that may join the container's pid namespace from inside its user namespace only.
+pub fn without_privileges(stage: &Stage) -> Result<()> {
+    let container = Container::of_user(stage, 12345)?;
+    same("output", said(container.exec(&[], &["say", "inside"]))?, "inside\n".into())?;
+    same("status", failed(container.exec(&[], &["exit", "7"]))?.0, 7)?;
+    same("a signal", failed(container.exec(&[], &["abort"]))?.0, 134)?;
+    let (status, complaint) = failed(container.execute(&[], &["nosuch"]))?;
+    ensure!(status == 255 && complaint.contains("not found in $PATH"), "{status} {complaint}");
+    same("open inside", said(container.exec(&[], &["list", "/proc/self/fd"]))?, "0 1 2 3\n".into())?;
+    let kinds = |pid: &str| ["user", "mnt", "pid", "net", "ipc", "uts"].map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok());
+    let pid_file = container.file("beside");
+    said(container.exec(&["--detach", "--pid-file", &pid_file.display().to_string()], &["forever"]))?;
+    same("namespaces", kinds(&fs::read_to_string(&pid_file)?), kinds(&container.pid.to_string()))?;
+    let mut terminal = Terminal::new(24, 80)?;
+    let child = terminal.spawn(container.exec(&["--tty"], &["terminal"]))?;
+    terminal.expect("true true true\r\n")?;
+    terminal.types("abc\r")?;
+    terminal.expect("ABC\r\n")?;
+    same("status", terminal.wait(child)?, 0)
+}
+
 /// Nobody reads our output any more: the program is hung up on, and nothing waits for ever.
 pub fn nobody_reads(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;

@@ -5,9 +5,9 @@ use std::{
     io::{Read, Seek},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::process::ExitStatusExt,
+        unix::{fs::PermissionsExt, process::ExitStatusExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
@@ -37,6 +37,8 @@ pub struct Container {
     bundle: PathBuf,
     /// Of the first process.
     pub pid: u32,
+    /// Whose runtime it is, if not root's.
+    user: Option<u32>,
 }
 
 pub fn config(stage: &Stage, id: &str, args: &[&str]) -> Value {
@@ -88,6 +90,40 @@ impl Container {
         Ok(this)
     }
 
+    /// One of a user without privileges, started.
+    pub fn of_user(stage: &Stage, user: u32) -> Result<Self> {
+        let rootfs = stage.work().join("of-user");
+        crate::support::make_rootfs(&rootfs)?;
+        let mut this = Self::bundle(stage, &["forever"], |config| {
+            let map = json!([{ "containerID": 0, "hostID": user, "size": 1 }]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+            config["root"]["path"] = json!(rootfs);
+            config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+            if let Some(all) = config["linux"]["namespaces"].as_array_mut() {
+                all.push(json!({ "type": "user" }));
+            }
+            if let Some(linux) = config["linux"].as_object_mut() {
+                linux.remove("cgroupsPath");
+            }
+            if let Some(options) = config["mounts"][2]["options"].as_array_mut() {
+                options.retain(|option| option != "gid=5");
+            }
+        })?;
+        this.user = Some(user);
+        this.root = this.bundle.join("containers");
+        fs::copy(env!("CARGO_BIN_EXE_dyno-runtime"), this.bundle.join("dyno-runtime"))?;
+        for dir in [stage.work(), &this.bundle] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+        }
+        own(&rootfs, user)?;
+        own(&this.bundle, user)?;
+        let (bundle, pid_file) = (this.bundle.display().to_string(), this.bundle.join("pid"));
+        said(this.runtime(&["run", "--detach", "--bundle", &bundle, "--pid-file", &pid_file.display().to_string(), &this.id]))?;
+        this.pid = fs::read_to_string(&pid_file)?.parse().context("pid file")?;
+        Ok(this)
+    }
+
     /// A bundle, and no container yet.
     pub fn bundle(stage: &Stage, args: &[&str], change: impl FnOnce(&mut Value)) -> Result<Self> {
         let id = stage.id();
@@ -96,12 +132,21 @@ impl Container {
         let mut config = config(stage, &id, args);
         change(&mut config);
         fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
-        Ok(Self { group: format!("{}.{id}", stage.name), root: stage.work().join("containers"), id, bundle, pid: 0 })
+        Ok(Self { group: format!("{}.{id}", stage.name), root: stage.work().join("containers"), id, bundle, pid: 0, user: None })
     }
 
     /// The runtime, with the caller's streams closed to it.
     pub fn runtime(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dyno-runtime"));
+        let mut command = match self.user {
+            None => Command::new(env!("CARGO_BIN_EXE_dyno-runtime")),
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into(), "--inh-caps=-all".into()]);
+                // Where this one was built another user may not come to.
+                command.arg(self.bundle.join("dyno-runtime"));
+                command
+            }
+        };
         command.arg("--root").arg(&self.root).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
@@ -128,6 +173,14 @@ impl Container {
     pub fn file(&self, name: &str) -> PathBuf {
         self.bundle.join(name)
     }
+}
+
+fn own(path: &Path, owner: u32) -> Result<()> {
+    std::os::unix::fs::lchown(path, Some(owner), Some(owner))?;
+    if path.symlink_metadata()?.is_dir() {
+        fs::read_dir(path)?.try_for_each(|entry| own(&entry?.path(), owner))?;
+    }
+    Ok(())
 }
 
 /// Those of any hierarchy.

@@ -133,7 +133,7 @@ pub fn destinations(stage: &Stage) -> Result<()> {
     created.delete()?;
     host.is_untouched()?;
     // To the top of the root, where a mount would hide from us what `exec` comes to; and by a magic link of procfs.
-    for (link, target, words) in [("/top", "/", "the top of the root"), ("/magic", "/proc/self/root", "Too many levels of symbolic links")] {
+    for (link, target, words) in [("/top", "/", "the top of the root"), ("/magic", "/proc/self/root", "too many levels of symbolic links")] {
         let mut bundle = Bundle::new(stage)?;
         symlink(target, bundle.root(link))?;
         bundle.mount(link, "tmpfs", "tmpfs", &[]);
@@ -145,7 +145,7 @@ pub fn destinations(stage: &Stage) -> Result<()> {
     symlink("/y", bundle.root("/x"))?;
     symlink("/x", bundle.root("/y"))?;
     bundle.mount("/x/z", "tmpfs", "tmpfs", &[]);
-    ensure!(bundle.refused()?.contains("Too many levels of symbolic links"), "a loop of symlinks");
+    ensure!(bundle.refused()?.contains("too many levels of symbolic links"), "a loop of symlinks");
     Ok(())
 }
 

@@ -136,12 +136,15 @@ impl Drop for Elsewhere {
     }
 }
 
+/// Name, change of a bundle, words of the error.
+type Refused = (&'static str, fn(&mut Bundle<'_>), &'static [&'static str]);
+
 /// Errors name the mount and what is wrong with it.
 pub fn refused(stage: &Stage) -> Result<()> {
-    let cases: [(&str, fn(&mut Bundle<'_>), &[&str]); 5] = [
-        ("no source", |b| { b.bind("/x", "nothing", &["bind"]); }, &["mount /x", "/nothing", "No such file or directory"]),
-        ("directory on file", |b| { b.bind("/bin/program", "source", &["bind"]); }, &["mount /bin/program", "Not a directory"]),
-        ("file on directory", |b| { b.bind("/tmp", "one", &["bind"]); }, &["mount /tmp", "Not a directory"]),
+    let cases: [Refused; 5] = [
+        ("no source", |b| { b.bind("/x", "nothing", &["bind"]); }, &["mount /x", "/nothing", "no such file or directory"]),
+        ("directory on file", |b| { b.bind("/bin/program", "source", &["bind"]); }, &["mount /bin/program", "not a directory"]),
+        ("file on directory", |b| { b.bind("/tmp", "one", &["bind"]); }, &["mount /tmp", "not a directory"]),
         ("unknown option", |b| { b.mount("/x", "tmpfs", "tmpfs", &["sighs=1"]); }, &["mount /x (tmpfs)", "Unknown parameter 'sighs'"]),
         ("unknown type", |b| { b.mount("/x", "nofs", "none", &[]); }, &["mount /x", "nofs"]),
     ];

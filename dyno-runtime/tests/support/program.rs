@@ -76,7 +76,7 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["call", number, args @ ..] => call(number, args)?,
         ["mknod", path, mode, device] => mknod(path, number(mode), number(device))?,
         ["leave-behind"] => leave_behind()?,
-        ["orphan"] => drop(std::process::Command::new("/bin/program").args(["nap", "1"]).spawn()?),
+        ["orphan"] => drop(std::process::Command::new("/bin/program").arg("forever").stdout(std::process::Stdio::null()).spawn()?),
         ["orphans"] => orphans()?,
         ["nap", millis] => std::thread::sleep(Duration::from_millis(number(millis))),
         other => panic!("no such command: {other:?}"),
@@ -261,11 +261,9 @@ fn leave_behind() -> io::Result<()> {
     std::process::exit(3)
 }
 
-/// Has a grandchild that ends once nobody is its parent any more, says so, and waits for the end of its input.
+/// Has a grandchild that is nobody's child any more, says so, and waits for the end of its input.
 fn orphans() -> io::Result<()> {
-    for _ in 0..3 {
-        std::process::Command::new("/bin/program").arg("orphan").status()?;
-    }
+    std::process::Command::new("/bin/program").arg("orphan").status()?;
     println!("orphaned");
     io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
 }

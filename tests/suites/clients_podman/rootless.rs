@@ -72,7 +72,8 @@ fn prepare(desk: &Desk) -> Result<()> {
     fs::copy(desk.runtime(), desk.path("user/runtime")).context("copy the runtime")?;
     let (passwd, group) = (fs::read_to_string("/etc/passwd")?, fs::read_to_string("/etc/group")?);
     let runtime = desk.text("user/runtime");
-    let conf = format!("[containers]\n{LIMITS}\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\nruntime = \"tested\"\n[engine.runtimes]\ntested = [\"{runtime}\"]\n");
+    // As podman knows runc and crun: errors are asked for as JSON.
+    let conf = format!("[containers]\n{LIMITS}\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\nruntime = \"tested\"\nruntime_supports_json = [\"tested\"]\n[engine.runtimes]\ntested = [\"{runtime}\"]\n");
     desk.write("user/containers.conf", &conf, 0o644)?;
     desk.write("user/storage.conf", "[storage]\ndriver = \"vfs\"\n", 0o644)?;
     desk.write("user/passwd", &format!("{passwd}rootless:x:{UID}:{UID}::{}:/bin/sh\n", desk.text("user/home")), 0o644)?;

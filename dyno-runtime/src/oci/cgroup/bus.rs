@@ -250,7 +250,7 @@ fn sockets() -> Vec<(PathBuf, bool)> {
     if super::place::is_privileged() {
         return vec![("/run/systemd/private".into(), false), ("/run/dbus/system_bus_socket".into(), true)];
     }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())), PathBuf::from);
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{}", super::place::outer_uid())), PathBuf::from);
     let named = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
     let named = named.and_then(|address| Some(address.strip_prefix("unix:path=")?.split([',', ';']).next()?.into()));
     vec![(runtime.join("systemd/private"), false), (named.unwrap_or_else(|| runtime.join("bus")), true)]
@@ -273,7 +273,7 @@ impl Bus {
         let what = || "systemd: authentication".to_owned();
         stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).wall(what)?;
         let mut this = Self { stream, serial: 0, ended: Vec::new() };
-        let uid = rustix::process::geteuid().as_raw().to_string();
+        let uid = super::place::outer_uid().to_string();
         let hex: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
         this.stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes()).wall(what)?;
         let mut answer = Vec::new();

@@ -83,6 +83,22 @@ fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
+/// Who asks, as those outside of this user namespace see it: rootless engines start runtimes as root of one of theirs.
+pub(super) fn outer_uid() -> u32 {
+    let uid = rustix::process::geteuid().as_raw();
+    std::fs::read_to_string("/proc/self/uid_map").ok().and_then(|map| mapped(&map, uid)).unwrap_or(uid)
+}
+
+/// Lines of first id inside, first id outside, count.
+fn mapped(map: &str, uid: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map_while(|word| word.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        let offset = uid.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
 /// Within every hierarchy the same.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
@@ -216,7 +232,7 @@ impl Scope {
 
 /// Where the slices of a user's own systemd are.
 fn users_own() -> String {
-    match rustix::process::geteuid().as_raw() {
+    match outer_uid() {
         0 => String::new(),
         uid => format!("user.slice/user-{uid}.slice/user@{uid}.service/"),
     }
@@ -277,6 +293,13 @@ mod tests {
         assert_eq!(Record::among("", OWN, "c1", None, Manager::Files).unwrap_err().kind(), ErrorKind::Wall);
         // Dots that lead nowhere.
         assert_eq!(paths(PURE, Some("/...")), ["/..."]);
+    }
+
+    #[test]
+    fn ids_outside() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!([mapped(map, 0), mapped(map, 1), mapped(map, 65_536), mapped(map, 65_537)], [Some(1000), Some(100_000), Some(165_535), None]);
+        assert_eq!(mapped("0 0 4294967295\n", 1000), Some(1000));
     }
 
     #[test]

@@ -92,9 +92,9 @@ fn enter(mut entry: Entry<'_>) -> Result<crate::oci::process::Program> {
         channel.send(&Message::Go)?;
         channel.expect_go()?;
     }
-    let (program, listener) = finish(process, &mut entry.outfit)?;
+    let program = finish(process, &mut entry.outfit, channel)?;
     // Fails when the runtime was killed: then nobody asked for this program any more.
-    channel.send(&Message::Ready(listener))?;
+    channel.send(&Message::Ready)?;
     Ok(program)
 }
 

@@ -188,10 +188,10 @@ impl Exec {
                     limits(&self.process, pid)?;
                     channel.send(&Message::Go)?;
                 }
-                Some(Message::Ready(listener)) => {
-                    ready = true;
+                Some(Message::Ready) => ready = true,
+                Some(Message::Listener(listener)) => {
                     let asked = self.target.container.filter.as_ref().and_then(|filter| filter.listener.as_ref());
-                    if let (Some(listener), Some((to, metadata))) = (listener, asked) {
+                    if let Some((to, metadata)) = asked {
                         filter::hand_over(listener.as_fd(), to, metadata, &self.target.record.state(Status::Running), pid)?;
                     }
                 }

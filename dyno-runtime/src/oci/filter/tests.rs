@@ -157,7 +157,9 @@ fn what_is_wrong_is_named() {
     check(json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_X"]}), "flags: seccomp flag SECCOMP_FILTER_FLAG_X is not known");
     check(json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}), "listenerMetadata goes with listenerPath only");
     check(calls(json!({"names": ["read"], "action": "SCMP_ACT_NOTIFY"})), "listenerPath is needed for SCMP_ACT_NOTIFY");
-    check(calls(json!({"names": ["write"], "action": "SCMP_ACT_NOTIFY"})), "syscalls: SCMP_ACT_NOTIFY cannot be used for the write syscall");
+    for name in ["write", "sendmsg"] {
+        check(calls(json!({"names": ["mkdir", name], "action": "SCMP_ACT_NOTIFY"})), &format!("syscalls: SCMP_ACT_NOTIFY cannot be used for the {name} syscall"));
+    }
     check(calls(json!({"names": [], "action": "SCMP_ACT_KILL"})), "syscalls[0].names is empty");
     check(calls(json!({"names": ["read"], "action": "kill"})), "syscalls[0].action: string kill is not a valid action for seccomp");
     check(calls(json!({"names": ["read"], "action": "SCMP_ACT_KILL", "errnoRet": 5})), "syscalls[0].action: errno value specified for action SCMP_ACT_KILL");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    oci::spec::{Seccomp, SeccompArg, SeccompCalls},
+    oci::spec::{Seccomp, SeccompArg},
     seccomp::{condition::Op, table::Abi},
 };
 
@@ -118,7 +118,7 @@ pub fn flags(given: Option<&[String]>, notifies: bool, warnings: &mut Vec<String
 /// Whether some call waits for an answer.
 ///
 /// # Errors
-/// Where that would be write(2), by which the listener's number is told: nobody could answer yet.
+/// Where that would be a call by which others, or we, pass the listener on: nobody could answer it yet.
 pub fn notifies(config: &Seccomp) -> Result<bool, String> {
     const WORD: &str = "SCMP_ACT_NOTIFY";
     if config.default_action == WORD {
@@ -126,8 +126,8 @@ pub fn notifies(config: &Seccomp) -> Result<bool, String> {
     }
     let mut notifying = config.syscalls.iter().filter(|calls| calls.action == WORD).peekable();
     let any = notifying.peek().is_some();
-    let writes = |calls: &SeccompCalls| calls.names.iter().any(|name| name == "write");
-    if notifying.any(writes) { Err(format!("syscalls: {WORD} cannot be used for the write syscall")) } else { Ok(any) }
+    let mut names = notifying.flat_map(|calls| calls.names.iter()).filter(|name| ["write", "sendmsg"].contains(&name.as_str()));
+    names.next().map_or(Ok(any), |name| Err(format!("syscalls: {WORD} cannot be used for the {name} syscall")))
 }
 
 /// Where the listener goes.

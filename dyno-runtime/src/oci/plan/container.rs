@@ -1,6 +1,6 @@
 //! [`Container::new`]: the whole of `config.json` lowered, member by member.
 
-use std::{fs::metadata, path::Path};
+use std::{collections::HashSet, fs::metadata, path::Path};
 
 use rustix::process::geteuid;
 
@@ -74,8 +74,8 @@ impl Container {
             process,
             hooks: hooks::checked(spec.hooks.as_ref())?,
             resources: resources::checked(linux.resources.as_ref())?,
-            warnings,
-            notes,
+            warnings: few(warnings),
+            notes: few(notes),
         })
     }
 
@@ -132,13 +132,13 @@ fn uts_name(member: &str, given: Option<&str>, namespaces: &Namespaces) -> Resul
 }
 
 fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String)>> {
-    let mut devices: Vec<(String, String)> = Vec::new();
+    let (mut devices, mut taken) = (Vec::new(), HashSet::new());
     for (outside, device) in &linux.net_devices {
         let member = format!("linux.netDevices[{}]", quoted(outside));
         let name = device.name.as_deref().filter(|name| !name.is_empty());
         resources::interface(&member, outside)?;
         resources::interface(&format!("{member}.name"), name.unwrap_or(outside))?;
-        if devices.iter().any(|(_, other)| other == name.unwrap_or(outside)) {
+        if !taken.insert(name.unwrap_or(outside)) {
             return refuse(format!("{member}.name"), format!("{} is given twice", quoted(name.unwrap_or(outside))));
         }
         devices.push((outside.clone(), name.unwrap_or(outside).to_owned()));
@@ -185,4 +185,14 @@ fn compile(given: &spec::Seccomp, warnings: &mut Vec<String>) -> Result<filter::
     let filter = filter::compile(given, &mut told).map_err(|e| Error::refused(e.kind(), cut(&e.to_string())))?;
     warnings.extend(told.iter().map(|warning| cut(warning)));
     Ok(filter)
+}
+
+/// A configuration with a hundred thousand mistakes is told of some.
+fn few(mut warnings: Vec<String>) -> Vec<String> {
+    const MOST: usize = 32;
+    if let Some(more) = warnings.len().checked_sub(MOST).filter(|more| *more > 0) {
+        warnings.truncate(MOST);
+        warnings.push(format!("and {more} more warnings"));
+    }
+    warnings
 }

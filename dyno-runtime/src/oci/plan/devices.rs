@@ -1,6 +1,9 @@
 //! `linux.devices`, and those that the specification supplies always (config-linux.md, Default Devices).
 
-use std::path::PathBuf;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::PathBuf,
+};
 
 use super::{
     Device,
@@ -18,18 +21,22 @@ const MODE: u32 = 0o666;
 /// In this order: the specification's, unless the configuration has others at their paths; then the configuration's.
 pub fn lower(given: &[spec::Device]) -> Result<Vec<Device>> {
     let mut configured: Vec<Device> = Vec::new();
+    let mut at: HashMap<PathBuf, usize> = HashMap::new();
     for (i, one) in given.iter().enumerate() {
         let device = device(&format!("linux.devices[{i}]"), one)?;
-        match configured.iter().find(|other| other.path == device.path) {
-            Some(same) if *same == device => {}
-            Some(_) => return refuse(format!("linux.devices[{i}].path"), format!("{} is given twice", quoted_path(&device.path))),
-            None => configured.push(device),
+        match at.entry(device.path.clone()) {
+            Entry::Occupied(other) if configured[*other.get()] == device => {}
+            Entry::Occupied(_) => return refuse(format!("linux.devices[{i}].path"), format!("{} is given twice", quoted_path(&device.path))),
+            Entry::Vacant(free) => {
+                free.insert(configured.len());
+                configured.push(device);
+            }
         }
     }
     let mut devices: Vec<Device> = ALWAYS
         .iter()
         .map(|&(path, major, minor)| Device { path: PathBuf::from(path), kind: libc::S_IFCHR, major, minor, mode: MODE, uid: 0, gid: 0 })
-        .filter(|always| configured.iter().all(|other| other.path != always.path))
+        .filter(|always| !at.contains_key(&always.path))
         .collect();
     devices.append(&mut configured);
     Ok(devices)

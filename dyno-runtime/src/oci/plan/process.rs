@@ -112,13 +112,17 @@ fn env(given: &[String]) -> Result<Vec<CString>> {
 fn capabilities(given: Option<&spec::Capabilities>, warnings: &mut Vec<String>) -> Result<CapabilitySets> {
     let Some(given) = given else { return Ok(CapabilitySets::default()) };
     let mut set = |name: &str, names: &[String]| {
-        names.iter().fold(0, |bits, one| match capability(one) {
-            Some(capability) => bits | capability.bit(),
-            None => {
-                warnings.push(format!("process.capabilities.{name}: {} is unknown: left out", quoted(one)));
-                bits
+        let (mut bits, mut unknown) = (0, Vec::new());
+        for one in names {
+            match capability(one) {
+                Some(capability) => bits |= capability.bit(),
+                None => unknown.push(quoted(one)),
             }
-        })
+        }
+        if !unknown.is_empty() {
+            warnings.push(format!("process.capabilities.{name}: unknown, so left out: {}", some_of(&unknown)));
+        }
+        bits
     };
     let mut sets = CapabilitySets {
         bounding: set("bounding", &given.bounding),
@@ -136,6 +140,15 @@ fn capabilities(given: Option<&spec::Capabilities>, warnings: &mut Vec<String>) 
     // prctl(2), PR_CAP_AMBIENT_RAISE, would refuse the others. `spec` of runc and crun asks for such, so this is not worth a warning.
     sets.ambient &= sets.permitted & sets.inheritable;
     Ok(sets)
+}
+
+/// The first few.
+fn some_of(words: &[String]) -> String {
+    const FEW: usize = 10;
+    match words.len().saturating_sub(FEW) {
+        0 => words.join(", "),
+        more => format!("{} and {more} more", words[..FEW].join(", ")),
+    }
 }
 
 fn capability(name: &str) -> Option<Capability> {

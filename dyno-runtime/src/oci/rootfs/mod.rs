@@ -308,7 +308,7 @@ impl Raising<'_> {
         let late = (mount.set | mount.set_recursive) & sys::RDONLY != 0 && (kind == "tmpfs" || mount.destination == Path::new("/dev"));
         let attributes = (mount.set | mount.set_recursive) & !if late { sys::RDONLY } else { 0 };
         let is_dev = dev::is_own(mount, self.container) && tree.is_some();
-        let mode = (kind == "tmpfs" && existed).then(|| there.mode & 0o7777);
+        let mode = (kind == "tmpfs" && existed).then_some(there.mode & 0o7777);
         let made = if is_dev { None } else { Some(FileSystem { kind, source, data: data(mount, kind, mode, self.container), attributes }) };
         let tree = match (made, tree) {
             (None, Some(dev)) => dev,

@@ -35,7 +35,7 @@ impl Inside {
     /// Of the calls, each with its path; refuses to touch paths of a mount namespace that others use.
     pub fn protect(mut self, container: &Container) -> Result<()> {
         sysctls(&container.sysctls)?;
-        if !self.own && !(container.masked.is_empty() && container.readonly.is_empty()) {
+        if !(self.own || container.masked.is_empty() && container.readonly.is_empty()) {
             return Err(Error::refused(ErrorKind::Invalid, "unable to restrict sys entries without a private MNT namespace"));
         }
         for path in &container.readonly {

@@ -103,7 +103,7 @@ pub(super) fn change(tree: BorrowedFd<'_>, recursive: bool, mut attr: MountAttr,
     if attr.set | attr.clear | attr.propagation == 0 {
         return Ok(());
     }
-    let name = if attr.set & sys::IDMAP == 0 { "" } else { ", IDMAP" };
+    let name = if attr.set & sys::IDMAP == 0 { "" } else { ", IDMAP: if its file system knows shifted ids" };
     sys::mount_setattr(tree.as_fd(), c"", recursive, &attr).wall(|| {
         let flags = (attr.set & !sys::IDMAP, attr.clear, attr.propagation);
         format!("{what}: mount_setattr(set {:#x}, clear {:#x}, propagation {:#x}{name})", flags.0, flags.1, flags.2)
