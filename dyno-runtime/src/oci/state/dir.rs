@@ -401,6 +401,7 @@ impl Drop for Held {
     }
 }
 
-fn missing(id: &str) -> Error {
+/// In the words that clients look for.
+pub fn missing(id: &str) -> Error {
     Error::refused(ErrorKind::Invalid, format!("container does not exist: {id}"))
 }

@@ -34,7 +34,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    dir::{Held, StateDir, valid_id},
+    dir::{Held, StateDir, missing, valid_id},
     identity::{First, start_time},
 };
 use super::{cgroup, spec::Hooks};

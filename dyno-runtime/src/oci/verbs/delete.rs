@@ -12,7 +12,7 @@ use crate::{
         Global,
         cgroup::Cgroup,
         hooks, rootfs,
-        state::{Held, Record, StateDir, Status},
+        state::{Held, Record, StateDir, Status, missing},
     },
     sys,
 };
@@ -61,7 +61,7 @@ pub(super) fn fitting(global: &Global, regex: &str) -> Result<Vec<String>, Failu
 pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failure> {
     let Some(dir) = StateDir::find(&global.root, id)? else {
         StateDir::sweep(&global.root)?;
-        return if force { Ok(()) } else { Err(StateDir::open(&global.root, id).err().map_or_else(|| Failure::new("it appeared just now"), Failure::from)) };
+        return if force { Ok(()) } else { Err(missing(id).into()) };
     };
     let held = match dir.hold() {
         Ok(held) => held,
