@@ -10,19 +10,22 @@ mod life;
 mod limits;
 #[path = "clients_docker/remapped.rs"]
 mod remapped;
-#[path = "clients_docker/terminals.rs"]
-mod terminals;
+#[path = "clients_engines/inside.rs"]
+mod any_inside;
+#[path = "clients_engines/life.rs"]
+mod any_life;
+#[path = "clients_engines/limits.rs"]
+mod any_limits;
+#[path = "clients_engines/terminals.rs"]
+mod any_terminals;
 
 use std::{
     fs,
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result, ensure};
-use dyno_tests::{
-    Said,
-    clients::{Client, Daemon, Desk, Sayings, field, path_of, run, started, tail},
-};
+use anyhow::Result;
+use dyno_tests::clients::{Client, Daemon, Desk, Engine, Sayings, field, path_of, run, started, tail};
 use serde_json::{Value, json};
 
 /// The image of all cases.
@@ -59,53 +62,23 @@ impl Sayings for Docker {
     }
 }
 
-/// Arguments of `docker run OPTIONS IMAGE PROGRAM…`.
-fn arguments<'a>(options: &[&'a str], program: &[&'a str]) -> Vec<&'a str> {
-    let networked = options.iter().any(|option| option.starts_with("--net"));
-    let network: &[&str] = if networked { &[] } else { &["--network", "none"] };
-    [&["run"], network, options, &[IMAGE], program].concat()
-}
+impl Engine for Docker {
+    const REMOVE: &'static [&'static str] = &["rm", "--force"];
 
-impl Docker {
-    /// The same without a time limit, for a terminal.
+    fn arguments<'a>(&'a self, verb: &'a str, options: &[&'a str], program: &[&'a str]) -> Vec<&'a str> {
+        let networked = options.iter().any(|option| option.starts_with("--net"));
+        let network: &[&str] = if networked { &[] } else { &["--network", "none"] };
+        [&[verb], network, options, &[IMAGE], program].concat()
+    }
+
+    fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(path_of("docker").unwrap_or_default());
         Told(&self.desk, "docker.sock").finish(&mut command, arguments);
         command
-    }
-
-    /// Runs a container to its end and removes it.
-    fn run(&self, options: &[&str], program: &[&str]) -> Result<Said> {
-        self.say(&arguments(&[&["--rm"], options].concat(), program))
-    }
-
-    /// What a shell says in a container with these options, which must succeed.
-    fn shell(&self, options: &[&str], script: &str) -> Result<String> {
-        let said = self.run(options, &["sh", "-c", script])?;
-        ensure!(said.status == 0, "{options:?} {script:?}: status {}\n{}{}", said.status, said.stdout, said.stderr);
-        Ok(said.stdout)
-    }
-
-    /// Runs a container in the background until the case is done with it.
-    fn with<T>(&self, name: &str, options: &[&str], program: &[&str], look: impl FnOnce(u32) -> Result<T>) -> Result<T> {
-        let begun = self.ok(&arguments(&[&["--detach", "--name", name], options].concat(), program));
-        let result = begun.and_then(|_| self.pid(name)).and_then(look);
-        let removed = self.ok(&["rm", "--force", name]);
-        let result = result?;
-        removed?;
-        Ok(result)
-    }
-
-    /// The host's pid of a container's first process.
-    fn pid(&self, name: &str) -> Result<u32> {
-        let pid = self.inspect(name)?["State"]["Pid"].as_u64().context("a pid")?;
-        Ok(u32::try_from(pid)?)
-    }
-
-    fn inspect(&self, name: &str) -> Result<Value> {
-        let text = self.ok(&["container", "inspect", name])?;
-        let mut all: Vec<Value> = serde_json::from_str(&text)?;
-        all.pop().with_context(|| format!("no container {name}"))
     }
 }
 
@@ -169,32 +142,32 @@ fn main() -> ExitCode {
     run::<Docker>(&[
         ("the_runtime_is_the_default", life::registered),
         ("built", life::built),
-        ("statuses", life::statuses),
+        ("statuses", any_life::statuses),
         ("programs_that_cannot_be_run", life::cannot),
         ("detached_waited_for_and_inspected", life::detached),
         ("exec", life::exec),
-        ("paused_and_resumed", life::paused),
-        ("stopped_and_killed", life::stopped),
-        ("restarted", life::restarted),
+        ("paused_and_resumed", any_life::paused),
+        ("stopped_and_killed", any_life::stopped),
+        ("restarted", any_life::restarted),
         ("health", life::health),
         ("an_init_that_reaps", life::init),
         ("a_killed_shim", life::killed_shim),
-        ("a_container_with_nothing", inside::nothing),
-        ("a_read_only_root", inside::read_only),
-        ("volumes_and_tmpfs", inside::volumes),
-        ("capabilities_and_users", inside::capabilities),
-        ("system_call_filters", inside::filters),
+        ("a_container_with_nothing", any_inside::nothing),
+        ("a_read_only_root", any_inside::read_only),
+        ("volumes_and_tmpfs", any_inside::volumes),
+        ("capabilities_and_users", any_inside::capabilities),
+        ("system_call_filters", any_inside::filters),
         ("privileged", inside::privileged),
-        ("devices_and_sysctls", inside::devices),
-        ("namespaces_of_others", inside::namespaces),
-        ("memory_processes_and_time", limits::limits),
+        ("devices_and_sysctls", any_inside::devices),
+        ("namespaces_of_others", any_inside::namespaces),
+        ("memory_processes_and_time", any_limits::limits),
         ("updated", limits::updated),
         ("statistics", limits::statistics),
-        ("out_of_memory", limits::out_of_memory),
-        ("resource_limits", limits::rlimits),
-        ("terminals", terminals::terminal),
-        ("a_terminal_that_is_left_and_taken_again", terminals::attached),
-        ("exec_in_a_terminal", terminals::exec),
+        ("out_of_memory", any_limits::out_of_memory),
+        ("resource_limits", any_limits::rlimits),
+        ("terminals", any_terminals::terminal),
+        ("a_terminal_that_is_left_and_taken_again", any_terminals::attached),
+        ("exec_in_a_terminal", any_terminals::exec),
         ("remapped_users", remapped::remapped),
     ])
 }

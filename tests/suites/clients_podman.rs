@@ -14,17 +14,19 @@ mod options;
 mod pods;
 #[path = "clients_podman/rootless.rs"]
 mod rootless;
-#[path = "clients_podman/terminals.rs"]
-mod terminals;
+#[path = "clients_engines/inside.rs"]
+mod any_inside;
+#[path = "clients_engines/life.rs"]
+mod any_life;
+#[path = "clients_engines/limits.rs"]
+mod any_limits;
+#[path = "clients_engines/terminals.rs"]
+mod any_terminals;
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
-use dyno_tests::{
-    Said,
-    clients::{Client, Desk, Sayings, path_of, run},
-};
-use serde_json::Value;
+use anyhow::Result;
+use dyno_tests::clients::{Client, Desk, Engine, Sayings, path_of, run};
 
 /// The image of all cases.
 const IMAGE: &str = "localhost/bench";
@@ -49,73 +51,36 @@ impl Sayings for Podman {
 }
 
 impl Podman {
-    /// The same without a time limit, for a terminal.
-    fn bare(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(path_of("podman").unwrap_or_default());
-        self.finish(&mut command, arguments);
-        command
-    }
-
     fn finish(&self, command: &mut Command, arguments: &[&str]) {
         command.env("CONTAINERS_CONF", self.desk.path("containers.conf")).env("CONTAINERS_STORAGE_CONF", self.desk.path("storage.conf"));
         command.env_remove("XDG_RUNTIME_DIR").env_remove("NOTIFY_SOCKET").env("HOME", self.desk.path("home"));
         command.arg("--root").arg(self.desk.path("root")).arg("--runroot").arg(self.desk.path("run"));
         command.arg("--tmpdir").arg(self.desk.path("tmp")).args(arguments);
     }
+}
 
-    /// Arguments of `podman VERB OPTIONS IMAGE PROGRAM…` with what this host needs.
+impl Engine for Podman {
+    const REMOVE: &'static [&'static str] = &["rm", "--force", "--time", "0"];
+
     fn arguments<'a>(&'a self, verb: &'a str, options: &[&'a str], program: &[&'a str]) -> Vec<&'a str> {
         let mut all = vec![verb];
         if !options.contains(&"disabled") {
             all.extend(["--cgroup-parent", &self.parent]);
         }
-        if !options.iter().any(|option| option.starts_with("--net") || option.starts_with("--pod")) {
+        if !options.iter().any(|option| option.starts_with("--net")) {
             all.extend(["--network", "none"]);
         }
-        all.extend(options);
-        all.push(IMAGE);
-        all.extend(program);
-        all
+        [&all, options, &[IMAGE], program].concat()
     }
 
-    /// Runs a container to its end and removes it.
-    fn run(&self, options: &[&str], program: &[&str]) -> Result<Said> {
-        self.say(&self.arguments("run", &[&["--rm"], options].concat(), program))
+    fn desk(&self) -> &Desk {
+        &self.desk
     }
 
-    /// What a shell says in a container with these options, which must succeed.
-    fn shell(&self, options: &[&str], script: &str) -> Result<String> {
-        let said = self.run(options, &["sh", "-c", script])?;
-        ensure!(said.status == 0, "{options:?} {script:?}: status {}\n{}{}", said.status, said.stdout, said.stderr);
-        Ok(said.stdout)
-    }
-
-    /// Starts a container in the background.
-    fn detached(&self, name: &str, options: &[&str], program: &[&str]) -> Result<u32> {
-        self.ok(&self.arguments("run", &[&["--detach", "--name", name], options].concat(), program))?;
-        self.pid(name)
-    }
-
-    /// Runs a container in the background until the case is done with it.
-    fn with<T>(&self, name: &str, options: &[&str], program: &[&str], look: impl FnOnce(u32) -> Result<T>) -> Result<T> {
-        let result = self.detached(name, options, program).and_then(look);
-        // What the runtime could not make is removed as well; its own complaint is the one to show.
-        let removed = self.ok(&["rm", "--force", "--time", "0", name]);
-        let result = result.with_context(|| self.say(&["logs", name]).map_or_else(|e| e.to_string(), |said| said.stdout))?;
-        removed?;
-        Ok(result)
-    }
-
-    /// The host's pid of a container's first process.
-    fn pid(&self, name: &str) -> Result<u32> {
-        let pid = self.inspect(name)?["State"]["Pid"].as_u64().context("a pid")?;
-        Ok(u32::try_from(pid)?)
-    }
-
-    fn inspect(&self, name: &str) -> Result<Value> {
-        let text = self.ok(&["container", "inspect", name])?;
-        let mut all: Vec<Value> = serde_json::from_str(&text)?;
-        all.pop().with_context(|| format!("no container {name}"))
+    fn bare(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(path_of("podman").unwrap_or_default());
+        self.finish(&mut command, arguments);
+        command
     }
 }
 
@@ -157,25 +122,25 @@ impl Client for Podman {
 fn main() -> ExitCode {
     run::<Podman>(&[
         ("built_from_scratch", life::built),
-        ("statuses", life::statuses),
+        ("statuses", any_life::statuses),
         ("programs_that_cannot_be_run", life::cannot),
         ("detached_waited_for_and_inspected", life::detached),
         ("exec", life::exec),
         ("logs", life::logs),
-        ("paused_and_resumed", life::paused),
-        ("stopped_and_killed", life::stopped),
-        ("restarted", life::restarted),
+        ("paused_and_resumed", any_life::paused),
+        ("stopped_and_killed", any_life::stopped),
+        ("restarted", any_life::restarted),
         ("health", life::health),
         ("hooks", life::hooks),
         ("an_init_that_reaps", life::init),
-        ("a_container_with_nothing", inside::nothing),
-        ("a_read_only_root", inside::read_only),
-        ("volumes_and_tmpfs", inside::volumes),
-        ("capabilities_and_users", inside::capabilities),
-        ("system_call_filters", inside::filters),
+        ("a_container_with_nothing", any_inside::nothing),
+        ("a_read_only_root", any_inside::read_only),
+        ("volumes_and_tmpfs", any_inside::volumes),
+        ("capabilities_and_users", any_inside::capabilities),
+        ("system_call_filters", any_inside::filters),
         ("privileged", inside::privileged),
-        ("devices_and_sysctls", inside::devices),
-        ("namespaces_of_others", inside::namespaces),
+        ("devices_and_sysctls", any_inside::devices),
+        ("namespaces_of_others", any_inside::namespaces),
         ("mapped_users", inside::mapped),
         ("an_ordinary_user", rootless::rootless),
         ("uncommon_options", options::uncommon),
@@ -183,14 +148,14 @@ fn main() -> ExitCode {
         ("without_control_groups", options::without_groups),
         ("idmapped_volumes", options::idmapped),
         ("many_at_once", options::many),
-        ("memory_processes_and_time", limits::limits),
+        ("memory_processes_and_time", any_limits::limits),
         ("updated", limits::updated),
         ("statistics", limits::statistics),
-        ("out_of_memory", limits::out_of_memory),
-        ("resource_limits", limits::rlimits),
+        ("out_of_memory", any_limits::out_of_memory),
+        ("resource_limits", any_limits::rlimits),
         ("pods", pods::pods),
-        ("terminals", terminals::terminal),
-        ("a_terminal_that_is_left_and_taken_again", terminals::attached),
-        ("exec_in_a_terminal", terminals::exec),
+        ("terminals", any_terminals::terminal),
+        ("a_terminal_that_is_left_and_taken_again", any_terminals::attached),
+        ("exec_in_a_terminal", any_terminals::exec),
     ])
 }

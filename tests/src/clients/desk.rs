@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::{Said, until};
 
 /// Users that the image knows.
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n";
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/srv:/bin/sh\n";
 const GROUP: &str = "root:x:0:\napp:x:1000:\nextra:x:2000:app\n";
 
 /// A temporary directory, the runtime, and a root file system.
@@ -139,7 +139,7 @@ impl Desk {
 
     fn fill(&self) -> Result<()> {
         let root = self.rootfs();
-        for dir in ["bin", "etc", "root", "home/app", "dev", "proc", "sys", "run", "var", "data"] {
+        for dir in ["bin", "etc", "root", "home", "srv", "dev", "proc", "sys", "run", "var", "data"] {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(root.join(dir))?;
         }
         fs::create_dir(root.join("tmp"))?;

@@ -5,12 +5,14 @@
 //! that a failing case is the runtime's fault and not the case's. What a host cannot do is printed as `skipped: reason`.
 
 mod desk;
+mod engine;
 mod grpc;
 mod image;
 mod kernel;
 mod suite;
 
 pub use desk::{Daemon, Desk, Sayings, path_of, private, started, tail};
+pub use engine::Engine;
 pub use grpc::{Message, call};
 pub use kernel::{Group, field, group, mount_options, status};
 pub use suite::{Case, Client, Outcome, run, skip};

@@ -1,18 +1,15 @@
 //! A container's life: made, run, looked at, stopped, started again.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use dyno_tests::{
     Process,
-    clients::{Outcome, Sayings, field, group, status},
+    clients::{Engine, Outcome, Sayings, field, group, status},
     until,
 };
 
-use super::{Docker, IMAGE, arguments, has_all_capabilities};
+use super::{Docker, IMAGE, has_all_capabilities};
 
 pub fn registered(docker: &Docker) -> Result<Outcome> {
     let info = docker.ok(&["info", "--format", "{{.DefaultRuntime}} {{(index .Runtimes \"tested\").Path}} {{.CgroupDriver}}"])?;
@@ -31,16 +28,6 @@ pub fn built(docker: &Docker) -> Result<Outcome> {
     let said = docker.ok(&["run", "--rm", "--network", "none", "second"])?;
     ensure!(said == "/data image 0\n1000", "{said:?}");
     docker.ok(&["rmi", "second"])?;
-    Ok(Outcome::Seen)
-}
-
-pub fn statuses(docker: &Docker) -> Result<Outcome> {
-    for (script, status) in [("true", 0), ("exit 7", 7), ("exit 255", 255), ("sh -c 'kill -9 $$'", 137), ("sh -c 'kill -15 $$'", 143)] {
-        let said = docker.run(&[], &["sh", "-c", &format!("{script}; exit $?")])?;
-        ensure!(said.status == status, "{script}: {said:?}");
-    }
-    let said = docker.run(&[], &["sh", "-c", "echo out; echo err >&2"])?;
-    ensure!(said.stdout == "out\n" && said.stderr == "err\n", "{said:?}");
     Ok(Outcome::Seen)
 }
 
@@ -104,69 +91,6 @@ pub fn exec(docker: &Docker) -> Result<Outcome> {
         Ok(())
     })?;
     docker.ends(1, &["exec", "executed", "true"])?;
-    Ok(Outcome::Seen)
-}
-
-pub fn paused(docker: &Docker) -> Result<Outcome> {
-    docker.with("paused", &[], &["sh", "-c", "while :; do echo >> /tmp/beats; sleep 0.01; done"], |pid| {
-        docker.ok(&["pause", "paused"])?;
-        ensure!(docker.inspect("paused")?["State"]["Status"] == "paused");
-        ensure!(group(pid)?.is_frozen(), "its group is not frozen");
-        let beats = || Ok::<_, anyhow::Error>(fs::metadata(format!("/proc/{pid}/root/tmp/beats"))?.len());
-        let (before, end) = (beats()?, Instant::now() + Duration::from_millis(100));
-        while Instant::now() < end {
-            ensure!(beats()? == before, "it goes on while it is paused");
-        }
-        docker.ends(1, &["exec", "paused", "true"])?;
-        docker.ok(&["unpause", "paused"])?;
-        ensure!(docker.inspect("paused")?["State"]["Status"] == "running");
-        until(10, "it goes on", || Ok((beats()? > before).then_some(())))?;
-        // One that is paused can be removed as well: what follows is `rm --force`.
-        docker.ok(&["pause", "paused"]).map(drop)
-    })?;
-    Ok(Outcome::Seen)
-}
-
-pub fn stopped(docker: &Docker) -> Result<Outcome> {
-    let polite = "trap 'echo asked; exit 3' TERM; trap 'echo told' USR1; echo up; while :; do sleep 0.05; done";
-    docker.with("polite", &[], &["sh", "-c", polite], |pid| {
-        let up = |text: &str| until(10, "it says so", || Ok(docker.ok(&["logs", "polite"])?.contains(text).then_some(())));
-        let (init, groups) = (Process::find(pid).context("init")?, group(pid)?);
-        up("up")?;
-        docker.ok(&["kill", "--signal", "USR1", "polite"])?;
-        up("told")?;
-        docker.ok(&["stop", "--time", "30", "polite"])?;
-        ensure!(docker.inspect("polite")?["State"]["ExitCode"] == 3 && !init.runs());
-        until(10, "its control groups are gone", || Ok(groups.left().is_empty().then_some(())))
-    })?;
-    docker.with("deaf", &[], &["sh", "-c", "trap '' TERM; sleep 1000 & sleep 1000"], |_| {
-        docker.ok(&["stop", "--time", "1", "deaf"])?;
-        ensure!(docker.inspect("deaf")?["State"]["ExitCode"] == 137);
-        docker.ends(1, &["kill", "deaf"])?;
-        Ok(())
-    })?;
-    Ok(Outcome::Seen)
-}
-
-pub fn restarted(docker: &Docker) -> Result<Outcome> {
-    docker.with("again", &["--tmpfs", "/fresh"], &["sh", "-c", "echo >> /tmp/starts; exec sleep 1000"], |first| {
-        let starts = || docker.ok(&["exec", "again", "sh", "-c", "wc -l < /tmp/starts; ls /fresh; > /fresh/file"]);
-        until(10, "it has begun", || Ok((starts().is_ok_and(|n| n.starts_with('1'))).then_some(())))?;
-        docker.ok(&["restart", "--time", "0", "again"])?;
-        let second = docker.pid("again")?;
-        ensure!(second != first && Process::find(first).is_none(), "{first} {second}");
-        until(10, "it has begun", || Ok((starts()? == "2").then_some(())))?;
-        docker.ok(&["stop", "--time", "0", "again"])?;
-        docker.ok(&["start", "again"])?;
-        until(10, "it has begun", || Ok((starts()? == "3").then_some(())))
-    })?;
-    let once = "test -e /tmp/once && exit 0; > /tmp/once; exit 1";
-    docker.ok(&arguments(&["--detach", "--name", "policy", "--restart", "on-failure:3"], &["sh", "-c", once]))?;
-    until(15, "it is started again, and is done", || {
-        let seen = docker.inspect("policy")?;
-        Ok((seen["RestartCount"] == 1 && seen["State"]["Status"] == "exited" && seen["State"]["ExitCode"] == 0).then_some(()))
-    })?;
-    docker.ok(&["rm", "policy"])?;
     Ok(Outcome::Seen)
 }
 

@@ -1,14 +1,10 @@
 //! A container's life: made, run, looked at, stopped, started again.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use dyno_tests::{
-    Process,
-    clients::{Outcome, Sayings, field, group, status},
+    clients::{Engine, Outcome, Sayings, field, group, status},
     until,
 };
 
@@ -26,16 +22,6 @@ pub fn built(podman: &Podman) -> Result<Outcome> {
     let said = podman.ok(&["run", "--rm", "--network", "none", "--cgroup-parent", &podman.parent, "second"])?;
     ensure!(said == "/data image 0\n1000", "{said:?}");
     podman.ok(&["rmi", "second"])?;
-    Ok(Outcome::Seen)
-}
-
-pub fn statuses(podman: &Podman) -> Result<Outcome> {
-    for (script, status) in [("true", 0), ("exit 7", 7), ("exit 255", 255), ("sh -c 'kill -9 $$'", 137), ("sh -c 'kill -15 $$'", 143)] {
-        let said = podman.run(&[], &["sh", "-c", &format!("{script}; exit $?")])?;
-        ensure!(said.status == status, "{script}: {said:?}");
-    }
-    let said = podman.run(&[], &["sh", "-c", "echo out; echo err >&2"])?;
-    ensure!(said.stdout == "out\n" && said.stderr == "err\n", "{said:?}");
     Ok(Outcome::Seen)
 }
 
@@ -111,74 +97,6 @@ pub fn logs(podman: &Podman) -> Result<Outcome> {
     let last = podman.say(&["logs", "--tail", "1", "logged"])?;
     ensure!(last.stdout.is_empty() && last.stderr == "odd\n", "{last:?}");
     podman.ok(&["rm", "logged"])?;
-    Ok(Outcome::Seen)
-}
-
-pub fn paused(podman: &Podman) -> Result<Outcome> {
-    podman.with("paused", &[], &["sh", "-c", "while :; do echo >> /tmp/beats; sleep 0.01; done"], |pid| {
-        podman.ok(&["pause", "paused"])?;
-        ensure!(podman.inspect("paused")?["State"]["Status"] == "paused");
-        ensure!(group(pid)?.is_frozen(), "its group is not frozen");
-        let beats = || Ok::<_, anyhow::Error>(fs::metadata(format!("/proc/{pid}/root/tmp/beats"))?.len());
-        let (before, end) = (beats()?, Instant::now() + Duration::from_millis(100));
-        while Instant::now() < end {
-            ensure!(beats()? == before, "it goes on while it is paused");
-        }
-        let refused = podman.say(&["exec", "paused", "true"])?;
-        ensure!(refused.status != 0, "exec into a paused container: {refused:?}");
-        podman.ok(&["unpause", "paused"])?;
-        ensure!(podman.inspect("paused")?["State"]["Status"] == "running");
-        until(10, "it goes on", || Ok((beats()? > before).then_some(())))
-    })?;
-    Ok(Outcome::Seen)
-}
-
-pub fn stopped(podman: &Podman) -> Result<Outcome> {
-    let polite = "trap 'echo asked; exit 3' TERM; trap 'echo told' USR1; echo up; while :; do sleep 0.05; done";
-    podman.with("polite", &[], &["sh", "-c", polite], |pid| {
-        let up = |text: &str| until(10, "it says so", || Ok(podman.ok(&["logs", "polite"])?.contains(text).then_some(())));
-        let (init, groups) = (Process::find(pid).context("init")?, group(pid)?);
-        up("up")?;
-        podman.ok(&["kill", "--signal", "USR1", "polite"])?;
-        up("told")?;
-        podman.ok(&["stop", "--time", "30", "polite"])?;
-        ensure!(podman.inspect("polite")?["State"]["ExitCode"] == 3 && !init.runs());
-        until(10, "its control groups are gone", || Ok(groups.left().is_empty().then_some(())))
-    })?;
-    podman.with("deaf", &[], &["sh", "-c", "trap '' TERM; sleep 1000 & sleep 1000"], |_| {
-        podman.ok(&["stop", "--time", "1", "deaf"])?;
-        ensure!(podman.inspect("deaf")?["State"]["ExitCode"] == 137);
-        Ok(())
-    })?;
-    podman.with("killed", &[], &["sh", "-c", "sleep 1000 & sleep 1000"], |_| {
-        podman.ok(&["kill", "killed"])?;
-        ensure!(podman.ok(&["wait", "killed"])? == "137");
-        podman.ends(125, &["kill", "killed"])?;
-        Ok(())
-    })?;
-    Ok(Outcome::Seen)
-}
-
-pub fn restarted(podman: &Podman) -> Result<Outcome> {
-    podman.with("again", &["--tmpfs", "/fresh"], &["sh", "-c", "echo >> /tmp/starts; exec sleep 1000"], |first| {
-        let starts = || podman.ok(&["exec", "again", "sh", "-c", "wc -l < /tmp/starts; ls /fresh; > /fresh/file"]);
-        until(10, "it has begun", || Ok((starts().is_ok_and(|n| n.starts_with('1'))).then_some(())))?;
-        podman.ok(&["restart", "--time", "0", "again"])?;
-        let second = podman.pid("again")?;
-        ensure!(second != first && Process::find(first).is_none(), "{first} {second}");
-        until(10, "it has begun", || Ok((starts()? == "2").then_some(())))?;
-        podman.ok(&["stop", "--time", "0", "again"])?;
-        podman.ok(&["start", "again"])?;
-        until(10, "it has begun", || Ok((starts()? == "3").then_some(())))
-    })?;
-    let once = "test -e /tmp/once && exit 0; > /tmp/once; exit 1";
-    podman.ok(&podman.arguments("create", &["--name", "policy", "--restart", "on-failure:3"], &["sh", "-c", once]))?;
-    podman.ok(&["start", "policy"])?;
-    until(15, "it is started again, and is done", || {
-        let seen = podman.inspect("policy")?;
-        Ok((seen["RestartCount"] == 1 && seen["State"]["Status"] == "exited" && seen["State"]["ExitCode"] == 0).then_some(()))
-    })?;
-    podman.ok(&["rm", "policy"])?;
     Ok(Outcome::Seen)
 }
 

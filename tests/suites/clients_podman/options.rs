@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use dyno_tests::{
     Said,
-    clients::{Outcome, Sayings, group, mount_options, skip},
+    clients::{Engine, Outcome, Sayings, group, mount_options, skip},
 };
 
 use super::Podman;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use dyno_tests::{
     Process,
-    clients::{Outcome, Sayings, group},
+    clients::{Engine, Outcome, Sayings, group},
 };
 
 use super::Podman;

@@ -2,19 +2,17 @@
 
 use anyhow::{Result, ensure};
 use dyno_tests::{
-    clients::{Outcome, Sayings},
+    clients::{Engine, Outcome},
     terminal::Terminal,
     until,
 };
 
-use super::Podman;
-
 /// Seconds for a key press on a busy host.
 const SOON: u64 = 15;
 
-pub fn terminal(podman: &Podman) -> Result<Outcome> {
-    let arguments = podman.arguments("run", &["--rm", "-it", "--env", "PS1=% "], &["sh"]);
-    let mut terminal = Terminal::open(&podman.bare(&arguments), 33, 101)?;
+pub fn terminal<E: Engine>(engine: &E) -> Result<Outcome> {
+    let arguments = engine.arguments("run", &["--rm", "-it", "--env", "PS1=% "], &["sh"]);
+    let mut terminal = Terminal::open(&engine.bare(&arguments), 33, 101)?;
     terminal.until("% ", SOON)?;
     terminal.keys("tty; echo sum $((40 + 2)); test -t 0 && test -c /dev/console && echo console\r")?;
     terminal.until("/dev/pts/0\r\nsum 42\r\nconsole\r\n", SOON)?;
@@ -39,9 +37,9 @@ pub fn terminal(podman: &Podman) -> Result<Outcome> {
     Ok(Outcome::Seen)
 }
 
-pub fn attached(podman: &Podman) -> Result<Outcome> {
-    let arguments = podman.arguments("run", &["-it", "--name", "left", "--detach-keys", "ctrl-]", "--env", "PS1=% "], &["sh"]);
-    let mut terminal = Terminal::open(&podman.bare(&arguments), 24, 80)?;
+pub fn attached<E: Engine>(engine: &E) -> Result<Outcome> {
+    let arguments = engine.arguments("run", &["-it", "--name", "left", "--detach-keys", "ctrl-]", "--env", "PS1=% "], &["sh"]);
+    let mut terminal = Terminal::open(&engine.bare(&arguments), 24, 80)?;
     terminal.until("% ", SOON)?;
     // podman takes the key for what it means only where it is read alone.
     terminal.keys("x=kept; echo re''ady\r")?;
@@ -49,22 +47,22 @@ pub fn attached(podman: &Podman) -> Result<Outcome> {
     terminal.until("% ", SOON)?;
     terminal.keys("\x1d")?;
     ensure!(terminal.status(SOON)? == 0);
-    ensure!(podman.inspect("left")?["State"]["Status"] == "running");
-    let mut terminal = Terminal::open(&podman.bare(&["attach", "left"]), 24, 80)?;
+    ensure!(engine.inspect("left")?["State"]["Status"] == "running");
+    let mut terminal = Terminal::open(&engine.bare(&["attach", "left"]), 24, 80)?;
     until(SOON, "it is attached", || {
         terminal.keys("echo still $x\r")?;
         Ok(terminal.until("still kept\r\n", 1).ok())
     })?;
     terminal.keys("exit 4\r")?;
     terminal.status(SOON)?;
-    ensure!(podman.ok(&["wait", "left"])? == "4");
-    podman.ok(&["rm", "left"])?;
+    ensure!(engine.ok(&["wait", "left"])? == "4");
+    engine.ok(&["rm", "left"])?;
     Ok(Outcome::Seen)
 }
 
-pub fn exec(podman: &Podman) -> Result<Outcome> {
-    podman.with("host", &[], &["sleep", "1000"], |_| {
-        let mut terminal = Terminal::open(&podman.bare(&["exec", "-it", "--env", "PS1=% ", "host", "sh"]), 33, 101)?;
+pub fn exec<E: Engine>(engine: &E) -> Result<Outcome> {
+    engine.with("host", &[], &["sleep", "1000"], |_| {
+        let mut terminal = Terminal::open(&engine.bare(&["exec", "-it", "--env", "PS1=% ", "host", "sh"]), 33, 101)?;
         terminal.until("% ", SOON)?;
         terminal.keys("tty; until [ \"$(stty size)\" = '33 101' ]; do :; done; echo si''zed; exit 6\r")?;
         terminal.until("/dev/pts/0\r\nsized\r\n", SOON)?;
