@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     support::{Stage, same},
-    world::{World, answer_of, awaits},
+    world::{World, answer_of, awaits, comes_true},
 };
 
 pub fn from_create_to_delete(stage: &Stage) -> Result<()> {
@@ -113,11 +113,7 @@ pub fn all_processes(stage: &Stage) -> Result<()> {
     for by in ["kill", "delete"] {
         world.start("web")?;
         let all = || -> Result<Vec<u32>> { Ok(serde_json::from_str(&world.must(&["ps", "--format", "json", "web"])?)?) };
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while all()?.len() < 3 {
-            ensure!(std::time::Instant::now() < end, "{:?}", all()?);
-            std::thread::yield_now();
-        }
+        comes_true("three processes", || Ok(all()?.len() == 3))?;
         let (pids, first) = (all()?, world.pid("web")?);
         world.must(&["kill", "web", "KILL"])?;
         awaits(first)?;
@@ -150,7 +146,20 @@ pub fn paused(stage: &Stage) -> Result<()> {
     world.start("web")?;
     world.must(&["pause", "web"])?;
     world.must(&["delete", "--force", "web"])?;
-    world.is_empty()
+    // One that waits for `start`, which waits for it.
+    for end in [&["delete", "--force", "web"][..], &["kill", "web", "KILL"], &["resume", "web"]] {
+        world.create("web")?;
+        world.must(&["pause", "web"])?;
+        let mut start = world.command(&["start", "web"]).spawn()?;
+        let fifo = fs::OpenOptions::new().write(true).open(world.root.join("web/start"))?;
+        comes_true("a byte in the FIFO", || Ok(rustix::io::ioctl_fionread(&fifo)? == 1))?;
+        drop(fifo);
+        world.must(end)?;
+        start.wait()?;
+        world.must(&["delete", "--force", "web"])?;
+        world.is_empty()?;
+    }
+    Ok(())
 }
 
 pub fn limits_and_stats(stage: &Stage) -> Result<()> {

@@ -5,6 +5,7 @@ use std::{
     io::{self, Seek},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -230,4 +231,14 @@ impl Asked {
 /// The answer of a command that leaves a process running.
 pub fn answer_of(command: Command) -> Result<Answer> {
     Asked::start(command)?.answer()
+}
+
+/// Looks until it is so; for what nobody tells of.
+pub fn comes_true(what: &str, is: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !is()? {
+        ensure!(Instant::now() < end, "it does not come true: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }

@@ -3,19 +3,18 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    ops::Deref,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, mknodat, openat, renameat, statat},
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, fstat, mkdirat, openat, renameat, statat},
     io::Errno,
     process::geteuid,
 };
 
 use super::{
-    First, Record, State, Status,
+    First, Held, Record, State, Status,
     ground::{discard, make_root, names, open_dir, open_root, passing_name, sweep, take},
 };
 use crate::{
@@ -23,16 +22,16 @@ use crate::{
     oci::cgroup::Cgroup,
 };
 
-const RECORD: &str = "state.json";
+pub(super) const RECORD: &str = "state.json";
 /// The record as it is before there is a process. A name of its own, because ext4 writes a file to the disk that is renamed over another
 /// one (its option auto_da_alloc), and not every /run is a tmpfs: that took longer than anything else in `create`.
-const INTENT: &str = "making.json";
-const CONFIG: &str = "config.json";
-const START: &str = "start";
+pub(super) const INTENT: &str = "making.json";
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const START: &str = "start";
 /// A directory.
 pub(super) const NOTIFY: &str = "notify";
 /// A record that is not whole yet.
-const DRAFT: &str = "state.json~";
+pub(super) const DRAFT: &str = "state.json~";
 /// All of them.
 pub(super) const FILES: [&str; 5] = [RECORD, INTENT, CONFIG, START, DRAFT];
 /// Longest name of a directory.
@@ -47,14 +46,7 @@ const MOST: u64 = 64 << 20;
 pub struct StateDir {
     root: PathBuf,
     id: String,
-    dir: OwnedFd,
-}
-
-/// A container that nobody else makes, starts, updates or deletes as long as this lives.
-#[derive(Debug)]
-pub struct Held {
-    state: StateDir,
-    lock: OwnedFd,
+    pub(super) dir: OwnedFd,
 }
 
 /// runc's rule: letters, digits, `_`, `+`, `-` and `.`; neither `.` nor `..`; a name that a file can have.
@@ -278,15 +270,19 @@ impl StateDir {
         }
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("{}/{}", self.root.display(), self.id)
     }
 
-    fn root_dir(&self) -> Result<OwnedFd> {
+    pub(super) fn root_dir(&self) -> Result<OwnedFd> {
         open_root(&self.root)?.ok_or_else(|| missing(&self.id))
     }
 
-    fn is_held(&self) -> Result<bool> {
+    /// Whether somebody makes, starts, updates or deletes it.
+    ///
+    /// # Errors
+    /// Of flock(2).
+    pub fn is_held(&self) -> Result<bool> {
         match take(&self.dir, OFlags::empty(), FlockOperation::NonBlockingLockShared) {
             Ok(_) => Ok(false),
             Err(Errno::AGAIN) => Ok(true),
@@ -308,96 +304,10 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).io(|| format!("open({}/{name})", self.path()))?;
         File::from(file).write_all(bytes).io(|| format!("write {}/{name}", self.path()))
-    }
-}
-
-impl Held {
-    /// Says what is going to be made, before any of it is.
-    ///
-    /// # Errors
-    /// Of the calls.
-    pub fn intend(&self, record: &Record) -> Result<()> {
-        let bytes = serde_json::to_vec(record).map_err(|e| Error::refused(ErrorKind::Io, format!("record of {}: {e}", self.id)))?;
-        self.write(INTENT, &bytes)
-    }
-
-    /// Makes or replaces the record.
-    ///
-    /// # Errors
-    /// Of the calls; the former record stands then.
-    pub fn save(&self, record: &Record) -> Result<()> {
-        let bytes = serde_json::to_vec(record).map_err(|e| Error::refused(ErrorKind::Io, format!("record of {}: {e}", self.id)))?;
-        self.write(DRAFT, &bytes)?;
-        renameat(&self.dir, DRAFT, &self.dir, RECORD).io(|| format!("rename({}/{DRAFT}, {RECORD})", self.path()))
-    }
-
-    /// Keeps the configuration as it is now.
-    ///
-    /// # Errors
-    /// Of the calls.
-    pub fn save_config(&self, bytes: &[u8]) -> Result<()> {
-        self.write(CONFIG, bytes)
-    }
-
-    /// Makes the directory in which the container is heard when it is ready ([`crate::oci::notify`]); its path.
-    ///
-    /// # Errors
-    /// Of mkdir(2).
-    pub fn make_notify(&self) -> Result<PathBuf> {
-        mkdirat(&self.dir, NOTIFY, Mode::from_raw_mode(0o755)).io(|| format!("mkdir({}/{NOTIFY})", self.path()))?;
-        Ok(self.root.join(&self.id).join(NOTIFY))
-    }
-
-    /// That directory, if the container has one.
-    ///
-    /// # Errors
-    /// Of open(2).
-    pub fn notify(&self) -> Result<Option<OwnedFd>> {
-        match open_dir(&self.dir, NOTIFY) {
-            Err(Errno::NOENT) => Ok(None),
-            other => other.map(Some).io(|| format!("open({}/{NOTIFY})", self.path())),
-        }
-    }
-
-    /// Makes the FIFO and opens it for the first process, for both directions and close-on-exec: nothing else may keep it.
-    ///
-    /// # Errors
-    /// Of the calls.
-    pub fn make_start(&self) -> Result<OwnedFd> {
-        mknodat(&self.dir, START, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).io(|| format!("mkfifo({}/{START})", self.path()))?;
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.dir, START, flags, Mode::empty()).io(|| format!("open({}/{START})", self.path()))
-    }
-
-    /// Gives the id back, then the directory. What it holds of the container must be gone before.
-    ///
-    /// # Errors
-    /// Of rename(2): the container is there as before.
-    pub fn remove(self) -> Result<()> {
-        let (base, passing) = (self.root_dir()?, passing_name("gone"));
-        renameat(&base, self.id.as_str(), &base, &passing).io(|| format!("rename({}, {passing})", self.path()))?;
-        discard(&base, &passing);
-        sweep(&base);
-        Ok(())
-    }
-}
-
-impl Deref for Held {
-    type Target = StateDir;
-
-    fn deref(&self) -> &StateDir {
-        &self.state
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // Said aloud, because a process forked meanwhile has a copy of the descriptor, and closing ours would not unlock.
-        flock(&self.lock, FlockOperation::Unlock).ok();
     }
 }
 

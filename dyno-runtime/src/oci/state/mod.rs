@@ -27,6 +27,7 @@
 
 mod dir;
 mod ground;
+mod held;
 mod identity;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -34,7 +35,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    dir::{Held, StateDir, missing, valid_id},
+    dir::{StateDir, missing, valid_id},
+    held::Held,
     identity::{First, start_time},
 };
 use super::{cgroup, spec::Hooks};

@@ -3,7 +3,9 @@
 use rustix::process::Signal;
 
 use super::{
-    Failure, Outcome, must_end,
+    Failure, Outcome,
+    kill::let_die,
+    must_end,
     words::{Word, Words},
 };
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
         Global,
         cgroup::Cgroup,
         hooks, rootfs,
-        state::{Held, Record, StateDir, Status, missing},
+        state::{First, Held, Record, StateDir, Status, missing},
     },
     sys,
 };
@@ -63,6 +65,10 @@ pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
         StateDir::sweep(&global.root)?;
         return if force { Ok(()) } else { Err(missing(id).into()) };
     };
+    if force && dir.is_held()? {
+        // Whoever holds it may wait for a process that stands still.
+        release(&dir)?;
+    }
     let held = match dir.hold() {
         Ok(held) => held,
         // Somebody else deleted it while we waited.
@@ -77,6 +83,16 @@ pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     held.remove()?;
     hooks::poststop(global, &record);
     Ok(())
+}
+
+/// Ends the first process, so that a `start` which waits for it lets go.
+fn release(dir: &StateDir) -> Result<(), Failure> {
+    let Some(record) = dir.record()? else { return Ok(()) };
+    let Some(first) = First::of(&record)? else { return Ok(()) };
+    match first.signal(libc::SIGKILL) {
+        Err(e) if !first.ends_within(Some(0))? => Err(e.into()),
+        _ => Ok(let_die(&record, Some(&first))?),
+    }
 }
 
 /// The first process must be gone. What it has left behind goes with the groups.

@@ -13,7 +13,7 @@ use crate::{
     oci::{
         Global,
         cgroup::Cgroup,
-        state::{First, StateDir, Status},
+        state::{First, Record, StateDir},
     },
     sys,
 };
@@ -58,17 +58,26 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
 fn kill(global: &Global, id: &str, signal: i32, all: bool) -> std::result::Result<(), Failure> {
     let dir = StateDir::open(&global.root, id)?;
     let record = dir.known()?;
-    let (status, first) = dir.status(&record)?;
-    match first {
-        _ if all => to_all(&Cgroup::open(&record.cgroup)?, first.as_ref(), signal)?,
+    let first = First::of(&record)?;
+    match &first {
+        first if all => to_all(&Cgroup::open(&record.cgroup)?, first.as_ref(), signal)?,
         Some(first) => first.signal(signal)?,
         None => return Err(Failure::new("container not running")),
     }
-    // What the freezer of v1 holds does not even die.
-    if status == Status::Paused && signal == libc::SIGKILL {
-        Cgroup::open(&record.cgroup)?.thaw()?;
+    if signal == libc::SIGKILL {
+        let_die(&record, first.as_ref())?;
     }
     Ok(())
+}
+
+/// What a freezer of v1 holds does not die before it is let go.
+pub(super) fn let_die(record: &Record, first: Option<&First>) -> Result<()> {
+    let thawed = Cgroup::open(&record.cgroup).and_then(|group| if group.is_frozen()? { group.thaw() } else { Ok(()) });
+    match (thawed, first) {
+        // It is gone, perhaps with its groups.
+        (Err(_), Some(first)) if first.ends_within(Some(0))? => Ok(()),
+        (thawed, _) => thawed,
+    }
 }
 
 /// Those of its groups; without groups the first one.
