@@ -170,12 +170,21 @@ impl Cgroup {
     /// # Errors
     /// EBUSY after two seconds. What can be removed is removed all the same.
     pub fn remove(&self) -> Result<()> {
-        let mut result = self.stop_unit();
+        let stopped = self.stop_unit();
+        stopped.and(self.remove_after(&|| self.kill(Signal::KILL)))
+    }
+
+    /// [`Cgroup::remove`] of groups that may be somebody else's: nothing in them is killed.
+    ///
+    /// # Errors
+    /// EBUSY for one that is in use.
+    pub fn remove_if_unused(&self) -> Result<()> {
+        self.remove_after(&|| Ok(()))
+    }
+
+    fn remove_after(&self, empty: &dyn Fn() -> Result<()>) -> Result<()> {
         // From below: v2, which kills and tells when it is empty, first.
         let in_order = self.tree().into_iter().chain(self.groups.iter().filter(|group| group.version == Version::V1));
-        for group in in_order {
-            result = result.and(group.remove(&|| self.kill(Signal::KILL)));
-        }
-        result
+        in_order.fold(Ok(()), |result, group| result.and(group.remove(empty)))
     }
 }

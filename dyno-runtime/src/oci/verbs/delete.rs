@@ -79,7 +79,7 @@ pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     let Some(record) = held.record()? else { return Ok(held.remove()?) };
     let group = Cgroup::open(&record.cgroup)?;
     end(&held, &record, &group, force)?;
-    give_back(&record, &group)?;
+    give_back(global, &record, &group)?;
     held.remove()?;
     hooks::poststop(global, &record);
     Ok(())
@@ -113,8 +113,13 @@ fn end(held: &Held, record: &Record, group: &Cgroup, force: bool) -> Result<(), 
 }
 
 /// What the host gave.
-fn give_back(record: &Record, group: &Cgroup) -> Result<(), Failure> {
-    group.remove()?;
+fn give_back(global: &Global, record: &Record, group: &Cgroup) -> Result<(), Failure> {
+    if record.pid != 0 {
+        group.remove()?;
+    } else if let Err(e) = group.remove_if_unused() {
+        // Its maker was killed on the way, perhaps before it saw that groups of this name were in use already.
+        global.log.warn(&e.to_string());
+    }
     if let Some(below) = record.mount_below {
         rootfs::detach(&record.rootfs, below)?;
     }
