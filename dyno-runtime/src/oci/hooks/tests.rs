@@ -1,3 +1,5 @@
+//! Hooks that answer, fail, hang, and write more than anybody reads.
+
 use std::{path::Path, time::Duration};
 
 use super::*;

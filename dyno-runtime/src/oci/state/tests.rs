@@ -1,3 +1,5 @@
+//! Directories of containers: taken once, read whole, given back; status as the kernel has it.
+
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
