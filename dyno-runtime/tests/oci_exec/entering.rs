@@ -90,6 +90,9 @@ fn same_walls(container: &Container) -> Result<()> {
     let pid_file = container.file("beside").display().to_string();
     said(container.exec(&["--detach", "--pid-file", &pid_file], &["forever"]))?;
     let beside: u32 = fs::read_to_string(&pid_file)?.parse()?;
+    // Rust's own start, which has signals its way, is done.
+    let up = |pid: u32| -> Result<bool> { Ok(fs::read_to_string(format!("/proc/{pid}/status"))?.contains("SigCgt:\t0000000000000440")) };
+    comes_true("both programs are up", || Ok(up(container.pid)? && up(beside)?))?;
     let (first, second) = (walls(container.pid)?, walls(beside)?);
     ensure!(first.iter().any(|line| line.contains("Seccomp:\t2")), "a filter: {first:?}");
     same("walls", second, first)
