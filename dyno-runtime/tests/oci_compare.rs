@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use support::Case;
 
-const CASES: &[Case] = &[("generated_configurations", |stage| world::compare(stage))];
+const CASES: &[Case] = &[("generated_configurations", |stage| world::compare(stage)), ("page_of_differences", |_| table::is_written())];
 
 fn main() -> ExitCode {
     support::suite("oci-compare", &["unshare", "nsenter"], CASES)

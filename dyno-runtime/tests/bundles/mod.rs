@@ -22,6 +22,7 @@ use rustix::{
 use serde_json::Value;
 
 pub mod oracle;
+pub mod yard;
 
 /// As long as anything may take that is expected to come.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -109,28 +109,48 @@ fn errno(e: &io::Error) -> String {
     format!("errno {}", e.raw_os_error().unwrap_or(-1))
 }
 
-/// Opens whatever process comes by through its executable, for writing, as CVE-2019-5736 does; says once what it met.
+/// Keeps open the executable of every process that comes by, as CVE-2019-5736 does, and tries to write to it when that has ended. Says
+/// `met` with each kind of answer the first time, and everything at the end.
 fn steal(dir: &str) -> io::Result<()> {
     println!("here");
     let own = fs::metadata("/proc/self/exe")?;
-    let mut met = BTreeMap::new();
+    let (mut met, mut kept) = (BTreeMap::new(), BTreeMap::new());
+    let mut note = |what: String| {
+        if *met.entry(what.clone()).and_modify(|n| *n += 1).or_insert(1) == 1 {
+            println!("met {what}");
+        }
+    };
     while !Path::new(dir).join("enough").exists() {
-        for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
+        for entry in fs::read_dir("/proc")?.filter_map(Result::ok).filter(|e| e.file_name().to_string_lossy().parse::<u32>().is_ok()) {
             let path = entry.path().join("exe");
-            let Ok(meta) = fs::metadata(&path) else { continue };
-            if (meta.dev(), meta.ino()) == (own.dev(), own.ino()) {
-                continue;
+            match fs::metadata(&path) {
+                Ok(meta) if (meta.dev(), meta.ino()) == (own.dev(), own.ino()) => continue,
+                Err(e) if matches!(e.raw_os_error(), Some(2 | 3)) => continue,
+                Err(e) => note(format!("unreadable {}", errno(&e))),
+                Ok(_) => {
+                    let target = shown(fs::read_link(&path));
+                    let write = OpenOptions::new().write(true).open(&path).map_or_else(|e| errno(&e), |_| "opened".into());
+                    note(format!("write {target} {write}"));
+                    if let Ok(file) = File::open(&path) {
+                        kept.insert(target, file);
+                    }
+                }
             }
-            let answer = OpenOptions::new().write(true).open(&path).map_or_else(|e| errno(&e), |_| "opened".into());
-            let target = shown(fs::read_link(&path));
-            *met.entry(format!("{target}\t{answer}")).or_insert(0) += 1;
             for fd in fs::read_dir(entry.path().join("fd")).into_iter().flatten().filter_map(Result::ok) {
-                *met.entry(format!("fd {}\tread", shown(fs::read_link(fd.path())))).or_insert(0) += 1;
+                note(format!("descriptor {}", numberless(&shown(fs::read_link(fd.path())))));
             }
         }
     }
-    let mut out = File::create(Path::new(dir).join("met"))?;
-    met.iter().try_for_each(|(what, count)| writeln!(out, "{what}\t{count}"))
+    for (target, file) in kept {
+        let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        note(format!("write afterwards {target} {}", OpenOptions::new().write(true).open(again).map_or_else(|e| errno(&e), |_| "opened".into())));
+    }
+    println!("done");
+    Ok(())
+}
+
+fn numberless(link: &str) -> &str {
+    link.split_once(":[").map_or(link, |(kind, _)| kind)
 }
 
 type Facts = BTreeMap<String, String>;

@@ -200,21 +200,23 @@ fn keyring(text: &str) -> String {
     format!("{head};{}", if name.starts_with("_ses") { "_ses of its own" } else { name })
 }
 
-/// Each mount by its place and how many lie below it there: the parent's place, root, options, propagation, type, source, options of the file
-/// system.
+/// Each mount by its place and its turn there, the one that lies deepest first: the parent's place, root, options, propagation, type, source,
+/// options of the file system.
 fn mounts(table: &str, seen: &mut Observation) {
     let rows: BTreeMap<&str, Vec<&str>> = table.lines().filter_map(|line| Some((line.split(' ').next()?, line.split(' ').collect()))).collect();
-    let place_of = |id: &str| rows.get(id).map_or("outside", |row| row[4]);
-    for row in rows.values() {
-        let (place, mut turn, mut parent) = (row[4], 1, row[1]);
-        while let Some(below) = rows.get(parent).filter(|below| below[4] == place && below[1] != parent) {
-            (turn, parent) = (turn + 1, below[1]);
-        }
+    let depth = |row: &[&str]| std::iter::successors(rows.get(row[1]), |above| rows.get(above[1]).filter(|next| next[0] != above[0])).take(99).count();
+    let mut sorted: Vec<&Vec<&str>> = rows.values().collect();
+    sorted.sort_by_key(|row| depth(row));
+    let mut turns: BTreeMap<&str, u32> = BTreeMap::new();
+    for row in sorted {
+        let place = row[4];
+        let turn = turns.entry(place).or_default();
+        *turn += 1;
         let dash = row.iter().position(|word| *word == "-").unwrap_or(row.len() - 1);
         let propagation: Vec<&str> = row[6..dash].iter().filter_map(|w| w.split(':').next()).collect();
         let sorted = |options: &str| options.split(',').collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",");
         let mut put = |what: &str, value: String| seen.put(format!("mount {place} {turn}: {what}"), value);
-        put("above", place_of(row[1]).into());
+        put("above", rows.get(row[1]).map_or("outside", |above| above[4]).into());
         put("root", row[3].into());
         put("options", sorted(row[5]));
         put("propagation", propagation.join(" "));
