@@ -50,7 +50,9 @@ pub use needed::first_missing;
 #[cfg(test)]
 pub use needed::is_question;
 pub use path::{open_beneath, open_without_symlinks};
-pub use pidfd::{number, pin, reap};
+#[cfg(feature = "oci")]
+pub use pidfd::number;
+pub use pidfd::{pin, reap};
 pub use probe::{Answer, calls as probe_calls};
 #[cfg(feature = "oci")]
 pub use process::set_groups;
