@@ -1,6 +1,6 @@
 //! Signals as something to poll, for the command line.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -56,7 +56,7 @@ pub fn keep_ended_children() -> Result<(), Errno> {
 /// # Errors
 /// Of pidfd_send_signal(2): ESRCH when it has ended.
 #[cfg(feature = "oci")]
-pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+pub fn send_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed; the others are numbers.
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) }).map(drop)
