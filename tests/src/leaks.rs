@@ -21,7 +21,8 @@ pub struct Snapshot {
     pub namespaces: BTreeSet<String>,
     /// `/run/dyno*`.
     pub run: BTreeSet<String>,
-    /// What podman, containerd, the docker engine and other runtimes keep at places of their own, and containers in there.
+    /// What podman, containerd, the docker engine and other runtimes keep at places of their own, and containers in there; whether packets are
+    /// passed on, which an engine switches on if it is not told otherwise.
     pub clients: BTreeSet<String>,
 }
 
@@ -90,6 +91,10 @@ fn clients() -> Result<BTreeSet<String>> {
         if Path::new(place).is_dir() {
             found.extend(list(place, |_| true)?);
         }
+    }
+    for setting in ["ip_forward", "conf/all/forwarding"] {
+        let value = fs::read_to_string(format!("/proc/sys/net/ipv4/{setting}"))?;
+        found.insert(format!("{setting} = {}", value.trim()));
     }
     Ok(found)
 }

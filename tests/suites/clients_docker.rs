@@ -95,7 +95,7 @@ fn config(desk: &Desk, name: &str) -> Value {
         "runtimes": {"tested": {"path": desk.runtime()}}, "default-runtime": "tested",
         "data-root": desk.path(&format!("{name}-data")), "exec-root": desk.path(&format!("{name}-exec")), "pidfile": desk.path(&format!("{name}.pid")),
         "hosts": [format!("unix://{}", desk.text(&format!("{name}.sock")))], "deprecated-key-path": desk.path(&format!("{name}.key")),
-        "storage-driver": "overlay2", "iptables": false, "ip6tables": false, "bridge": "none", "cgroup-parent": format!("/{}", desk.name()),
+        "storage-driver": "overlay2", "iptables": false, "ip6tables": false, "ip-forward": false, "bridge": "none", "cgroup-parent": format!("/{}", desk.name()),
         "exec-opts": ["native.cgroupdriver=cgroupfs"], "log-level": "warn",
     })
 }
