@@ -15,7 +15,9 @@ use super::{Failure, Outcome, delete, words::Words};
 use crate::{
     error::{Context, Result},
     oci::{
-        Global, hooks, notify,
+        Global,
+        cgroup::Cgroup,
+        hooks, notify,
         state::{First, GO, Held, Record, StateDir, Status},
     },
 };
@@ -46,6 +48,10 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
 pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<First>, wait: bool) -> std::result::Result<(), Failure> {
     let Some(first) = first else { return Err(Failure::new("cannot start a container that has stopped")) };
     let Some(mut fifo) = held.starter()? else { return Err(Failure::new("cannot start an already running container")) };
+    // Whoever stands still would be waited for with the lock in hand.
+    if Cgroup::open(&record.cgroup)?.is_frozen()? {
+        return Err(Failure::new("cannot start a container in the paused state"));
+    }
     if !record.program {
         return Err(Failure::new("cannot start a container without a program: config.json has no process"));
     }
