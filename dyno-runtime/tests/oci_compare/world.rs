@@ -155,7 +155,7 @@ fn host(stage: &Stage, probe: &std::path::Path, holder: &Holder) -> Result<Host>
         disk,
         bundle: String::new(),
         probe: probe.display().to_string(),
-        groups: format!("/{}", stage.name),
+        groups: format!("/{}-oci", stage.name),
     })
 }
 
@@ -201,7 +201,7 @@ pub fn compare(stage: &Stage) -> Result<()> {
     drop(world);
     rustix::process::set_child_subreaper(None)?;
     emptied(stage)?;
-    oracle::nothing_left(stage.work(), &stage.name)?;
+    oracle::nothing_left(stage.work(), &format!("{}-", stage.name))?;
     let report = report.into_inner().map_err(|e| anyhow!("{e}"))?;
     println!("{}", report.summary(seed, count));
     report.verdict()
@@ -210,7 +210,7 @@ pub fn compare(stage: &Stage) -> Result<()> {
 /// Takes away the directories that the runtimes leave: the group above the containers', made by the first of them.
 fn emptied(stage: &Stage) -> Result<()> {
     for hierarchy in fs::read_dir("/sys/fs/cgroup")?.filter_map(Result::ok) {
-        let group = hierarchy.path().join(&stage.name);
+        let group = hierarchy.path().join(format!("{}-oci", stage.name));
         if group.exists() {
             fs::remove_dir(&group).with_context(|| format!("remove {}: something is left in it", group.display()))?;
         }
