@@ -186,6 +186,7 @@ fn without_a_v2_tree(stage: &Stage) -> Result<()> {
     container.cgroup.kill(Signal::KILL)?;
     shell.wait()?;
     let mut shell = container.enter("trap 'exit 7' TERM; while :; do sleep 0.01; done")?;
+    catches_term(shell.id())?;
     container.cgroup.kill(Signal::TERM)?;
     ensure!(shell.wait()?.code() == Some(7));
     // What is left is killed, and the groups go.
@@ -195,9 +196,24 @@ fn without_a_v2_tree(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// Waits until process `pid` has a handler for SIGTERM.
+fn catches_term(pid: u32) -> Result<()> {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while std::time::Instant::now() < end {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+        if caught.is_some_and(|bits| bits & (1 << 14) != 0) {
+            return Ok(());
+        }
+        std::thread::yield_now();
+    }
+    anyhow::bail!("process {pid} sets no handler")
+}
+
 fn other_signals_reach_all(stage: &Stage) -> Result<()> {
     let container = Made::new(stage, "signals", &Resources::default())?;
     let mut shell = container.enter("trap 'exit 7' TERM; while :; do sleep 0.01; done")?;
+    catches_term(shell.id())?;
     container.cgroup.kill(Signal::TERM)?;
     ensure!(shell.wait()?.code() == Some(7));
     Ok(())
