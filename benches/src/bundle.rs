@@ -28,7 +28,7 @@ pub fn make(dir: &Path, program: &str) -> Result<()> {
     Ok(())
 }
 
-/// What `runc spec` writes, without a terminal, and without a limit of open files (raising one takes CAP_SYS_RESOURCE, which
+/// What `runc spec` writes, without a terminal and the mount of control groups, and without a limit of open files (raising one takes CAP_SYS_RESOURCE, which
 /// not every host's root has).
 fn config(program: &str) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);

@@ -7,7 +7,6 @@ use std::{
 };
 
 use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::Errno,
     mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount},
 };
@@ -373,18 +372,5 @@ fn make_private(dir: &Path) -> Result<bool> {
 
 /// The init in memory, sealed: nobody can change what every dyno runs first (CVE-2019-5736).
 fn sealed_init() -> Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // MFD_EXEC since Linux 6.3; before, memory files are always executable.
-    let fd = match memfd_create("dyno-init", flags | MemfdFlags::EXEC) {
-        Err(Errno::INVAL) => memfd_create("dyno-init", flags),
-        other => other,
-    };
-    let fd = fd.wall(|| "memfd_create(dyno-init)".into())?;
-    let mut left = INIT;
-    while !left.is_empty() {
-        let n = rustix::io::write(&fd, left).wall(|| "write(dyno-init)".into())?;
-        left = &left[n..];
-    }
-    fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE).wall(|| "fcntl(F_ADD_SEALS)".into())?;
-    Ok(fd)
+    sys::program_in_memory("dyno-init", &[INIT]).wall(|| "memory file of dyno-init: memfd_create, write or fcntl(F_ADD_SEALS)".into())
 }

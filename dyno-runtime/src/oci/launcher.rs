@@ -6,10 +6,7 @@
 
 use std::{ffi::CString, os::fd::OwnedFd};
 
-use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
-    io::{Errno, fcntl_dupfd_cloexec},
-};
+use rustix::io::fcntl_dupfd_cloexec;
 
 use super::{
     channel::Channel,
@@ -25,8 +22,6 @@ static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-launch"))
 
 /// Where the filter begins in the file: instructions are read to memory that is aligned anyway.
 const FILTER_AT: usize = PROGRAM.len();
-
-const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
 /// The launcher, ready to be executed.
 #[derive(Debug)]
@@ -54,7 +49,7 @@ impl Launcher {
         }
         let bytes = container.filter.as_ref().map(Filter::bytes).unwrap_or_default();
         let filter = container.filter.as_ref().map_or((0, 0), |f| (f.program.len(), f.flags));
-        image(&bytes).ok().map(|image| Self { image, filter })
+        sys::program_in_memory("dyno-launch", &[PROGRAM, &bytes]).ok().map(|image| Self { image, filter })
     }
 
     /// Becomes it; returns only what went wrong. `preserve` descriptors from 3 on go to the program; everything else is close-on-exec by now.
@@ -79,22 +74,4 @@ fn kept(fd: &OwnedFd, preserve: u32) -> Result<OwnedFd> {
     let copy = fcntl_dupfd_cloexec(fd, 3 + preserve as i32).wall(|| "fcntl(F_DUPFD)".into())?;
     sys::keep_on_exec(std::os::fd::AsRawFd::as_raw_fd(&copy)).wall(|| "fcntl(F_SETFD)".into())?;
     Ok(copy)
-}
-
-fn image(filter: &[u8]) -> std::result::Result<OwnedFd, Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // MFD_EXEC since Linux 6.3; before, memory files are always executable.
-    let fd = match memfd_create("dyno-launch", flags | MemfdFlags::EXEC) {
-        Err(Errno::INVAL) => memfd_create("dyno-launch", flags)?,
-        other => other?,
-    };
-    for part in [PROGRAM, filter] {
-        let mut left = part;
-        while !left.is_empty() {
-            let n = rustix::io::write(&fd, left)?;
-            left = &left[n..];
-        }
-    }
-    fcntl_add_seals(&fd, SEALS)?;
-    Ok(fd)
 }

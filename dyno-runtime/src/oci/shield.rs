@@ -6,7 +6,7 @@
 use std::{ffi::CString, os::unix::ffi::OsStringExt};
 
 use rustix::{
-    fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, fstatvfs, memfd_create},
+    fs::{CWD, StatVfsMountFlags, fcntl_get_seals, fstatvfs},
     io::Errno,
     mount::{OpenTreeFlags, open_tree},
 };
@@ -19,8 +19,6 @@ use crate::{
 /// Set by the first of the two executions.
 const MARK: &str = "_DYNO_RUNTIME_SHIELD";
 
-const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
-
 /// Returns in a process whose executable nobody can write to by way of it.
 ///
 /// # Errors
@@ -28,7 +26,7 @@ const SEALS: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFla
 pub fn raise() -> Result<()> {
     let exe = rustix::fs::open("/proc/self/exe", rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .wall(|| "open(/proc/self/exe)".into())?;
-    let sealed = fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS));
+    let sealed = fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(sys::SEALS));
     if sealed || fstatvfs(&exe).wall(|| "fstatvfs(/proc/self/exe)".into())?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return Ok(());
     }
@@ -58,9 +56,7 @@ fn read_only_mount() -> std::result::Result<rustix::fd::OwnedFd, Errno> {
 }
 
 fn sealed_copy(exe: rustix::fd::OwnedFd) -> Result<rustix::fd::OwnedFd> {
-    let copy = memfd_create("dyno-runtime", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).wall(|| "memfd_create".into())?;
-    let (mut from, mut to) = (std::fs::File::from(exe), std::fs::File::from(copy));
-    std::io::copy(&mut from, &mut to).wall(|| "copy this program into memory".into())?;
-    fcntl_add_seals(&to, SEALS).wall(|| "fcntl(F_ADD_SEALS)".into())?;
-    Ok(to.into())
+    let mut program = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(exe), &mut program).wall(|| "read(/proc/self/exe)".into())?;
+    sys::program_in_memory("dyno-runtime", &[&program]).wall(|| "memory file of this program: memfd_create, write or fcntl(F_ADD_SEALS)".into())
 }

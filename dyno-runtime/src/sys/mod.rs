@@ -20,6 +20,7 @@ mod fork;
 pub mod inject;
 mod landlock;
 mod loopdev;
+mod memory;
 mod mount;
 mod needed;
 pub mod notify;
@@ -45,6 +46,9 @@ pub use credentials::*;
 pub use fork::{Forked, fork, namespace_type};
 pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
 pub use loopdev::{LoopAccess, attach_loop};
+#[cfg(feature = "oci")]
+pub use memory::SEALS;
+pub use memory::program_in_memory;
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
 pub use needed::first_missing;
 #[cfg(test)]
