@@ -8,9 +8,10 @@
 //!
 //! ```text
 //! dyno-init MODE PROGRAM ARG0 ARG…
-//! MODE: l (log), r (pipes, counted), p (pass the streams on), t (terminal); then, with spaces between, the limits of the run, 0 for
+//! MODE: l (log), r (pipes, counted), p (pass the streams on), t (terminal), in capitals: start at once; then, with spaces between, the limits of the run, 0 for
 //!       none: wall microseconds, processor microseconds, bytes of output; and the number of processors
-//! fds:  0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go, four bytes answer what execve said,
+//! fds:  0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go (at once: that the start was written down), four
+//!       bytes answer what execve said,
 //!       6 what the control group used of the processors (cpuacct.usage or cpu.stat), 7 requests of the platform (see `control`),
 //!       8 its other end, from where the platform takes a copy when it has a request
 //!
@@ -84,10 +85,10 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         sys::exit(125);
     }
     let (kind, limits) = mode.split_first().unwrap_or((&b'p', &[]));
+    let (waits, kind) = (kind.is_ascii_lowercase(), &kind.to_ascii_lowercase());
     let relayed = matches!(kind, b'l' | b'r');
     let (out, err) = if relayed { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
-    let mut go = [0u8; 1];
-    if sys::read(READY, &mut go) != 1 {
+    if waits && sys::read(READY, &mut [0u8; 1]) != 1 {
         sys::exit(125);
     }
     let began = sys::now_us(1);
@@ -101,8 +102,11 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     }
     let started = sys::now_us(1) - began;
     sys::write(READY, &0i32.to_le_bytes());
-    for fd in [READY, 0, out[1], err[1], pidfd] {
+    for fd in [0, out[1], err[1], pidfd] {
         sys::close(fd);
+    }
+    if waits {
+        sys::close(READY);
     }
     if *kind != b'r' {
         sys::close(1);
@@ -111,7 +115,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     let mut relay = Relay::new([out[0], err[0]], *kind == b'l');
     let mut watch = Watch::new(limits, began);
     let mut control = Control;
-    let status = run(signals, pid as i32, &mut relay, &mut watch, &mut control);
+    let status = run(signals, pid as i32, if waits { -1 } else { READY }, &mut relay, &mut watch, &mut control);
     kill_all();
     while let Some((pid, status)) = reap(true) {
         control.ended(pid, status);
@@ -121,17 +125,25 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     sys::exit(if status & 0x7f == 0 { (status >> 8) & 0xff } else { 128 + (status & 0x7f) })
 }
 
-/// Waits for signals, output, limits and requests until the main process has ended; its wait status.
-fn run(signals: i32, main: i32, relay: &mut Relay, watch: &mut Watch, control: &mut Control) -> i32 {
+/// Waits for signals, output, limits and requests until the main process has ended; its wait status. Until a byte comes over `unknown`
+/// nobody else knows of this sandbox: should whoever started it die before, it goes too.
+fn run(signals: i32, main: i32, mut unknown: i32, relay: &mut Relay, watch: &mut Watch, control: &mut Control) -> i32 {
     loop {
         if relay.is_over(watch) | watch.over() {
             // Its end is reported like any other.
             kill_all();
         }
-        let mut fds = [[signals, 1], [REQUESTS, 1], [-1, 0], [-1, 0], [-1, 0]];
-        relay.wanted(&mut fds[2..]);
+        let mut fds = [[signals, 1], [REQUESTS, 1], [-1, 0], [-1, 0], [-1, 0], [unknown, 1]];
+        relay.wanted(&mut fds[2..5]);
         poll(&mut fds, watch.patience());
-        relay.ready(&fds[2..], watch);
+        relay.ready(&fds[2..5], watch);
+        if fds[5][1] >> 16 != 0 {
+            if sys::read(unknown, &mut [0u8; 1]) != 1 {
+                kill_all();
+            }
+            sys::close(unknown);
+            unknown = -1;
+        }
         if fds[1][1] >> 16 != 0 {
             control.serve();
         }

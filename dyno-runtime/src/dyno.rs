@@ -19,7 +19,7 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     exit::{ExitRecord, Stop},
     host::Host,
-    mount::{Lease, WritableLayer},
+    mount::WritableLayer,
     spawn::{Streams, Timing},
     spec::Sandbox,
 };
@@ -45,11 +45,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of a dyno that has no process yet.
-    pub(crate) fn intended(host: &Host, id: &str, lease: &Lease, leased: bool) -> Self {
-        Self { id: id.to_owned(), pid: 0, start_time: 0, boot_id: host.boot_id().to_owned(), slot: lease.slot(), leased, timing: Timing::default() }
-    }
-
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let (new, path) = (dir.join("record.new"), dir.join("record.json"));
         let json = serde_json::to_vec(self).map_err(|e| Error::refused(ErrorKind::Io, e.to_string()))?;
@@ -94,6 +89,9 @@ pub struct Dyno {
     pub(crate) record: Record,
     pub(crate) pidfd: OwnedFd,
     pub(crate) netns: Option<OwnedFd>,
+    /// Held, so that the last process does not take it apart at its end, which waits for a grace period.
+    #[expect(dead_code, reason = "closed with the handle")]
+    pub(crate) mounts: Option<OwnedFd>,
     /// None for an unprivileged user's without control groups.
     pub(crate) group: Option<Group>,
     /// Held to the end, to see whether it is full then.
@@ -142,6 +140,7 @@ impl Dyno {
             record,
             pidfd,
             netns,
+            mounts: None,
             group,
             upper: None,
             keeps_upper: false,

@@ -16,12 +16,13 @@ use crate::{
     dyno::{Dyno, Record},
     error::{Context, Error, ErrorKind, Result},
     exit::ExitRecord,
-    mount::{Disks, Images, Leases, attach_dev},
+    mount::{Disks, Images, Leases, attach_dev, empty_namespace},
     net::egress::Uplink,
     rootless::Rootless,
     seccomp::{Denied, Filters},
     spec::Profile,
     sys,
+    workshop::Workshop,
 };
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-init"));
@@ -36,11 +37,15 @@ struct Inner {
     boot_id: String,
     images: Images,
     disks: Disks,
-    leases: Leases,
+    leases: Arc<Leases>,
     /// None: no group is the caller's to make, which it has accepted.
     cgroups: Option<Cgroups>,
     /// None: opened by root.
     rootless: Option<Rootless>,
+    /// None: opened by an unprivileged user.
+    workshop: Option<Workshop>,
+    /// A mount namespace without mounts, where the host has one for us.
+    nowhere: Option<OwnedFd>,
     init: OwnedFd,
     filters: Filters,
     uplink: Uplink,
@@ -127,7 +132,11 @@ impl Host {
         let filters = Filters::default();
         // What nearly every start uses is compiled before the first of them.
         filters.get(&Profile::Dyno, 0, Denied::Answer)?;
+        let leases = Arc::new(leases);
+        let rootful = rootless.is_none();
         Ok(Self(Arc::new(Inner {
+            workshop: rootful.then(|| Workshop::new(leases.clone())),
+            nowhere: rootful.then(|| empty_namespace(&dir.join("root"))).transpose()?,
             boot_id: boot_id()?,
             images: Images::open(dir.join("images"))?,
             disks: Disks::default(),
@@ -164,6 +173,14 @@ impl Host {
 
     pub(crate) fn uplink(&self) -> &Uplink {
         &self.0.uplink
+    }
+
+    pub(crate) fn workshop(&self) -> Option<&Workshop> {
+        self.0.workshop.as_ref()
+    }
+
+    pub(crate) fn nowhere(&self) -> Option<BorrowedFd<'_>> {
+        self.0.nowhere.as_ref().map(AsFd::as_fd)
     }
 
     pub(crate) fn cgroups(&self) -> Option<&Cgroups> {
@@ -223,7 +240,7 @@ impl Host {
         debris.retain(|id| !known.contains(&id.as_str()));
         debris.sort_unstable();
         debris.dedup();
-        self.leases().sweep_tickets();
+        self.leases().sweep_leftovers();
         for id in debris {
             if let Err(e) = self.sweep(&id) {
                 tracing::warn!(id, %e, "what an earlier process left could not be freed");
@@ -306,6 +323,9 @@ impl Host {
             inner.uplink.take_down()?;
         }
         inner.cgroups.as_ref().map_or(Ok(()), Cgroups::remove)?;
+        if let Some(workshop) = &inner.workshop {
+            workshop.close();
+        }
         inner.leases.leave();
         if inner.rootless.is_some() {
             return std::fs::remove_dir_all(&inner.dir).io(|| format!("remove {}", inner.dir.display()));

@@ -87,6 +87,7 @@ pub mod seccomp;
 mod spawn;
 pub mod spec;
 mod sys;
+mod workshop;
 
 // The tests' stage names this crate from outside, and is used from inside as well.
 #[cfg(test)]

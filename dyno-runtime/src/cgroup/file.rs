@@ -14,7 +14,7 @@ type Answer<T> = Result<T, Errno>;
 /// Writes `value` in one call, as the kernel wants it.
 pub(crate) fn write_file(dir: &OwnedFd, name: &str, value: &str) -> Answer<()> {
     let file = openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&file, value.as_bytes()).map(drop)
+    rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes())).map(drop)
 }
 
 /// The whole text.

@@ -64,7 +64,7 @@ impl Part {
             other => other.wall(|| format!("cgroup: open({path}/{file})"))?,
         };
         if !knob.value.is_empty() {
-            match rustix::io::write(&open, knob.value.as_bytes()) {
+            match rustix::io::retry_on_intr(|| rustix::io::write(&open, knob.value.as_bytes())) {
                 // Linux 6.1: what has processes in it cannot give its list up again. All that the group above has does the same.
                 Err(Errno::NOSPC) if knob.value == "\n" => {
                     return self.turn(&Knob::list(file, self.above(&format!("{file}.effective"))?.trim()));

@@ -21,6 +21,15 @@ const SLOTS: u32 = 32_000;
 /// Where the leases of all instances of this host are: ranges must be disjoint across them.
 const DIR: &str = "/run/dyno-leases";
 
+/// Begins the owner of a lease that is no dyno's yet; pid and start time of its holder follow. No id has a space.
+const SPARE: &str = "spare ";
+
+/// Whether the process with this pid and start time still runs.
+fn lives(holder: &str) -> bool {
+    let process = holder.split_once(' ').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse::<u64>().ok()?)));
+    process.is_some_and(|(pid, start)| crate::dyno::start_time(pid).ok() == Some(start))
+}
+
 /// The ranges in use, as files of one directory of the host: exclusive creation is the lock, across instances, processes and
 /// restarts. Each file names its owner, an instance and a dyno, from the moment that it exists.
 #[derive(Debug)]
@@ -77,6 +86,28 @@ impl Leases {
         Lease::map(slot).inspect_err(|_| self.free(slot))
     }
 
+    /// A range that stands ready for whoever comes next, until when it is this process's ([`Self::assign`]).
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn spare(&self) -> Result<Lease> {
+        let pid = std::process::id();
+        self.take(&format!("{SPARE}{pid} {}", crate::dyno::start_time(pid)?))
+    }
+
+    /// Makes a spare one `owner`'s: one write, of which nothing is seen in part.
+    ///
+    /// # Errors
+    /// Of open(2) and write(2).
+    pub fn assign(&self, lease: &Lease, owner: &str) -> Result<()> {
+        let path = self.path(lease.slot);
+        let text = format!("{}\n{owner}", self.instance);
+        // To the end of what stood there, which was longer or not.
+        let text = format!("{text:\n<width$}", width = self.instance.len() + SPARE.len() + 40);
+        let file = std::fs::OpenOptions::new().write(true).open(&path).io(|| format!("open({})", path.display()))?;
+        rustix::io::pwrite(&file, text.as_bytes(), 0).io(|| format!("write {}", path.display())).map(drop)
+    }
+
     /// The number of a free range, which is `owner`'s now.
     ///
     /// # Errors
@@ -123,8 +154,17 @@ impl Leases {
         }
     }
 
-    /// Removes the tickets that a process of this instance left when it was killed in [`Self::take`].
-    pub fn sweep_tickets(&self) {
+    /// Removes what a process of this instance left when it was killed: tickets of [`Self::take`], and ranges that were nobody's yet.
+    pub fn sweep_leftovers(&self) {
+        for (slot, owner) in self.entries().unwrap_or_default() {
+            if let Some(holder) = owner.strip_prefix(SPARE) && !lives(holder) {
+                self.free(slot);
+            }
+        }
+        self.sweep_tickets();
+    }
+
+    fn sweep_tickets(&self) {
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
         for path in entries.filter_map(|e| Some(e.ok()?.path())) {
             let ticket = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -135,11 +175,15 @@ impl Leases {
         }
     }
 
-    /// Slots and owners of this instance's leases.
+    /// Slots and owners of this instance's leases; spare ones have none yet.
     ///
     /// # Errors
     /// Of reading the directory.
     pub fn list(&self) -> Result<Vec<(u32, String)>> {
+        Ok(self.entries()?.into_iter().filter(|(_, owner)| !owner.starts_with(SPARE)).collect())
+    }
+
+    fn entries(&self) -> Result<Vec<(u32, String)>> {
         let entries = match std::fs::read_dir(&self.dir) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.io(|| format!("list {}", self.dir.display()))?,
@@ -148,7 +192,7 @@ impl Leases {
             let slot = path.file_name()?.to_str()?.parse().ok()?;
             let text = std::fs::read_to_string(path).ok()?;
             let (instance, owner) = text.split_once('\n')?;
-            (instance == self.instance).then(|| (slot, owner.to_owned()))
+            (instance == self.instance).then(|| (slot, owner.trim_end_matches('\n').to_owned()))
         };
         Ok(entries.filter_map(|e| read(&e.ok()?.path())).collect())
     }

@@ -6,6 +6,7 @@
 mod by_path;
 mod dev;
 mod disk;
+mod empty;
 mod image;
 mod lease;
 mod ownership;
@@ -13,6 +14,7 @@ mod root;
 
 pub use dev::{LINKS, NODES, attach_dev, dev_with, new_pts, new_shm, open_terminal, resize_terminal};
 pub use disk::Disks;
+pub use empty::empty_namespace;
 pub use image::Images;
 pub(crate) use lease::HostIds;
 pub use lease::{Lease, Leases};

@@ -31,6 +31,8 @@ pub(crate) enum Step {
     EnterCgroup,
     CgroupNamespace,
     LoopbackUp,
+    EmptyMounts,
+    FetchNetwork,
     NewProc,
     PrivateMounts,
     AttachRoot,
@@ -74,6 +76,8 @@ pub(crate) enum ChildNetwork<'a> {
     New,
     /// To be made later, by the user namespace that is to own it.
     Later,
+    /// New, made by the workshop, which sends it over this line.
+    Coming(BorrowedFd<'a>),
     /// Another sandbox's.
     Joined(BorrowedFd<'a>),
     /// The host's.
@@ -83,6 +87,8 @@ pub(crate) enum ChildNetwork<'a> {
 /// Everything that the child needs, prepared by the parent.
 pub(crate) struct Child<'a> {
     pub tasks: &'a [OwnedFd],
+    /// A mount namespace without mounts; else the child was born with a copy of the host's.
+    pub nowhere: Option<BorrowedFd<'a>>,
     pub attach_point: &'a CStr,
     pub root: BorrowedFd<'a>,
     pub mounts: &'a [ChildMount],
@@ -128,6 +134,11 @@ impl Child<'_> {
         standing::scheduling(step)?;
         enter_cgroups(self.tasks, step)?;
         network(&self.network, step)?;
+        if let Some(nowhere) = self.nowhere {
+            self.step = Step::EmptyMounts;
+            rustix::thread::move_into_link_name_space(nowhere, Some(LinkNameSpaceType::Mount))?;
+            sys::unshare(Flags::NEWNS)?;
+        }
         self.step = Step::NewProc;
         // Now: a user namespace may mount procfs only where it still sees the host's (mount_too_revealing in fs/namespace.c).
         let proc = new_proc()?;
@@ -136,6 +147,7 @@ impl Child<'_> {
         self.step = Step::Hostname;
         rustix::system::sethostname(self.hostname)?;
         self.standing.attributes(&mut self.step)?;
+        self.fetch_network()?;
         self.join_user_namespace()?;
         self.standing.drop_privileges(&mut self.step)?;
         self.step = Step::Descriptors;
@@ -146,9 +158,20 @@ impl Child<'_> {
         self.standing.last_walls(&mut self.step)
     }
 
+    /// Above nothing the root needs only be put, and entered.
+    fn root(&mut self) -> Result<(), Errno> {
+        if self.nowhere.is_none() {
+            return self.root_over_the_hosts();
+        }
+        self.step = Step::AttachRoot;
+        move_mount(self.root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        rustix::process::fchdir(self.root)?;
+        rustix::process::chroot(c".")
+    }
+
     /// Our copy of the host's mounts must not tell the host what we do here; then the sandbox's root takes the
     /// place of `/` and everything of the host goes.
-    fn root(&mut self) -> Result<(), Errno> {
+    fn root_over_the_hosts(&mut self) -> Result<(), Errno> {
         self.step = Step::PrivateMounts;
         mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         self.step = Step::AttachRoot;
@@ -175,6 +198,15 @@ impl Child<'_> {
             }
         }
         Ok(())
+    }
+
+    /// As late as can be: it is the last to be ready.
+    fn fetch_network(&mut self) -> Result<(), Errno> {
+        let ChildNetwork::Coming(line) = self.network else { return Ok(()) };
+        self.step = Step::FetchNetwork;
+        let netns = sys::receive_descriptor(line.as_raw_fd())?;
+        self.step = Step::JoinNetwork;
+        sys::join_network(netns)
     }
 
     /// Joining gives every capability in there: enough to make the namespaces that the sandbox is to own itself.
@@ -216,7 +248,7 @@ fn network(network: &ChildNetwork<'_>, step: &mut Step) -> Result<(), Errno> {
             *step = Step::JoinNetwork;
             rustix::thread::move_into_link_name_space(*netns, Some(LinkNameSpaceType::Network))
         }
-        ChildNetwork::Later | ChildNetwork::Host => Ok(()),
+        ChildNetwork::Coming(_) | ChildNetwork::Later | ChildNetwork::Host => Ok(()),
     }
 }
 

@@ -43,6 +43,7 @@ use crate::{
     seccomp::Denied,
     spec::{Limits, Network, Sandbox},
     sys::{self, Flags},
+    workshop::{Order, Workshop},
 };
 
 /// What a start needs beside the sandbox.
@@ -82,6 +83,21 @@ struct Walled {
     /// When all stood ready, and when the walls did.
     prepared: Instant,
     walled: Instant,
+    /// Its network, where that was made or joined by descriptor.
+    netns: Option<OwnedFd>,
+    /// Its mount namespace.
+    mounts: Option<OwnedFd>,
+}
+
+/// What walls are raised around.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    plan: &'a Plan,
+    posture: &'a Posture<'a>,
+    lease: &'a Lease,
+    furnished: &'a Furnished,
+    /// The program waits for a word of ours.
+    waits: bool,
 }
 
 impl Host {
@@ -101,36 +117,62 @@ impl Host {
         let posture = Posture::new(self, &plan, if options.log_denied { Denied::Report } else { Denied::Answer })?;
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
+        let order = self.order_network(&plan)?;
         let lease = self.lease(&mut debris, &plan, &options)?;
         let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
-        write_sandbox(&debris.dir(), sandbox)?;
-        let record = Record::intended(self, id, &lease, debris.has_lease());
-        record.write(&debris.dir())?;
         debris.group = self.cgroups().map(|cgroups| Group::create(cgroups, id, &plan.limits)).transpose()?;
-        let Walled { pid, ready, prepared, walled } = self.raise_walls(&plan, &posture, &lease, &furnished, &mut debris)?;
+        let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits: waits(&plan, &options, order.as_ref()) };
+        let walled = self.raise_walls(&wanted, order, &mut debris)?;
+        let waits = wanted.waits;
         furnished.streams.close_child_ends();
-        let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
-        let record = Record { pid, start_time: crate::dyno::start_time(pid)?, timing, ..record };
-        record.write(&debris.dir())?;
+        let record = self.write_down(sandbox, &debris, &lease, began, &walled)?;
+        let Walled { pid, ready, walled, netns, mounts, .. } = walled;
         let denials = match &debris.process {
             Some(init) if posture.reports => Some(Denials::receive(&ready, posture.filter.clone(), init.as_fd())?),
             _ => None,
         };
-        let (netns, listeners) = reach_in(pid, &options.listen)?;
+        let netns = netns.map_or_else(|| network_of(pid), Ok)?;
+        let listeners = options.listen.iter().map(|port| crate::net::listen_in(netns.as_fd(), *port)).collect::<Result<_>>()?;
         if let Network::Egress(egress) = &plan.network {
             // A former owner of the range, which has ended, needs its link no more.
             options.after.map_or(Ok(()), |former| self.uplink().disconnect(&self.dyno_dir(former.id())))?;
             self.uplink().connect(&debris.dir(), lease.slot(), netns.as_fd(), egress, &furnished.servers)?;
         }
-        run_program(&ready, &plan)?;
+        run_program(&ready, &plan, waits)?;
         let exec_us = micros(walled.elapsed());
         let (host, group, pidfd) = debris.disarm()?;
         let Furnished { upper, streams, .. } = furnished;
-        Ok(Dyno { host, record, pidfd, netns: Some(netns), group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
+        Ok(Dyno { host, record, pidfd, netns: Some(netns), mounts, group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
+    }
+
+    /// Has the network made beside us, where it is one that the host makes.
+    fn order_network(&self, plan: &Plan) -> Result<Option<Order>> {
+        let made_by_host = matches!(plan.network, Network::Private | Network::Egress(_)) && !plan.owns("net");
+        self.workshop().filter(|_| made_by_host).map_or(Ok(None), Workshop::order_network)
+    }
+
+    /// From here on a later process finds it: what was started, and which process it is.
+    fn write_down(&self, sandbox: &Sandbox, debris: &Debris<'_>, lease: &Lease, began: Instant, walled: &Walled) -> Result<Record> {
+        write_sandbox(&debris.dir(), sandbox)?;
+        let timing = Timing { prepare_us: micros(walled.prepared - began), walls_us: micros(walled.walled - walled.prepared), exec_us: 0 };
+        // Whoever ignores SIGCHLD has it collected at once; then there is nothing to be found any more.
+        let start_time = crate::dyno::start_time(walled.pid).or_else(|e| if e.errno() == Some(Errno::NOENT) { Ok(0) } else { Err(e) })?;
+        let record = Record {
+            id: debris.id.clone(),
+            pid: walled.pid,
+            start_time,
+            boot_id: self.boot_id().to_owned(),
+            slot: lease.slot(),
+            leased: debris.has_lease(),
+            timing,
+        };
+        record.write(&debris.dir())?;
+        Ok(record)
     }
 
     /// From what stands ready to an init behind its walls, which waits for its word.
-    fn raise_walls(&self, plan: &Plan, posture: &Posture<'_>, lease: &Lease, furnished: &Furnished, debris: &mut Debris<'_>) -> Result<Walled> {
+    fn raise_walls(&self, wanted: &Wanted<'_>, order: Option<Order>, debris: &mut Debris<'_>) -> Result<Walled> {
+        let Wanted { plan, posture, lease, furnished, waits } = *wanted;
         let Furnished { root, streams, mounts, .. } = furnished;
         let joined = self.joined(&plan.network)?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
@@ -141,16 +183,17 @@ impl Host {
         // Both ends are the init's: see `exec`.
         let (requests, requests_peer) = socket_pair(SocketType::SEQPACKET, "requests")?;
         let [stdin, stdout, stderr] = streams.child_streams();
-        let (argv, envp) = (init_argv(streams.mode, plan), plan.c_env());
+        let (argv, envp) = (init_argv(streams.mode, waits, plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let attach_point = c_string(&self.attach_point().to_string_lossy());
         let mut child = Child {
             tasks: &tasks,
+            nowhere: self.nowhere(),
             attach_point: &attach_point,
             root: root.as_fd(),
             mounts,
             hostname: plan.hostname.as_bytes(),
-            network: child_network(plan, joined.as_ref(), lease.is_rootless()),
+            network: child_network(plan, joined.as_ref(), order.as_ref(), lease.is_rootless()),
             userns: (!lease.is_rootless()).then(|| lease.userns()),
             // A rootless one owns all of them from the start.
             own: if lease.is_rootless() { Flags::NONE } else { own_namespaces(plan) },
@@ -166,15 +209,23 @@ impl Host {
             failed: None,
         };
         let prepared = Instant::now();
-        let born_with = born_with(&child.network);
+        let born_with = born_with(&child);
         let cloned = if lease.is_rootless() { rootless::vfork(lease, born_with, birthplace, &mut child) } else { sys::vfork(born_with, birthplace, &mut child) };
         let (pidfd, pid) = cloned.wall(|| "clone3(namespaces)".into())?;
         let (step, failed) = (child.step, child.failed);
+        let walled = Instant::now();
+        // Held, it is not taken apart while somebody waits for the end of the last process (do_exit waits for a grace period then).
+        let mounts_held = sys::mount_namespace(pidfd.as_fd());
         debris.process = Some(pidfd);
+        // Why there was no network to fetch is known to who was to make it.
+        let netns = match order.map(Order::wait) {
+            Some(Err(e)) if step == Step::FetchNetwork => return Err(e),
+            made => made.transpose()?,
+        };
         if failed.is_some() || step != Step::ExecInit {
             return Err(failure(step, failed, mounts));
         }
-        Ok(Walled { pid, ready, prepared, walled: Instant::now() })
+        Ok(Walled { pid, ready, prepared, walled, netns: netns.or(joined), mounts: mounts_held })
     }
 
     fn lease(&self, debris: &mut Debris<'_>, plan: &Plan, options: &StartOptions<'_>) -> Result<Lease> {
@@ -186,9 +237,17 @@ impl Host {
             former => match (self.rootless(), former) {
                 (Some(rootless), former) => self.rootless_lease(rootless, debris, plan, former),
                 (None, Some(former)) => Lease::map(former.record().slot),
-                (None, None) => Ok(debris.lease(self.leases().take(&debris.id)?)),
+                (None, None) => self.own_lease(debris),
             },
         }
+    }
+
+    fn own_lease(&self, debris: &mut Debris<'_>) -> Result<Lease> {
+        let Some(spare) = self.workshop().and_then(Workshop::lease) else {
+            return Ok(debris.lease(self.leases().take(&debris.id)?));
+        };
+        let spare = debris.lease(spare);
+        self.leases().assign(&spare, &debris.id).map(|()| spare)
     }
 
     /// The network of another sandbox that is to be joined.
@@ -208,10 +267,19 @@ impl Host {
     }
 }
 
-/// The namespaces of clone3; the last two (user and cgroup) follow once the child is at work.
-fn born_with(network: &ChildNetwork<'_>) -> Flags {
-    let always = Flags::NEWNS.and(Flags::NEWPID).and(Flags::NEWIPC).and(Flags::NEWUTS);
-    if matches!(network, ChildNetwork::New) { always.and(Flags::NEWNET) } else { always }
+/// The namespaces of clone3; the others follow once the child is at work.
+fn born_with(child: &Child<'_>) -> Flags {
+    let flag = |wanted, flag| if wanted { flag } else { Flags::NONE };
+    let mounts = flag(child.nowhere.is_none(), Flags::NEWNS);
+    let network = flag(matches!(child.network, ChildNetwork::New), Flags::NEWNET);
+    Flags::NEWPID.and(Flags::NEWIPC).and(Flags::NEWUTS).and(mounts).and(network)
+}
+
+/// Whether the program is to wait for our word: something is to be made inside before it starts, or its network is known by its process
+/// only.
+fn waits(plan: &Plan, options: &StartOptions<'_>, order: Option<&Order>) -> bool {
+    let reached_by_process = order.is_none() && !matches!(plan.network, Network::Joined(_));
+    reached_by_process || options.log_denied || !options.listen.is_empty() || matches!(plan.network, Network::Egress(_))
 }
 
 /// Those that are made again inside the user namespace, because a capability is to hold over them.
@@ -221,20 +289,22 @@ fn own_namespaces(plan: &Plan) -> Flags {
     flag("mount", Flags::NEWNS).and(flag("uts", Flags::NEWUTS)).and(network)
 }
 
-fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>, rootless: bool) -> ChildNetwork<'a> {
+fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>, order: Option<&'a Order>, rootless: bool) -> ChildNetwork<'a> {
     match (&plan.network, joined) {
         (Network::Host, _) => ChildNetwork::Host,
         (_, Some(netns)) => ChildNetwork::Joined(netns.as_fd()),
         _ if plan.owns("net") && !rootless => ChildNetwork::Later,
+        _ if let Some(order) = order => ChildNetwork::Coming(order.line.as_fd()),
         _ => ChildNetwork::New,
     }
 }
 
 /// `dyno-init MODE PROGRAM ARG0 ARG…`: see `init/main.rs`.
-fn init_argv(mode: char, plan: &Plan) -> Vec<CString> {
+fn init_argv(mode: char, waits: bool, plan: &Plan) -> Vec<CString> {
     let Limits { wall_ms, cpu_ms, output, .. } = plan.limits;
     let micros = |ms: Option<u64>| ms.unwrap_or(0) * 1000;
     let processors = if cpu_ms.is_some() { sys::processors() } else { 1 };
+    let mode = if waits { mode } else { mode.to_ascii_uppercase() };
     let mode = format!("{mode} {} {} {} {processors}", micros(wall_ms), micros(cpu_ms), output.unwrap_or(0));
     let mut argv = vec![c_string("dyno-init"), c_string(&mode), c_string(&plan.process.argv[0])];
     argv.extend(plan.c_argv());
@@ -249,29 +319,25 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Opens the network of the init, which waits for us, and makes listening sockets there.
-fn reach_in(pid: u32, ports: &[u16]) -> Result<(OwnedFd, Vec<OwnedFd>)> {
+/// The network of the init, which waits for us.
+fn network_of(pid: u32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/net");
     // ENOENT: an ending process has left its namespaces, some time before its pidfd says so.
     let netns = std::fs::File::open(&path).io(|| format!("open({path})"));
     let netns = netns.map_err(|e| if e.errno() == Some(Errno::NOENT) { killed_early() } else { e })?;
-    let listeners = ports.iter().map(|port| crate::net::listen_in(netns.as_fd(), *port)).collect::<Result<_>>()?;
-    Ok((netns.into(), listeners))
+    Ok(netns.into())
 }
 
 fn socket_pair(kind: SocketType, purpose: &str) -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).io(|| format!("socketpair({purpose})"))
 }
 
-/// One byte to the init lets the program start; its answer is what execve said.
-///
-/// Until now the init has waited, so that whatever the program meets is there, and so that however soon it ends we have seen its
-/// process. (Should we die here, it sees the end of file and goes.)
-fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {
-    match rustix::net::send(ready, b"g", SendFlags::NOSIGNAL) {
-        Err(Errno::PIPE | Errno::CONNRESET) => return Err(killed_early()),
-        other => other.io(|| "send(ready)".into())?,
-    };
+/// What execve said, from the init. One that waits is given the word first: whatever the program meets is there then. One that does not is
+/// told after that it is known: until then our end is its end.
+fn run_program(ready: &OwnedFd, plan: &Plan, waits: bool) -> Result<()> {
+    if waits {
+        tell(ready)?;
+    }
     let mut answer = [0u8; 4];
     let n = loop {
         match rustix::io::read(ready, &mut answer) {
@@ -281,9 +347,17 @@ fn run_program(ready: &OwnedFd, plan: &Plan) -> Result<()> {
         }
     };
     match (n, i32::from_le_bytes(answer)) {
-        (4, 0) => Ok(()),
+        (4, 0) if waits => Ok(()),
+        // One that has ended since needs no word.
+        (4, 0) => tell(ready).or(Ok(())),
         (4, errno) => Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), Errno::from_raw_os_error(errno))),
         _ => Err(killed_early()),
     }
 }
 
+fn tell(ready: &OwnedFd) -> Result<()> {
+    match rustix::net::send(ready, b"g", SendFlags::NOSIGNAL) {
+        Err(Errno::PIPE | Errno::CONNRESET) => Err(killed_early()),
+        other => other.io(|| "send(ready)".into()).map(drop),
+    }
+}

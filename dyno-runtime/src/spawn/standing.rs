@@ -191,7 +191,7 @@ impl Standing<'_> {
         }
         let Some(line) = self.listener_to else { return sys::install_filter(self.filter) };
         let listener = sys::notify::install_listening_filter(self.filter)?;
-        sys::notify::send_descriptor(line, listener)
+        sys::send_descriptor(line, listener)
     }
 
     /// Asks the kernel whether the walls are up, rather than trusting that the calls above did what they say.

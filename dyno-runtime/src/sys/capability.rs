@@ -58,18 +58,18 @@ pub fn capabilities_are(wanted: u64) -> bool {
     let mut is = [Sets { effective: u32::MAX, permitted: u32::MAX, inheritable: u32::MAX }; 2];
     // SAFETY: version 3 writes two `struct __user_cap_data_struct` of three words.
     let r = unsafe { libc::syscall(libc::SYS_capget, &raw const header, is.as_mut_ptr()) };
-    r == 0 && is == halves(wanted) && (0..MOST).all(|capability| held(capability, wanted & (1 << capability) != 0))
+    r == 0 && is == halves(wanted) && (0..MOST).map_while(bounded).enumerate().all(|(c, bounded)| bounded == (wanted & (1 << c) != 0)) && ambient_is(wanted)
 }
 
-/// The bounding and ambient sets, which are read one by one. A capability that the kernel does not know is in neither.
-fn held(capability: libc::c_ulong, wanted: bool) -> bool {
-    let bounding = prctl(libc::PR_CAPBSET_READ, capability, 0);
-    let ambient = prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, capability);
-    match (bounding, ambient) {
-        (Err(Errno::INVAL), Err(Errno::INVAL)) => !wanted,
-        (Ok(bounding), Ok(ambient)) => (bounding == 1) == wanted && (ambient == 1) == wanted,
-        _ => false,
-    }
+/// Whether the bounding set has it; None from the first on that the kernel does not know.
+fn bounded(capability: libc::c_ulong) -> Option<bool> {
+    prctl(libc::PR_CAPBSET_READ, capability, 0).ok().map(|held| held == 1)
+}
+
+/// The ambient set has nothing that is not inheritable (capabilities(7)), so that only what may be in there is asked for.
+fn ambient_is(inheritable: u64) -> bool {
+    let held = |c| prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, c) == Ok(1);
+    (0..MOST).filter(|c| inheritable & (1 << c) != 0).all(held)
 }
 
 fn set(bits: u64) -> Result<(), Errno> {

@@ -28,6 +28,7 @@ mod path;
 mod pidfd;
 mod process;
 mod probe;
+mod rights;
 #[cfg(feature = "cli")]
 mod signals;
 #[cfg(feature = "oci")]
@@ -56,17 +57,18 @@ pub use needed::is_question;
 pub use path::{open_beneath, open_without_symlinks};
 #[cfg(feature = "oci")]
 pub use pidfd::number;
-pub use pidfd::{pin, reap};
+pub use pidfd::{mount_namespace, pin, reap};
 pub use probe::{Answer, calls as probe_calls};
 #[cfg(feature = "oci")]
 pub use process::set_groups;
+pub use rights::{join_network, receive_descriptor, send_descriptor};
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_core, limit_file_size, limit_open_files, limit_stack,
     place_descriptors, processors, reset_scheduling, set_ids,
-    unshare,
+    unshare, with_signals_blocked,
 };
-pub use within::{Visitor, dumpable, keep_over_ids, owner_of, set_dumpable, vfork_within, visit};
+pub use within::{Visitor, dumpable, errand, keep_over_ids, owner_of, set_dumpable, vfork_within, visit};
 
 #[cfg(feature = "oci")]
 pub use regex::Regex;

@@ -78,38 +78,6 @@ pub fn install_listening_filter(program: &[Filter]) -> Result<RawFd, Errno> {
     RawFd::try_from(fd).map_err(|_| Errno::BADF)
 }
 
-/// Control data for one descriptor: CMSG_SPACE(4).
-#[repr(C, align(8))]
-struct OneDescriptor {
-    header: libc::cmsghdr,
-    fd: RawFd,
-}
-
-/// Sends `fd` over the unix socket `to` with one byte, and closes it. Child-safe: numbers, because the child's table is a copy.
-///
-/// # Errors
-/// Of sendmsg(2).
-pub fn send_descriptor(to: RawFd, fd: RawFd) -> Result<(), Errno> {
-    let mut byte = *b"d";
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    // SAFETY: zero is valid for every field of these two.
-    let (mut control, mut message): (OneDescriptor, libc::msghdr) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    control.header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<RawFd>()) as _;
-    control.header.cmsg_level = libc::SOL_SOCKET;
-    control.header.cmsg_type = libc::SCM_RIGHTS;
-    control.fd = fd;
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<OneDescriptor>() as _;
-    // SAFETY: `message` points to one part of one byte and to control data of the stated length, all alive; `fd` is the caller's to
-    // close, and nobody uses it after.
-    unsafe {
-        check(libc::syscall(libc::SYS_sendmsg, to, &raw const message, libc::MSG_NOSIGNAL))?;
-        check(libc::syscall(libc::SYS_close, fd)).map(drop)
-    }
-}
-
 /// The next call that waits; blocks until there is one. Not to be asked when nobody can call any more: poll first.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{
     io::Read,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use rustix::{
@@ -53,6 +53,16 @@ pub fn pin(pid: u32) -> Result<Option<OwnedFd>, Errno> {
         Err(Errno::SRCH | Errno::NOENT) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// The mount namespace of a process that runs (PIDFD_GET_MNT_NAMESPACE, Linux 6.11). None where the kernel cannot tell, or when the
+/// process has left it, which it does some time before it ends.
+pub fn mount_namespace(pidfd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    const GET_MOUNT_NAMESPACE: libc::Ioctl = 0xff03;
+    // SAFETY: takes no argument; answers a new descriptor.
+    let fd = super::check(libc::c_long::from(unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_MOUNT_NAMESPACE, 0) })).ok()?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Some(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).ok()?) })
 }
 
 /// The process's number: no other can have it as long as it stands there (proc_pid_fdinfo(5)); None once it is collected.

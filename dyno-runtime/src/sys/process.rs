@@ -254,6 +254,20 @@ pub fn processors() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) }).unwrap_or(1).max(1)
 }
 
+/// Does `work` while no signal can interrupt this thread; threads that it starts keep all signals blocked, so that none arrives there.
+pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: zero is a valid sigset_t; sigfillset and the first call write only to the sets, which outlive the calls. Neither fails with
+    // these arguments (pthread_sigmask(3)).
+    unsafe {
+        let (mut all, mut former): (libc::sigset_t, libc::sigset_t) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut former);
+        let done = work();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const former, std::ptr::null_mut());
+        done
+    }
+}
+
 /// Ends this process without running anything of ours. Child-safe.
 pub fn exit_now(code: i32) -> ! {
     loop {

@@ -36,6 +36,34 @@ impl<V: Visitor> SharedChild for Visit<'_, V> {
     }
 }
 
+/// Runs an errand that must not be this thread's own.
+struct Errand<'a, V> {
+    visitor: &'a mut V,
+    result: Option<Result<(), Errno>>,
+}
+
+impl<V: Visitor> SharedChild for Errand<'_, V> {
+    fn run(&mut self) -> ! {
+        self.result = Some(self.visitor.run());
+        super::exit_now(0)
+    }
+}
+
+/// Lets `visitor` run in a child with new namespaces of the kinds in `flags`, and waits for it. What it opens is ours.
+///
+/// # Errors
+/// Of clone3(2); of the visitor; EINTR when it was killed in the middle.
+pub fn errand<V: Visitor>(flags: Flags, visitor: &mut V) -> Result<(), Errno> {
+    let stack = ChildStack::new()?;
+    let mut errand = Errand { visitor, result: None };
+    let flags = flags.and(Flags::SHARED).and(Flags::FILES);
+    let (pidfd, _) = clone_on(&stack, flags, None, enter::<Errand<'_, V>>, std::ptr::from_mut(&mut errand).cast())?;
+    if let Err(e) = super::reap(pidfd.as_fd()) {
+        tracing::warn!(%e, "waitid(errand)");
+    }
+    errand.result.unwrap_or(Err(Errno::INTR))
+}
+
 /// Lets `visitor` run inside `userns`, which belongs to the caller's user, and waits for it.
 ///
 /// # Errors

@@ -35,14 +35,15 @@ pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
     let points = table.lines().filter_map(|l| l.split(' ').nth(4));
     let mut files = BTreeSet::new();
     collect(run, &mut files);
-    files.extend(leases(run));
+    let (leases, spares) = leases(run);
+    files.extend(leases);
     Ok(Snapshot {
         mounts: points.filter(|p| Path::new(p).starts_with(run)).map(str::to_owned).collect(),
         loops: loops(work)?,
         cgroups: cgroups(name),
         files,
         processes: processes(name)?,
-        descriptors: descriptors()?,
+        descriptors: descriptors(spares)?,
         links: links(run)?,
     })
 }
@@ -100,15 +101,23 @@ fn collect(dir: &Path, files: &mut BTreeSet<String>) {
     }
 }
 
-/// Id ranges of the instance, and of this process while they are being taken. All instances of a host have theirs in one directory.
-fn leases(run: &Path) -> Vec<String> {
+/// Id ranges of the instance, and of this process while they are being taken; and how many lie ready for the next start. All instances of
+/// a host have theirs in one directory.
+fn leases(run: &Path) -> (Vec<String>, usize) {
     let ticket = format!(".{}-", std::process::id());
     let entries = fs::read_dir("/run/dyno-leases").into_iter().flatten().filter_map(Result::ok);
-    let ours = |entry: &fs::DirEntry| {
-        let owner = fs::read_to_string(entry.path()).unwrap_or_default();
-        owner.lines().next().is_some_and(|instance| Path::new(instance) == run) || entry.file_name().to_string_lossy().starts_with(&ticket)
-    };
-    entries.filter(ours).map(|entry| entry.path().display().to_string()).collect()
+    let (mut taken, mut spares) = (Vec::new(), 0);
+    for entry in entries {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let (instance, owner) = text.split_once('\n').unwrap_or_default();
+        let ours = Path::new(instance) == run;
+        if ours && owner.starts_with(&format!("spare {} ", std::process::id())) {
+            spares += 1;
+        } else if ours || entry.file_name().to_string_lossy().starts_with(&ticket) {
+            taken.push(entry.path().display().to_string());
+        }
+    }
+    (taken, spares)
 }
 
 fn cgroups(name: &str) -> BTreeSet<String> {
@@ -177,11 +186,17 @@ fn descends(mut pid: u32, ancestor: u32) -> bool {
     false
 }
 
-/// What they are, without their numbers.
-fn descriptors() -> Result<Vec<String>> {
+/// What they are, without their numbers, and without the user namespaces that lie ready.
+fn descriptors(spares: usize) -> Result<Vec<String>> {
     let entries = fs::read_dir("/proc/self/fd")?.filter_map(Result::ok);
     let mut found: Vec<String> = entries.filter_map(|e| Some(fs::read_link(e.path()).ok()?.display().to_string())).collect();
     found.retain(|target| !target.starts_with("/proc/"));
     found.sort();
+    let mut left = spares;
+    found.retain(|target| {
+        let ready = left > 0 && target.starts_with("user:[");
+        left -= usize::from(ready);
+        !ready
+    });
     Ok(found)
 }
