@@ -29,7 +29,7 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Hierarchy {
     pub site: Site,
-    pub dir: Arc<OwnedFd>,
+    pub dir: OwnedFd,
 }
 
 /// Where our parent group is or is going to be.
@@ -45,10 +45,10 @@ pub(super) struct Site {
     pub always: bool,
 }
 
-/// The parent groups of one instance, one per hierarchy.
-#[derive(Debug)]
+/// The parent groups of one instance, one per hierarchy. A clone stands for the same ones.
+#[derive(Debug, Clone)]
 pub struct Cgroups {
-    pub(super) hierarchies: Vec<Hierarchy>,
+    pub(super) hierarchies: Vec<Arc<Hierarchy>>,
 }
 
 /// Controllers that a user was not given, and why.
@@ -106,11 +106,12 @@ impl Cgroups {
     fn open_at(sites: Vec<Site>, name: &str, alone: bool) -> Result<Self> {
         let mut this = Self { hierarchies: Vec::with_capacity(sites.len()) };
         let opened = sites.into_iter().try_for_each(|site| {
-            let dir = Arc::new(site.make(name)?);
-            this.hierarchies.push(Hierarchy { site, dir });
+            let dir = site.make(name)?;
+            this.hierarchies.push(Arc::new(Hierarchy { site, dir }));
             Ok(())
         });
-        if let Err(e) = opened.and_then(|()| if alone { this.claim() } else { Ok(()) }) {
+        let claimed = opened.and_then(|()| if alone { this.claim() } else { Ok(()) });
+        if let Err(e) = claimed.and_then(|()| this.clear_spares()) {
             // Of a failed start nothing is left; groups that hold dynos of an earlier one do not go (EBUSY).
             if e.kind() != ErrorKind::Invalid
                 && let Err(e) = this.remove()
@@ -124,7 +125,7 @@ impl Cgroups {
 
     /// The hierarchy that is to be used for `controller`: one that is joined anyway; of others, to freeze the v2 tree, which tells when
     /// that is done, and to count time v1, which is cheaper to join.
-    pub(super) fn find(&self, controller: Controller) -> Option<&Hierarchy> {
+    pub(super) fn find(&self, controller: Controller) -> Option<&Arc<Hierarchy>> {
         let candidates = self.hierarchies.iter().filter(|h| h.site.controllers.contains(&controller));
         candidates.min_by_key(|h| (!h.site.always, (controller == Controller::Freezer) != (h.site.version == Version::V2)))
     }
@@ -134,7 +135,7 @@ impl Cgroups {
     }
 
     /// The hierarchies in which a dyno that needs `asked` has a group, ready for it.
-    pub(super) fn needed(&self, asked: &[Controller]) -> Result<Vec<&Hierarchy>> {
+    pub(super) fn needed(&self, asked: &[Controller]) -> Result<Vec<&Arc<Hierarchy>>> {
         let mut used = Vec::with_capacity(asked.len());
         for controller in asked {
             let hierarchy = self.find(*controller).ok_or_else(|| self.missing(*controller))?;
@@ -147,7 +148,8 @@ impl Cgroups {
     /// Makes these groups ours alone as long as this handle lives: what is found in them may then be taken for ours.
     fn claim(&self) -> Result<()> {
         let end = Instant::now() + CLAIM_PATIENCE;
-        for Hierarchy { site, dir } in &self.hierarchies {
+        for hierarchy in &self.hierarchies {
+            let Hierarchy { site, dir } = &**hierarchy;
             loop {
                 match flock(dir, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) => break,
@@ -169,19 +171,16 @@ impl Cgroups {
         Group::open(self, id)
     }
 
-    /// Names of the groups below ours: those of live dynos and those left over.
+    /// Names of the groups below ours: those of live dynos and those left over. What is nobody's yet ([`Spare`](super::Spare)) has none.
     ///
     /// # Errors
     /// Of reading the directories.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for Hierarchy { site, dir } in &self.hierarchies {
-            for entry in rustix::fs::Dir::read_from(dir).io(|| format!("list {}", site.path))? {
-                let entry = entry.io(|| format!("list {}", site.path))?;
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if entry.file_type() == rustix::fs::FileType::Directory && !name.starts_with('.') && !names.contains(&name) {
-                    names.push(name);
-                }
+        for hierarchy in &self.hierarchies {
+            for entry in hierarchy.entries()? {
+                let name = if entry.starts_with('.') { hierarchy.owner(&entry)? } else { Some(entry) };
+                names.extend(name.filter(|name| !names.contains(name)));
             }
         }
         Ok(names)
@@ -193,7 +192,8 @@ impl Cgroups {
     /// # Errors
     /// EBUSY while a dyno's group is left.
     pub fn remove(&self) -> Result<()> {
-        for Hierarchy { site, .. } in &self.hierarchies {
+        self.clear_spares()?;
+        for Hierarchy { site, .. } in self.hierarchies.iter().map(|h| &**h) {
             match std::fs::remove_dir(&site.path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).io(|| format!("cgroup: rmdir({})", site.path)),
                 _ => {}
@@ -273,6 +273,19 @@ impl Site {
 }
 
 impl Hierarchy {
+    /// Names of the directories below our parent group.
+    pub fn entries(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.dir).io(|| format!("list {}", self.site.path))? {
+            let entry = entry.io(|| format!("list {}", self.site.path))?;
+            let name = entry.file_name().to_string_lossy();
+            if entry.file_type() == rustix::fs::FileType::Directory && name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Has a controller handed down to the groups of dynos; of v1 they all are.
     pub fn offer(&self, controller: Controller) -> Result<()> {
         let Site { base, path, version, .. } = &self.site;

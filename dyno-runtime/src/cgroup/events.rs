@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Controller, Group, Version,
     file::{limit_of, open_file, read_file, read_from_start, value_of, write_file},
-    group::Part,
+    part::Part,
 };
 use crate::error::{Context, Result};
 
@@ -91,8 +91,8 @@ struct Counters {
 
 impl Counters {
     fn open(part: &Part, name: &str) -> Result<Self> {
-        let file = open_file(&part.dir, name).io(|| format!("cgroup: open({}/{name})", part.path))?;
-        let text = read_from_start(&file).io(|| format!("cgroup: read {}/{name}", part.path))?;
+        let file = open_file(&part.dir, name).io(|| format!("cgroup: open({}/{name})", part.path()))?;
+        let text = read_from_start(&file).io(|| format!("cgroup: read {}/{name}", part.path()))?;
         Ok(Self { file, text })
     }
 
@@ -149,18 +149,18 @@ impl Events {
         let (memory, pids) = (group.part(Controller::Memory), group.part(Controller::Pids));
         let counters = |part: Option<&Part>, v1: &str, v2: &str| {
             let Some(part) = part else { return Ok(None) };
-            let name = if part.version == Version::V1 { v1 } else { v2 };
-            watch_file(&watch, &part.dir, &part.path, name)?;
+            let name = if part.version() == Version::V1 { v1 } else { v2 };
+            watch_file(&watch, &part.dir, &part.path(), name)?;
             Counters::open(part, name).map(Some)
         };
-        let old = |part: &&Part| part.version == Version::V1;
+        let old = |part: &&Part| part.version() == Version::V1;
         let mut this = Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).io(|| "epoll_create1".into())?,
             pidfd: Some(pidfd.try_clone_to_owned().io(|| "dup(pidfd)".into())?),
             memory: counters(memory, "memory.oom_control", "memory.events")?,
             pids: counters(pids, "pids.events", "pids.events")?,
             cgroup: counters(group.unified(), "cgroup.events", "cgroup.events")?,
-            oom: memory.filter(old).map(|part| Ok(notify(&part.dir, &part.path, "memory.oom_control", "")?.0)).transpose()?,
+            oom: memory.filter(old).map(|part| Ok(notify(&part.dir, &part.path(), "memory.oom_control", "")?.0)).transpose()?,
             high: memory.filter(old).map_or(Ok(None), threshold)?,
             clock: memory.filter(old).or(pids.filter(old)).map(|_| ticking()).transpose()?,
             watch,
@@ -297,7 +297,7 @@ pub(crate) fn notify(dir: &OwnedFd, path: &str, name: &str, arguments: &str) -> 
 fn threshold(part: &Part) -> Result<Option<(OwnedFd, OwnedFd, u64)>> {
     let soft = read_file(&part.dir, "memory.soft_limit_in_bytes").ok().and_then(|text| limit_of(&text));
     let Some(bytes) = soft else { return Ok(None) };
-    let (event, file) = notify(&part.dir, &part.path, "memory.usage_in_bytes", &bytes.to_string())?;
+    let (event, file) = notify(&part.dir, &part.path(), "memory.usage_in_bytes", &bytes.to_string())?;
     Ok(Some((event, file, bytes)))
 }
 

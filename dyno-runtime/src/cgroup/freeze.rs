@@ -22,7 +22,7 @@ use rustix::{
 use super::{
     Cgroups, Controller, Group, Version,
     file::{open_file, read_file, read_from_start, value_of, write_file},
-    group::Part,
+    part::Part,
 };
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -64,7 +64,7 @@ impl Group {
     /// Whether it was stopped.
     pub(crate) fn is_frozen(&self, cgroups: &Cgroups) -> Result<bool> {
         let Some(part) = self.look_for(cgroups, Controller::Freezer)? else { return Ok(false) };
-        match part.version {
+        match part.version() {
             Version::V1 => Ok(part.read(STATE)?.trim() == "FROZEN"),
             Version::V2 => Ok(value_of(&part.read("cgroup.events")?, "frozen") == Some(1)),
         }
@@ -73,15 +73,15 @@ impl Group {
 
 impl Part {
     fn read(&self, file: &str) -> Result<String> {
-        read_file(&self.dir, file).io(|| format!("cgroup: read {}/{file}", self.path))
+        read_file(&self.dir, file).io(|| format!("cgroup: read {}/{file}", self.path()))
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<()> {
-        Freezer { dir: &self.dir, path: &self.path, version: self.version }.set(frozen)
+        Freezer { dir: &self.dir, path: &self.path(), version: self.version() }.set(frozen)
     }
 
     fn wait_for_frozen(&self, frozen: bool) -> Result<()> {
-        Freezer { dir: &self.dir, path: &self.path, version: self.version }.wait(frozen)
+        Freezer { dir: &self.dir, path: &self.path(), version: self.version() }.wait(frozen)
     }
 }
 

@@ -2,19 +2,16 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, OnceLock},
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{Mode, OFlags, mkdirat, openat},
-    io::Errno,
-};
+use rustix::io::Errno;
 
 use super::{
     Cgroups, Controller, Version,
-    detect::{Hierarchy, inherit_cpuset},
-    file::{open_dir, open_file, read_file, remove_dir, write_file},
+    file::{open_file, remove_dir, write_file},
+    part::Part,
     stats::IoStats,
 };
 use crate::{
@@ -23,25 +20,17 @@ use crate::{
 };
 
 /// How often is looked for processes that came after the first look.
-const LOOKS: usize = 1000;
-
-/// The directory of a group in one hierarchy.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub dir: OwnedFd,
-    parent: Arc<OwnedFd>,
-    pub path: String,
-    pub controllers: Vec<Controller>,
-    pub version: Version,
-}
+pub(super) const LOOKS: usize = 1000;
 
 /// The group of one dyno, in every hierarchy that matters to it.
 #[derive(Debug)]
 pub struct Group {
-    name: String,
-    parts: Vec<Part>,
+    pub(super) name: String,
+    pub(super) parts: Vec<Part>,
     /// Hierarchies joined later: when it was paused, or got a limit that it did not have.
     late: [OnceLock<Box<Part>>; 4],
+    /// `tasks` files that were opened ahead.
+    entrances: Mutex<Vec<OwnedFd>>,
     /// What its init told at its end.
     pub(super) traffic: OnceLock<Box<IoStats>>,
 }
@@ -54,7 +43,7 @@ impl Group {
     /// of that name is left from before; nothing is left behind then.
     pub fn create(cgroups: &Cgroups, name: &str, limits: &Limits) -> Result<Self> {
         let needed = cgroups.needed(&Controller::asked_for(limits))?;
-        let mut group = Self { name: name.to_owned(), parts: Vec::with_capacity(needed.len()), late: Default::default(), traffic: OnceLock::new() };
+        let mut group = Self::of(name, Vec::with_capacity(needed.len()), Vec::new());
         let made = needed.into_iter().try_for_each(|h| {
             group.parts.push(Part::make(h, name)?);
             Ok(())
@@ -71,21 +60,34 @@ impl Group {
         for h in &cgroups.hierarchies {
             parts.extend(Part::open(h, name)?);
         }
-        Ok((!parts.is_empty()).then(|| Self { name: name.to_owned(), parts, late: Default::default(), traffic: OnceLock::new() }))
+        Ok((!parts.is_empty()).then(|| Self::of(name, parts, Vec::new())))
+    }
+
+    pub(super) fn of(name: &str, parts: Vec<Part>, entrances: Vec<OwnedFd>) -> Self {
+        Self { name: name.to_owned(), parts, late: Default::default(), entrances: entrances.into(), traffic: OnceLock::new() }
+    }
+
+    /// Its name, which is the dyno's id.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().chain(self.late.iter().filter_map(OnceLock::get).map(|part| &**part))
     }
 
+    pub(super) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.parts.iter_mut().chain(self.late.iter_mut().filter_map(OnceLock::get_mut).map(|part| &mut **part))
+    }
+
     /// Where `controller` limits it.
     pub(super) fn part(&self, controller: Controller) -> Option<&Part> {
-        self.parts().find(|p| p.controllers.contains(&controller))
+        self.parts().find(|p| p.controllers().contains(&controller))
     }
 
     /// Its part of the v2 tree.
     pub(super) fn unified(&self) -> Option<&Part> {
-        self.parts().find(|p| p.version == Version::V2)
+        self.parts().find(|p| p.version() == Version::V2)
     }
 
     /// The v2 directory in which the dyno is born, if the host has one for us.
@@ -98,10 +100,11 @@ impl Group {
     /// # Errors
     /// Of opening them.
     pub fn task_files(&self) -> Result<Vec<OwnedFd>> {
-        let open = |p: &Part| {
-            openat(&p.dir, "tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("cgroup: open({}/tasks)", p.path))
-        };
-        self.parts().filter(|p| p.version == Version::V1).map(open).collect()
+        let ready = std::mem::take(&mut *self.entrances.lock().unwrap_or_else(PoisonError::into_inner));
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
+        self.parts().filter(|p| p.version() == Version::V1).map(Part::entrance).collect()
     }
 
     /// The file that tells the processor time used: `cpu.stat` of the v2 tree, or v1's `cpuacct.usage`.
@@ -112,8 +115,8 @@ impl Group {
         let Some(part) = self.part(Controller::Cpuacct) else {
             return Err(Error::refused(ErrorKind::Wall, "cgroup: limits.cpu_ms needs cpu.stat (v2) or cpuacct.usage (v1), which this host has not"));
         };
-        let file = if part.version == Version::V1 { "cpuacct.usage" } else { "cpu.stat" };
-        open_file(&part.dir, file).wall(|| format!("cgroup: open({}/{file})", part.path))
+        let file = if part.version() == Version::V1 { "cpuacct.usage" } else { "cpu.stat" };
+        open_file(&part.dir, file).wall(|| format!("cgroup: open({}/{file})", part.path()))
     }
 
     /// [`Self::part`], looking for one that another handle has made since.
@@ -170,11 +173,11 @@ impl Group {
             for pid in outside {
                 match write_file(&part.dir, "cgroup.procs", &pid.to_string()) {
                     Ok(()) | Err(Errno::SRCH) => {}
-                    Err(e) => return Err(e).wall(|| format!("cgroup: write {pid} to {}/cgroup.procs", part.path)),
+                    Err(e) => return Err(e).wall(|| format!("cgroup: write {pid} to {}/cgroup.procs", part.path())),
                 }
             }
         }
-        Err(Error::refused(ErrorKind::Wall, format!("cgroup {}: its processes multiply faster than they can be moved", part.path)))
+        Err(Error::refused(ErrorKind::Wall, format!("cgroup {}: its processes multiply faster than they can be moved", part.path())))
     }
 
     /// Host pids in the group (threads of v1 `tasks` are left out). One that was killed on its way in may be in some
@@ -203,8 +206,13 @@ impl Group {
             Ok(()) => Ok(true),
             // An older kernel, or a group that is gone.
             Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-            Err(e) => Err(e).io(|| format!("cgroup: write \"1\" to {}/cgroup.kill", part.path)),
+            Err(e) => Err(e).io(|| format!("cgroup: write \"1\" to {}/cgroup.kill", part.path())),
         }
+    }
+
+    /// SIGKILL to each process in it, one after the other: where there is no [`Self::kill`], and for those that must be waited for.
+    pub(super) fn kill_each(&self) -> Result<()> {
+        self.parts().try_for_each(Part::kill_each)
     }
 
     /// Removes the group. The kernel empties it some moments after the last process has been seen to end, and tells
@@ -227,75 +235,19 @@ impl Group {
         let end = Instant::now() + Duration::from_secs(2);
         for part in self.parts() {
             loop {
-                match remove_dir(&part.parent, &self.name) {
+                match remove_dir(part.parent(), part.name()) {
                     Ok(()) => break,
                     Err(Errno::BUSY) if Instant::now() < end => {
                         std::thread::sleep(Duration::from_millis(1));
                         result = result.and(empty());
                     }
                     Err(e) => {
-                        result = result.and(Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({})", part.path), e)));
+                        result = result.and(Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({})", part.path()), e)));
                         break;
                     }
                 }
             }
         }
         result
-    }
-}
-
-impl Part {
-    fn make(h: &Hierarchy, name: &str) -> Result<Self> {
-        let path = format!("{}/{name}", h.site.path);
-        mkdirat(&h.dir, name, Mode::from_raw_mode(0o755)).wall(|| format!("cgroup: mkdir({path})"))?;
-        let part = Self::open(h, name).and_then(|part| {
-            let part = part.ok_or_else(|| Error::refused(ErrorKind::Wall, format!("cgroup {path}: somebody removed it")))?;
-            if part.version == Version::V1 && part.controllers.contains(&Controller::Cpuset) {
-                inherit_cpuset(&h.dir, &part.dir, &part.path)?;
-            }
-            Ok(part)
-        });
-        part.inspect_err(|_| remove_dir(&h.dir, name).unwrap_or_default())
-    }
-
-    /// None when there is no such group.
-    fn open(h: &Hierarchy, name: &str) -> Result<Option<Self>> {
-        let path = format!("{}/{name}", h.site.path);
-        match open_dir(&h.dir, name) {
-            Ok(dir) => Ok(Some(Self { dir, parent: h.dir.clone(), path, controllers: h.site.controllers.clone(), version: h.site.version })),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(e).wall(|| format!("cgroup: open({path})")),
-        }
-    }
-
-    /// Of a group that was removed meanwhile (ENODEV): none.
-    pub fn pids(&self) -> Result<Vec<u32>> {
-        match read_file(&self.dir, "cgroup.procs") {
-            Err(Errno::NODEV) => Ok(Vec::new()),
-            other => Ok(other.io(|| format!("cgroup: read {}/cgroup.procs", self.path))?.lines().filter_map(|l| l.parse().ok()).collect()),
-        }
-    }
-
-    /// A file of the group above, which is our parent group.
-    pub fn above(&self, file: &str) -> Result<String> {
-        read_file(&self.parent, file).wall(|| format!("cgroup: read {file} above {}", self.path))
-    }
-
-    /// Undoes a late join: its processes go back to the group above, and it is removed.
-    fn send_away(&self) -> Result<()> {
-        for _ in 0..LOOKS {
-            for pid in self.pids()? {
-                match write_file(&self.parent, "cgroup.procs", &pid.to_string()) {
-                    Ok(()) | Err(Errno::SRCH) => {}
-                    Err(e) => return Err(e).wall(|| format!("cgroup: write {pid} to {}/../cgroup.procs", self.path)),
-                }
-            }
-            let name = self.path.rsplit('/').next().unwrap_or_default();
-            match remove_dir(&self.parent, name) {
-                Err(Errno::BUSY) => {}
-                other => return other.io(|| format!("cgroup: rmdir({})", self.path)),
-            }
-        }
-        Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({})", self.path), Errno::BUSY))
     }
 }

@@ -87,7 +87,9 @@ impl Knob {
             Reads::Unlimited => true,
             Reads::Words(words) => words.starts_with("max"),
             Reads::Device(_, fields) => fields.iter().all(|(_, value)| value.is_none()),
-            Reads::Number(_) | Reads::List(_) | Reads::Default(_) => false,
+            // The kernel's own weights and what it does at an OOM.
+            Reads::Number(n) => matches!((self.file.as_str(), n), ("cpu.shares", 1024) | ("cpu.weight", 100) | ("memory.oom.group", 0)),
+            Reads::List(_) | Reads::Default(_) => false,
         }
     }
 
@@ -144,6 +146,21 @@ pub(super) fn required(controller: Controller, version: Version, limits: &Limits
         }
         (Controller::Cpuset | Controller::Io | Controller::Hugetlb | Controller::Freezer | Controller::Cpuacct, _) => Vec::new(),
     }
+}
+
+/// The files that nearly every new dyno has something written to.
+pub(super) fn first_files(version: Version, controllers: &[Controller]) -> impl Iterator<Item = &'static str> {
+    let files = move |controller: &Controller| -> &'static [&'static str] {
+        match (controller, version) {
+            (Controller::Memory, Version::V1) => &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
+            (Controller::Memory, Version::V2) => &["memory.max", "memory.swap.max", "memory.oom.group"],
+            (Controller::Pids, _) => &["pids.max"],
+            (Controller::Cpu, Version::V1) => &["cpu.cfs_period_us", "cpu.cfs_quota_us"],
+            (Controller::Cpu, Version::V2) => &["cpu.max"],
+            (Controller::Cpuset | Controller::Io | Controller::Hugetlb | Controller::Freezer | Controller::Cpuacct, _) => &[],
+        }
+    };
+    controllers.iter().flat_map(files).copied()
 }
 
 /// Microseconds of each 100 ms.

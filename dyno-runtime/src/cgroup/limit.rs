@@ -1,5 +1,7 @@
 //! Limits of a group: written to its files, each read back.
 
+use std::os::fd::OwnedFd;
+
 use rustix::{
     fs::{Mode, OFlags, openat},
     io::Errno,
@@ -8,7 +10,7 @@ use rustix::{
 use super::{
     Controller, Group, Version,
     file::{limit_of, read_file, read_from_start},
-    group::Part,
+    part::Part,
     knob::{Knob, Reads, bfq_weight, cpuset, disks, huge_pages, required},
 };
 use crate::{
@@ -35,9 +37,9 @@ impl Part {
     /// All that `limits` say about `controller`, unlimited things too. In a `fresh` group nothing is limited yet.
     pub fn knobs(&self, controller: Controller, limits: &Limits, fresh: bool) -> Result<Vec<Knob>> {
         match controller {
-            Controller::Cpuset => cpuset(self.version, limits, |file| self.above(file)),
+            Controller::Cpuset => cpuset(self.version(), limits, |file| self.above(file)),
             Controller::Io => {
-                let mut knobs = disks(self.version, &limits.io, &self.limited_disks());
+                let mut knobs = disks(self.version(), &limits.io, &self.limited_disks());
                 knobs.extend(self.disk_weight(limits.io_weight)?);
                 Ok(knobs)
             }
@@ -46,42 +48,49 @@ impl Part {
                 if let Some(size) = limits.hugetlb.keys().find(|size| !sizes.contains(size)) {
                     return Err(Error::refused(ErrorKind::Wall, format!("limits.hugetlb: this host has no huge pages of {size} (it has {})", sizes.join(", "))));
                 }
-                Ok(huge_pages(self.version, limits, &sizes))
+                Ok(huge_pages(self.version(), limits, &sizes))
             }
             _ => {
                 let both = if fresh { None } else { read_file(&self.dir, "memory.memsw.limit_in_bytes").ok() };
-                Ok(required(controller, self.version, limits, both.and_then(|text| limit_of(&text))))
+                Ok(required(controller, self.version(), limits, both.and_then(|text| limit_of(&text))))
             }
         }
     }
 
     /// Writes a value and reads it back.
     pub fn turn(&self, knob: &Knob) -> Result<()> {
-        let (path, file) = (&self.path, &knob.file);
+        let (path, file) = (|| self.path(), &knob.file);
+        if let Some((_, ready)) = self.ready.iter().find(|(name, _)| name == file) {
+            return self.turn_open(knob, ready);
+        }
         let flags = if knob.value.is_empty() { OFlags::RDONLY } else { OFlags::RDWR };
-        let open = match openat(&self.dir, file.as_str(), flags | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT) if knob.optional => return Ok(()),
-            other => other.wall(|| format!("cgroup: open({path}/{file})"))?,
-        };
+        match openat(&self.dir, file.as_str(), flags | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) if knob.optional => Ok(()),
+            other => self.turn_open(knob, &other.wall(|| format!("cgroup: open({}/{file})", path()))?),
+        }
+    }
+
+    fn turn_open(&self, knob: &Knob, open: &OwnedFd) -> Result<()> {
+        let (path, file) = (|| self.path(), &knob.file);
         if !knob.value.is_empty() {
-            match rustix::io::retry_on_intr(|| rustix::io::write(&open, knob.value.as_bytes())) {
+            match rustix::io::retry_on_intr(|| rustix::io::write(open, knob.value.as_bytes())) {
                 // Linux 6.1: what has processes in it cannot give its list up again. All that the group above has does the same.
                 Err(Errno::NOSPC) if knob.value == "\n" => {
                     return self.turn(&Knob::list(file, self.above(&format!("{file}.effective"))?.trim()));
                 }
-                other => other.wall(|| format!("cgroup: write {:?} to {path}/{file}", knob.value))?,
+                other => other.wall(|| format!("cgroup: write {:?} to {}/{file}", knob.value, path()))?,
             };
         }
-        let is = read_from_start(&open).wall(|| format!("cgroup: read {path}/{file}"))?;
+        let is = read_from_start(open).wall(|| format!("cgroup: read {}/{file}", path()))?;
         if knob.reads.holds(&is) {
             return Ok(());
         }
-        Err(Error::refused(ErrorKind::Wall, format!("cgroup: {path}/{file} is {:?} after writing {:?}", is.trim(), knob.value)))
+        Err(Error::refused(ErrorKind::Wall, format!("cgroup: {}/{file} is {:?} after writing {:?}", path(), is.trim(), knob.value)))
     }
 
     /// Disks that have a ceiling now.
     fn limited_disks(&self) -> Vec<String> {
-        let files: &[&str] = match self.version {
+        let files: &[&str] = match self.version() {
             Version::V1 => &["blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device", "blkio.throttle.read_iops_device", "blkio.throttle.write_iops_device"],
             Version::V2 => &["io.max"],
         };
@@ -117,8 +126,8 @@ impl Part {
     /// As the names of the files say.
     pub fn huge_page_sizes(&self) -> Result<Vec<String>> {
         let mut sizes = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.dir).io(|| format!("list {}", self.path))? {
-            let entry = entry.io(|| format!("list {}", self.path))?;
+        for entry in rustix::fs::Dir::read_from(&self.dir).io(|| format!("list {}", self.path()))? {
+            let entry = entry.io(|| format!("list {}", self.path()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let size = name.strip_prefix("hugetlb.").and_then(|rest| rest.strip_suffix(".max").or(rest.strip_suffix(".limit_in_bytes")));
             sizes.extend(size.filter(|size| !size.contains('.')).map(str::to_owned));

@@ -9,7 +9,8 @@
 //! mounts      which hierarchies there are, and where in them this process is           (text in, values out)
 //! parent      at the top of each, or where systemd lets us
 //! detect      Cgroups: our parent group in each hierarchy
-//! group       Group: one dyno's group in those hierarchies that it needs; its members, its end
+//! group       Group: one dyno's group in those hierarchies that it needs; its members, its end; part: it in one of them
+//! spare       groups made ahead, which become a dyno's
 //! knob        Limits -> what is written to which file, and what must be read back; limit does it
 //! update      other limits for a group that lives
 //! stats       what was used; freeze: pause and resume; events: what happens, as it happens
@@ -28,7 +29,9 @@ pub(crate) mod knob;
 mod limit;
 pub(crate) mod mounts;
 mod parent;
+mod part;
 mod pressure;
+mod spare;
 mod stats;
 mod update;
 #[cfg(test)]
@@ -38,6 +41,7 @@ pub use detect::Cgroups;
 pub use events::{Event, Events};
 pub use group::Group;
 pub use parent::CgroupParent;
+pub use spare::Spare;
 pub use pressure::{Pressure, Stall, Stalls};
 pub use stats::{CpuStats, Disk, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, Usage};
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Controller, Group, Version,
     file::{field, limit_of, read_file, value_of},
-    group::Part,
+    part::Part,
     pressure::{Pressure, Stalls},
 };
 use crate::error::{Context, Result};
@@ -162,7 +162,7 @@ impl Group {
     /// ENODEV when the group is gone.
     pub(crate) fn stats(&self) -> Result<Stats> {
         if let Some(part) = self.part(Controller::Pids) {
-            read_file(&part.dir, "cgroup.procs").io(|| format!("cgroup: read {}/cgroup.procs", part.path))?;
+            read_file(&part.dir, "cgroup.procs").io(|| format!("cgroup: read {}/cgroup.procs", part.path()))?;
         }
         Ok(Stats {
             memory: self.part(Controller::Memory).map(memory).unwrap_or_default(),
@@ -183,20 +183,20 @@ impl Group {
         }
         let counted = |told: [Option<u64>; 3]| CpuStats { total_us: told[0], user_us: told[1], system_us: told[2], ..cpu };
         // Joined at the start, or never.
-        if let Some(part) = self.part(Controller::Cpuacct).filter(|part| part.version == Version::V1) {
+        if let Some(part) = self.part(Controller::Cpuacct).filter(|part| part.version() == Version::V1) {
             return counted(["cpuacct.usage", "cpuacct.usage_user", "cpuacct.usage_sys"].map(|file| Some(part.number(file)? / 1000)));
         }
         let tree = self.unified().and_then(|p| Some((p, read_file(&p.dir, "cpu.stat").ok()?)));
         let tree = tree.map(|(part, text)| (part, ["usage_usec", "user_usec", "system_usec"].map(|key| value_of(&text, key))));
         match tree {
-            Some((part, told)) if part.controllers.contains(&Controller::Cpu) => counted(told),
+            Some((part, told)) if part.controllers().contains(&Controller::Cpu) => counted(told),
             // Maybe joined late: then the processes know more.
             other => counted(other.map_or([None; 3], |(_, told)| told).max(processes_time(&self.pids().unwrap_or_default()))),
         }
     }
 
     fn io(&self) -> Option<IoStats> {
-        let told = self.part(Controller::Io).and_then(|part| match part.version {
+        let told = self.part(Controller::Io).and_then(|part| match part.version() {
             Version::V2 => Some(io_v2(&read_file(&part.dir, "io.stat").ok()?)),
             Version::V1 => {
                 let read = |name: &str| read_file(&part.dir, &format!("blkio.throttle.{name}_recursive")).ok();
@@ -260,7 +260,7 @@ fn ticks(stat: &str) -> Option<[u64; 2]> {
 
 fn memory(part: &Part) -> MemoryStats {
     let stat = read_file(&part.dir, "memory.stat").unwrap_or_default();
-    if part.version == Version::V1 {
+    if part.version() == Version::V1 {
         return MemoryStats {
             now: part.number("memory.usage_in_bytes"),
             peak: part.number("memory.max_usage_in_bytes"),
@@ -294,7 +294,7 @@ fn pids(part: &Part) -> PidsStats {
 }
 
 fn hugetlb(part: &Part) -> BTreeMap<String, HugetlbStats> {
-    let stats = |size: &String| match part.version {
+    let stats = |size: &String| match part.version() {
         Version::V1 => HugetlbStats {
             now: part.number(&format!("hugetlb.{size}.usage_in_bytes")),
             limit: part.limited(&format!("hugetlb.{size}.limit_in_bytes")),

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use super::{
     Cgroups, Controller, Group, Version,
     file::{read_file, write_file},
-    group::Part,
+    part::Part,
     knob::Knob,
 };
 use crate::{
@@ -34,7 +34,7 @@ impl Group {
         if done.is_err() {
             for Former { part, file, value } in former.into_iter().rev() {
                 if let Err(e) = write_file(&part.dir, &file, &value) {
-                    tracing::warn!(%e, value, "{}/{file} could not be put back", part.path);
+                    tracing::warn!(%e, value, "{}/{file} could not be put back", part.path());
                 }
             }
         }
@@ -56,7 +56,7 @@ impl Group {
             if controller == Controller::Cpuset && !asked.contains(&controller) && read_file(&part.dir, "cpuset.cpus").is_err() {
                 continue;
             }
-            if controller == Controller::Memory && part.version == Version::V2 {
+            if controller == Controller::Memory && part.version() == Version::V2 {
                 part.make_room(limits)?;
             }
             for knob in part.knobs(controller, limits, false)? {
@@ -73,7 +73,7 @@ impl Part {
             match read_file(&self.dir, &knob.file) {
                 Ok(text) => former.push(Former { part: self, file: knob.file.clone(), value: knob.undo(&text) }),
                 Err(Errno::NOENT) if knob.optional => return Ok(()),
-                Err(e) => return Err(e).wall(|| format!("cgroup: read {}/{}", self.path, knob.file)),
+                Err(e) => return Err(e).wall(|| format!("cgroup: read {}/{}", self.path(), knob.file)),
             }
         }
         self.turn(knob).map_err(|e| if e.errno() == Some(Errno::BUSY) { too_much_in_use(&e.to_string()) } else { e })
@@ -83,20 +83,20 @@ impl Part {
     /// reclaimed is reclaimed first, by `memory.high`, which slows but does not kill.
     fn make_room(&self, limits: &Limits) -> Result<()> {
         let Some(memory) = limits.memory else { return Ok(()) };
-        let read = |file: &str| read_file(&self.dir, file).wall(|| format!("cgroup: read {}/{file}", self.path));
+        let read = |file: &str| read_file(&self.dir, file).wall(|| format!("cgroup: read {}/{file}", self.path()));
         let in_use = || read("memory.current").map(|text| text.trim().parse().unwrap_or(u64::MAX));
         if in_use()? <= memory {
             return Ok(());
         }
         let high = read("memory.high")?;
-        let write = |value: &str| write_file(&self.dir, "memory.high", value).wall(|| format!("cgroup: write {value:?} to {}/memory.high", self.path));
+        let write = |value: &str| write_file(&self.dir, "memory.high", value).wall(|| format!("cgroup: write {value:?} to {}/memory.high", self.path()));
         // The write itself reclaims (memory_high_write).
         write(&memory.to_string())?;
         let left = in_use();
         write(high.trim())?;
         match left? {
             left if left <= memory => Ok(()),
-            left => Err(too_much_in_use(&format!("cgroup: {}/memory.current is {left}, the new limit {memory}", self.path))),
+            left => Err(too_much_in_use(&format!("cgroup: {}/memory.current is {left}, the new limit {memory}", self.path()))),
         }
     }
 }

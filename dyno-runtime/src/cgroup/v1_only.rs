@@ -8,6 +8,7 @@ use super::{
     Cgroups, Controller, Group, Version,
     file::{read_file, write_file},
     mounts,
+    part::Part,
 };
 use crate::{
     error::{Context, Result},
@@ -72,7 +73,7 @@ impl Drop for Family {
 fn all_are_frozen_however_fast_they_fork() {
     let Some(family) = Family::new("freezer", &Limits::default()) else { return };
     let Family { cgroups, group, shell } = &family;
-    assert_eq!(group.part(Controller::Freezer).map(|part| &part.path), None, "joined before it is needed");
+    assert_eq!(group.part(Controller::Freezer).map(Part::path), None, "joined before it is needed");
     assert!(!group.is_frozen(cgroups).unwrap());
     for _ in 0..3 {
         group.freeze(cgroups).unwrap();
