@@ -40,11 +40,44 @@ struct Message {
 
 /// `struct cmsghdr` with room for the descriptors of a request.
 #[repr(C)]
-struct Rights {
+pub struct Rights {
     length: usize,
     /// cmsg_level and cmsg_type.
     kind: [u32; 2],
-    descriptors: [i32; DESCRIPTORS + 1],
+    pub descriptors: [i32; DESCRIPTORS + 1],
+}
+
+impl Rights {
+    pub fn none() -> Self {
+        Self { length: 0, kind: [0; 2], descriptors: [-1; DESCRIPTORS + 1] }
+    }
+}
+
+/// Waits for one message; its length, at most as much as was made room for.
+pub fn receive(line: i32, words: &mut [usize], rights: &mut Rights) -> isize {
+    loop {
+        match exchange(sys::RECVMSG, line, words, size_of::<Rights>(), rights, 0x4000_0000) {
+            -4 => {} // EINTR
+            other => return other,
+        }
+    }
+}
+
+/// Offsets of a command become addresses; working directory, program, arguments, environment.
+///
+/// # Safety
+/// `words` is a command as told above, and stays where it is.
+pub unsafe fn relocate(words: *mut usize) -> (*const u8, *const u8, *const *const u8, *const *const u8) {
+    // SAFETY: as the caller says; the arguments and the environment end in 0.
+    unsafe {
+        let count = words.read();
+        for word in core::slice::from_raw_parts_mut(words.add(1), count).iter_mut().filter(|word| **word != 0) {
+            *word += words as usize;
+        }
+        let argv = words.add(3).cast::<*const u8>();
+        let argc = (0..).take_while(|i| !argv.add(*i).read().is_null()).count();
+        (words.add(1).read() as *const u8, words.add(2).read() as *const u8, argv, argv.add(argc + 1))
+    }
 }
 
 pub struct Control;
@@ -53,7 +86,7 @@ impl Control {
     /// Reads one request and does it.
     pub fn serve(&mut self) {
         let mut words = [0usize; 2];
-        let mut rights = Rights { length: 0, kind: [0; 2], descriptors: [-1; DESCRIPTORS + 1] };
+        let mut rights = Rights::none();
         if exchange(sys::RECVMSG, REQUESTS, &mut words, size_of::<Rights>(), &mut rights, 0x4000_0040) != 16 {
             return; // MSG_CMSG_CLOEXEC | MSG_DONTWAIT
         }
@@ -111,23 +144,16 @@ fn start(command: i32, length: usize, streams: [i32; 3], terminal: bool) -> (isi
     }
     // SAFETY: the platform lays the image out as told above; the child reads it while we sleep, and keeps nothing of it after exec.
     unsafe {
-        let words = base as *mut usize;
-        let count = words.read();
-        for word in core::slice::from_raw_parts_mut(words.add(1), count).iter_mut().filter(|word| **word != 0) {
-            *word += base as usize;
-        }
-        let argv = words.add(3).cast::<*const u8>();
-        let argc = (0..).take_while(|i| !argv.add(*i).read().is_null()).count();
-        let (cwd, program) = (words.add(1).read() as *const u8, words.add(2).read() as *const u8);
-        let made = Start { streams, cwd, terminal, program, argv, envp: argv.add(argc + 1), failed: 0 }.run();
+        let (cwd, program, argv, envp) = relocate(base as *mut usize);
+        let made = Start { streams, cwd, terminal, program, argv, envp, failed: 0 }.run();
         sys::call3(sys::MUNMAP, base as usize, length, 0);
         made
     }
 }
 
-/// sendmsg(2) or recvmsg(2) of two words and `control` bytes of rights.
-fn exchange(call: usize, socket: i32, words: &mut [usize; 2], control: usize, rights: &mut Rights, flags: usize) -> isize {
-    let part = [words.as_mut_ptr() as usize, if call == sys::SENDMSG { 8 } else { 16 }];
+/// sendmsg(2) of one word or recvmsg(2) of all of `words`, with `control` bytes of rights.
+fn exchange(call: usize, socket: i32, words: &mut [usize], control: usize, rights: &mut Rights, flags: usize) -> isize {
+    let part = [words.as_mut_ptr() as usize, if call == sys::SENDMSG { 8 } else { size_of_val(words) }];
     let control_at = if control == 0 { 0 } else { core::ptr::from_mut(rights) as usize };
     let message = Message { name: 0, name_length: 0, parts: part.as_ptr() as usize, parts_length: 1, control: control_at, control_length: control, flags: 0 };
     // SAFETY: `message` has the layout of struct msghdr, and all that it points to is valid for reading and writing.

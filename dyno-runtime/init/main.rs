@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! dyno-init MODE PROGRAM ARG0 ARG…
-//! MODE: l (log), r (pipes, counted), p (pass the streams on), t (terminal), in capitals: start at once; then, with spaces between, the limits of the run, 0 for
+//! MODE: l (log), r (pipes, counted), p (pass the streams on), t (terminal), in capitals: start at once; K: start what comes over
+//!       descriptor 0 (see `park`); then, with spaces between, the limits of the run, 0 for
 //!       none: wall microseconds, processor microseconds, bytes of output; and the number of processors
 //! fds:  0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go (at once: that the start was written down), four
 //!       bytes answer what execve said,
@@ -26,6 +27,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod control;
+mod park;
 mod relay;
 mod start;
 mod sys;
@@ -86,22 +88,28 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     }
     let (kind, limits) = mode.split_first().unwrap_or((&b'p', &[]));
     let (waits, kind) = (kind.is_ascii_lowercase(), &kind.to_ascii_lowercase());
-    let relayed = matches!(kind, b'l' | b'r');
+    let parked = *kind == b'k';
+    let relayed = matches!(kind, b'l' | b'r' | b'k');
     let (out, err) = if relayed { (pipe(), pipe()) } else { ([-1, -1], [-1, -1]) };
     if waits && sys::read(READY, &mut [0u8; 1]) != 1 {
         sys::exit(125);
     }
-    let began = sys::now_us(1);
-    let mut start = Start { streams: [-1, out[1], err[1]], cwd: core::ptr::null(), terminal: *kind == b't', program, argv, envp, failed: 0 };
-    let (pid, pidfd) = start.run();
+    let mut course = Course { unknown: if waits { -1 } else { READY }, began: sys::now_us(1), started: 0 };
+    let (pid, pidfd) = if parked {
+        (park::waiting([out[1], err[1]]), -1)
+    } else {
+        Start { streams: [-1, out[1], err[1]], cwd: core::ptr::null(), terminal: *kind == b't', program, argv, envp, failed: 0 }.run()
+    };
     if pid < 0 {
         sys::write(READY, &((-pid) as i32).to_le_bytes());
         let status = if pid == -2 { 127 } else { 126 };
-        record(status << 8, [began, 0, 0, 0]);
+        record(status << 8, &course, [0, 0]);
         sys::exit(status);
     }
-    let started = sys::now_us(1) - began;
-    sys::write(READY, &0i32.to_le_bytes());
+    course.started = sys::now_us(1) - course.began;
+    if !parked {
+        sys::write(READY, &0i32.to_le_bytes());
+    }
     for fd in [0, out[1], err[1], pidfd] {
         sys::close(fd);
     }
@@ -112,37 +120,59 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
         sys::close(1);
         sys::close(2);
     }
-    let mut relay = Relay::new([out[0], err[0]], *kind == b'l');
-    let mut watch = Watch::new(limits, began);
+    let mut relay = Relay::new([out[0], err[0]], matches!(kind, b'l' | b'k'));
+    let mut watch = Watch::new(limits, course.began);
     let mut control = Control;
-    let status = run(signals, pid as i32, if waits { -1 } else { READY }, &mut relay, &mut watch, &mut control);
+    let status = run(signals, pid as i32, &mut course, &mut relay, &mut watch, &mut control);
     kill_all();
     while let Some((pid, status)) = reap(true) {
         control.ended(pid, status);
     }
     relay.drain(&mut watch);
-    record(status, [began, i64::from(relay.dropped), watch.breach, started]);
+    record(status, &course, [i64::from(relay.dropped), watch.breach]);
     sys::exit(if status & 0x7f == 0 { (status >> 8) & 0xff } else { 128 + (status & 0x7f) })
 }
 
-/// Waits for signals, output, limits and requests until the main process has ended; its wait status. Until a byte comes over `unknown`
-/// nobody else knows of this sandbox: should whoever started it die before, it goes too.
-fn run(signals: i32, main: i32, mut unknown: i32, relay: &mut Relay, watch: &mut Watch, control: &mut Control) -> i32 {
+/// What is known of the run.
+struct Course {
+    /// Where the platform tells that it is written down; -1 once it has. Until then nobody else knows of this sandbox: should whoever
+    /// started it die before, it goes too.
+    unknown: i32,
+    /// When the program was let go, microseconds of CLOCK_MONOTONIC, and how long its exec took.
+    began: i64,
+    started: i64,
+}
+
+impl Course {
+    /// One byte; of a parked sandbox also how many microseconds ago it was asked for, in four.
+    fn becomes_known(&mut self) {
+        let mut word = [0u8; 5];
+        match sys::read(self.unknown, &mut word) {
+            1 => {}
+            5 => {
+                self.started = i64::from(u32::from_le_bytes([word[1], word[2], word[3], word[4]]));
+                self.began = sys::now_us(1) - self.started;
+            }
+            _ => kill_all(),
+        }
+        sys::close(self.unknown);
+        self.unknown = -1;
+    }
+}
+
+/// Waits for signals, output, limits and requests until the main process has ended; its wait status.
+fn run(signals: i32, main: i32, course: &mut Course, relay: &mut Relay, watch: &mut Watch, control: &mut Control) -> i32 {
     loop {
         if relay.is_over(watch) | watch.over() {
             // Its end is reported like any other.
             kill_all();
         }
-        let mut fds = [[signals, 1], [REQUESTS, 1], [-1, 0], [-1, 0], [-1, 0], [unknown, 1]];
+        let mut fds = [[signals, 1], [REQUESTS, 1], [-1, 0], [-1, 0], [-1, 0], [course.unknown, 1]];
         relay.wanted(&mut fds[2..5]);
         poll(&mut fds, watch.patience());
         relay.ready(&fds[2..5], watch);
         if fds[5][1] >> 16 != 0 {
-            if sys::read(unknown, &mut [0u8; 1]) != 1 {
-                kill_all();
-            }
-            sys::close(unknown);
-            unknown = -1;
+            course.becomes_known();
         }
         if fds[1][1] >> 16 != 0 {
             control.serve();
@@ -151,8 +181,14 @@ fn run(signals: i32, main: i32, mut unknown: i32, relay: &mut Relay, watch: &mut
             continue;
         }
         let mut info = [0u8; 128];
-        if sys::read(signals, &mut info) != 128 {
-            continue;
+        match sys::read(signals, &mut info) {
+            128 => {}
+            EAGAIN | EINTR => continue,
+            // Deaf, it would never learn of an end.
+            _ => {
+                kill_all();
+                sys::exit(125);
+            }
         }
         let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
         let (signal, sender) = (word(0), word(12)); // ssi_signo, ssi_pid
@@ -233,7 +269,7 @@ fn pipe() -> [i32; 2] {
 
 /// Leaves the exit record: magic, wait status, cpu and wall time in microseconds, peak resident kilobytes; the lines whose loss
 /// the log could not be told of because it was full to the end; the limit that was reached; the microseconds from go to exec.
-fn record(status: i32, [began, dropped, breach, started]: [i64; 4]) {
+fn record(status: i32, course: &Course, [dropped, breach]: [i64; 2]) {
     let mut usage = [0i64; 18]; // struct rusage: utime, stime, maxrss, …
     // SAFETY: `usage` has the size of struct rusage; RUSAGE_CHILDREN is -1.
     unsafe { sys::call3(sys::GETRUSAGE, usize::MAX, usage.as_mut_ptr() as usize, 0) };
@@ -241,7 +277,7 @@ fn record(status: i32, [began, dropped, breach, started]: [i64; 4]) {
     let mut bytes = [0u8; 56];
     bytes[0..4].copy_from_slice(b"DXIT");
     bytes[4..8].copy_from_slice(&status.to_le_bytes());
-    let words = [cpu, sys::now_us(1) - began, usage[4], dropped, breach, started];
+    let words = [cpu, sys::now_us(1) - course.began, usage[4], dropped, breach, course.started];
     for (to, word) in bytes[8..].chunks_exact_mut(8).zip(words) {
         to.copy_from_slice(&word.to_le_bytes());
     }

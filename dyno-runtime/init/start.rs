@@ -36,27 +36,32 @@ impl Start {
         }
         (pid, pidfd)
     }
+
+    /// In the process that is to become it. Returns only on failure, with the errno.
+    pub fn become_program(&self) -> isize {
+        let none: u64 = 0;
+        // SAFETY: numbers, NUL-ended strings, vectors that end in NULL, and a 64-bit kernel sigset that outlives the call.
+        unsafe {
+            let mut worst = sys::call3(sys::SETSID, 0, 0, 0).min(0);
+            if !self.cwd.is_null() {
+                worst = worst.min(sys::call3(sys::CHDIR, self.cwd as usize, 0, 0));
+            }
+            for (to, from) in self.streams.iter().enumerate().filter(|(_, from)| **from >= 0) {
+                worst = worst.min(sys::call3(sys::DUP3, *from as usize, to, 0));
+            }
+            if self.terminal {
+                worst = worst.min(sys::call3(sys::IOCTL, 0, 0x540e, 0)); // TIOCSCTTY
+            }
+            sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
+            -(if worst < 0 { worst } else { exec(self) })
+        }
+    }
 }
 
 unsafe extern "C" fn child(arg: usize) -> ! {
     // SAFETY: `arg` is the `Start` of the parent, which sleeps until we are gone.
     let start = unsafe { &mut *(arg as *mut Start) };
-    let none: u64 = 0;
-    // SAFETY: numbers, a NUL-ended string, and a 64-bit kernel sigset that outlives the call.
-    unsafe {
-        let mut worst = sys::call3(sys::SETSID, 0, 0, 0).min(0);
-        if !start.cwd.is_null() {
-            worst = worst.min(sys::call3(sys::CHDIR, start.cwd as usize, 0, 0));
-        }
-        for (to, from) in start.streams.iter().enumerate().filter(|(_, from)| **from >= 0) {
-            worst = worst.min(sys::call3(sys::DUP3, *from as usize, to, 0));
-        }
-        if start.terminal {
-            worst = worst.min(sys::call3(sys::IOCTL, 0, 0x540e, 0)); // TIOCSCTTY
-        }
-        sys::call(sys::RT_SIGPROCMASK, [2, &raw const none as usize, 0, 8, 0, 0]);
-        start.failed = -(if worst < 0 { worst } else { exec(start) }) as i32;
-    }
+    start.failed = start.become_program() as i32;
     sys::exit(127)
 }
 

@@ -42,6 +42,22 @@ pub struct Record {
     /// Where the time of its start went, but for the part that comes after this is written.
     #[serde(default)]
     pub timing: Timing,
+    /// What it was made from.
+    #[serde(default)]
+    pub tier: Tier,
+}
+
+/// How much of a sandbox stood ready when it was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Nothing of its own.
+    #[default]
+    Cold,
+    /// Its network and its group ([`crate::HostOptions::spares`]).
+    Parts,
+    /// All of it ([`Host::keep_parked`]).
+    Parked,
 }
 
 impl Record {
@@ -200,6 +216,11 @@ impl Dyno {
     /// Where the time of its start went.
     pub fn timing(&self) -> Timing {
         Timing { exec_us: self.exec_us, ..self.record.timing }
+    }
+
+    /// What stood ready when it was asked for.
+    pub fn tier(&self) -> Tier {
+        self.record.tier
     }
 
     /// What it was started from, as it was written down then.

@@ -19,8 +19,10 @@ use crate::{
     mount::{Disks, Images, Leases, attach_dev, empty_namespace},
     net::egress::Uplink,
     rootless::Rootless,
+    plan::Plan,
     seccomp::{Denied, Filters},
-    spec::Profile,
+    spawn::parked,
+    spec::{Profile, Sandbox},
     sys,
     workshop::Workshop,
 };
@@ -32,7 +34,7 @@ static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-init"));
 pub struct Host(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     dir: PathBuf,
     boot_id: String,
     images: Images,
@@ -62,6 +64,9 @@ pub struct HostOptions {
     /// tells pressure and processor time to the microsecond, and a pause moves no process. It makes a start 3 % slower, 11 % on a
     /// busy host. (Where the controllers are on v2 it is always so.)
     pub v2_tree: bool,
+    /// Network namespaces and control groups that are kept ready for the next starts, each some 160 KB of the kernel's memory (an
+    /// unprivileged user's host keeps none). See [`Host::keep_parked`] for what is faster.
+    pub spares: usize,
 }
 
 /// What [`Host::recover`] found.
@@ -124,30 +129,68 @@ impl Host {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
         attach_dev(&dir.join("dev"))?;
-        Self::with(dir, Leases::of(dir), None, || Cgroups::open(name, options).map(Some))
+        Self::with(dir, Leases::of(dir), None, options.spares, || Cgroups::open(name, options).map(Some))
     }
 
     /// With its parts; `cgroups` last, because it undoes itself when it fails.
-    pub(crate) fn with(dir: &Path, leases: Leases, rootless: Option<Rootless>, cgroups: impl FnOnce() -> Result<Option<Cgroups>>) -> Result<Self> {
+    pub(crate) fn with(dir: &Path, leases: Leases, rootless: Option<Rootless>, spares: usize, cgroups: impl FnOnce() -> Result<Option<Cgroups>>) -> Result<Self> {
         let filters = Filters::default();
         // What nearly every start uses is compiled before the first of them.
         filters.get(&Profile::Dyno, 0, Denied::Answer)?;
         let leases = Arc::new(leases);
         let rootful = rootless.is_none();
+        let nowhere = rootful.then(|| empty_namespace(&dir.join("root"))).transpose()?;
+        let init = sealed_init()?;
+        let boot_id = boot_id()?;
+        let images = Images::open(dir.join("images"))?;
+        let cgroups = cgroups()?;
         Ok(Self(Arc::new(Inner {
-            workshop: rootful.then(|| Workshop::new(leases.clone())),
-            nowhere: rootful.then(|| empty_namespace(&dir.join("root"))).transpose()?,
-            boot_id: boot_id()?,
-            images: Images::open(dir.join("images"))?,
+            workshop: rootful.then(|| Workshop::new(leases.clone(), cgroups.clone(), spares)),
+            nowhere,
+            boot_id,
+            images,
             disks: Disks::default(),
             leases,
             uplink: Uplink::of(dir),
-            init: sealed_init()?,
+            init,
             filters,
             rootless,
-            cgroups: cgroups()?,
+            cgroups,
             dir: dir.to_owned(),
         })))
+    }
+
+    /// From the other side of a weak reference.
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
+    /// Keeps `count` sandboxes like `like` parked from now on: raised with every wall up, waiting for a program. [`Host::start`] takes one
+    /// for whoever asks for the same walls; program, environment, working directory, host name, streams and listening sockets are free to
+    /// choose. They are made in the background, while no start is under way; 0 ends those that are left. Each costs some 500 KB of memory,
+    /// an id range and two processes, and ends with this process.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a bad description and for one that cannot wait: with egress or a network of others, with limits of the
+    /// whole run (`wall_ms`, `cpu_ms`, `output`), with capabilities, on what another dyno wrote; and for an unprivileged user's host.
+    pub fn keep_parked(&self, like: &Sandbox, count: usize) -> Result<()> {
+        Plan::new(like)?;
+        let refused = |why: &str| Error::refused(ErrorKind::Invalid, format!("cannot be parked: {why}"));
+        let workshop = self.workshop().ok_or_else(|| refused("this host is an unprivileged user's"))?;
+        if let Some(why) = parked::refusal(like) {
+            return Err(refused(why));
+        }
+        workshop.keep_parked(Arc::downgrade(&self.0), like, count);
+        Ok(())
+    }
+
+    /// How many sandboxes are parked now that [`Host::start`] could take for `like`.
+    pub fn parked(&self, like: &Sandbox) -> usize {
+        self.workshop().map_or(0, |workshop| workshop.count(like))
+    }
+
+    pub(crate) fn shared_leases(&self) -> Arc<Leases> {
+        self.0.leases.clone()
     }
 
     pub(crate) fn rootless(&self) -> Option<&Rootless> {
@@ -218,7 +261,7 @@ impl Host {
         let mut debris: Vec<String> = Vec::new();
         let dynos = self.0.dir.join("dynos");
         let entries = std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?;
-        for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
+        for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|id| !parked::is_ours(id)) {
             match Record::read(&self.dyno_dir(&id))? {
                 Some(record) if record.pid != 0 => found.push(match Dyno::adopt(self, record)? {
                     Some(dyno) => match dyno.try_wait()? {
@@ -237,7 +280,7 @@ impl Host {
             debris.extend(cgroups.names()?);
         }
         debris.extend(self.leases().list()?.into_iter().map(|(_, owner)| owner));
-        debris.retain(|id| !known.contains(&id.as_str()));
+        debris.retain(|id| !parked::is_ours(id) && !known.contains(&id.as_str()));
         debris.sort_unstable();
         debris.dedup();
         self.leases().sweep_leftovers();
@@ -312,6 +355,10 @@ impl Host {
     /// [`ErrorKind::Invalid`] while a dyno is left, or of the first step that failed.
     pub fn dismantle(self) -> Result<()> {
         let inner = self.0;
+        // What is parked is nobody's dyno.
+        if let Some(workshop) = &inner.workshop {
+            workshop.close();
+        }
         let dynos = inner.dir.join("dynos");
         if std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?.next().is_some() {
             return Err(Error::refused(ErrorKind::Invalid, format!("{}: dynos are left", dynos.display())));
@@ -323,9 +370,6 @@ impl Host {
             inner.uplink.take_down()?;
         }
         inner.cgroups.as_ref().map_or(Ok(()), Cgroups::remove)?;
-        if let Some(workshop) = &inner.workshop {
-            workshop.close();
-        }
         inner.leases.leave();
         if inner.rootless.is_some() {
             return std::fs::remove_dir_all(&inner.dir).io(|| format!("remove {}", inner.dir.display()));

@@ -98,7 +98,7 @@ mod support;
 
 pub use cgroup::{CgroupParent, Event, Events, Stats};
 pub use denials::{Denial, Denials};
-pub use dyno::{Dyno, Record};
+pub use dyno::{Dyno, Record, Tier};
 pub use error::{Error, ErrorKind, Result};
 pub use exit::{Cause, ExitRecord};
 pub use host::{Found, Host, HostOptions};

@@ -70,6 +70,23 @@ pub(crate) fn fresh() -> Result<OwnedFd> {
     })
 }
 
+/// Gives the host that process `pid` lives on, a sandbox's init that waits, another name.
+///
+/// # Errors
+/// Of open(2), setns(2) and sethostname(2).
+pub(crate) fn name_host(pid: u32, name: &str) -> Result<()> {
+    let open = |path: String| std::fs::File::open(&path).io(|| format!("open({path})"));
+    let (home, there) = (open("/proc/thread-self/ns/uts".into())?, open(format!("/proc/{pid}/ns/uts"))?);
+    let enter = |to: &std::fs::File| move_into_link_name_space(to.as_fd(), Some(LinkNameSpaceType::HostNameAndNISDomainName));
+    enter(&there).io(|| "setns(CLONE_NEWUTS)".into())?;
+    let named = rustix::system::sethostname(name.as_bytes());
+    if enter(&home).is_err() {
+        // What this thread did next would be done to a tenant.
+        std::process::abort();
+    }
+    named.io(|| format!("sethostname({name:?})"))
+}
+
 /// Does `work` inside a network namespace that ends with it, unless it has kept a descriptor of it.
 fn within_new<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let home = Home::remember()?;

@@ -99,8 +99,8 @@ impl Leases {
     ///
     /// # Errors
     /// Of open(2) and write(2).
-    pub fn assign(&self, lease: &Lease, owner: &str) -> Result<()> {
-        let path = self.path(lease.slot);
+    pub fn assign(&self, slot: u32, owner: &str) -> Result<()> {
+        let path = self.path(slot);
         let text = format!("{}\n{owner}", self.instance);
         // To the end of what stood there, which was longer or not.
         let text = format!("{text:\n<width$}", width = self.instance.len() + SPARE.len() + 40);

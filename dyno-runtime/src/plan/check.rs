@@ -10,7 +10,7 @@ use crate::{
 /// Devices that every sandbox has, and what stands in for them at other names.
 const OWN_DEVICES: [&str; 9] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm"];
 
-pub(super) fn sandbox(sandbox: &Sandbox) -> Result<()> {
+pub(crate) fn sandbox(sandbox: &Sandbox) -> Result<()> {
     root(sandbox)?;
     process(sandbox)?;
     super::check_limits::limits(&sandbox.limits)?;

@@ -41,7 +41,7 @@ impl Host {
         let (cgroups, lacking) = Cgroups::granted(name, options.alone)?;
         let opened = Rootless::find(options, &dir.join("root"), lacking).and_then(|rootless| Ok((rootless.leases(&dir)?, rootless)));
         match opened {
-            Ok((leases, rootless)) => Self::with(&dir, leases, Some(rootless), || Ok(cgroups)),
+            Ok((leases, rootless)) => Self::with(&dir, leases, Some(rootless), 0, || Ok(cgroups)),
             Err(e) => {
                 if let Some(Err(e)) = cgroups.as_ref().map(Cgroups::remove) {
                     tracing::debug!(%e, "cgroups of an earlier start stay");

@@ -252,7 +252,7 @@ impl ExecStatus {
 }
 
 /// The command as the init wants it (`init/control.rs`).
-fn image(argv: &[String], env: &BTreeMap<String, String>, cwd: &str) -> Vec<u8> {
+pub(super) fn image(argv: &[String], env: &BTreeMap<String, String>, cwd: &str) -> Vec<u8> {
     // Words: their number, cwd, program, arguments, 0, environment, 0.
     let words = 1 + 2 + argv.len() + 1 + env.len() + 1;
     let (mut offsets, mut strings) = (Vec::with_capacity(words), Vec::new());

@@ -4,6 +4,7 @@ mod assemble;
 mod child;
 mod debris;
 mod exec;
+pub(crate) mod parked;
 mod standing;
 mod stdio;
 mod unprivileged;
@@ -11,7 +12,7 @@ mod words;
 
 use std::{
     ffi::{CString, c_char},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -32,9 +33,9 @@ use self::{
     words::{failure, killed_early},
 };
 use crate::{
-    cgroup::Group,
+    cgroup::{Cgroups, Group},
     denials::Denials,
-    dyno::{Dyno, Record, write_sandbox},
+    dyno::{Dyno, Record, Tier, write_sandbox},
     error::{Context, Error, ErrorKind, Result},
     host::Host,
     mount::Lease,
@@ -98,6 +99,19 @@ struct Wanted<'a> {
     furnished: &'a Furnished,
     /// The program waits for a word of ours.
     waits: bool,
+    /// There is none yet: it comes over this line.
+    line: Option<BorrowedFd<'a>>,
+}
+
+/// Where the network comes from.
+#[derive(Debug)]
+pub(crate) enum Ground {
+    /// The child is born with one, or joins another's.
+    InPlace,
+    /// It is being made.
+    Coming(Order),
+    /// It was made ahead.
+    Ready(OwnedFd),
 }
 
 impl Host {
@@ -110,22 +124,32 @@ impl Host {
     /// [`ErrorKind::Invalid`] for a bad description, [`ErrorKind::Image`] for a missing or wrong image,
     /// [`ErrorKind::Wall`] for a wall that could not be raised, [`ErrorKind::Exec`] for a program that cannot be
     /// executed. Whatever fails, nothing is left behind.
-    pub fn start(&self, id: &str, sandbox: &Sandbox, mut options: StartOptions<'_>) -> Result<Dyno> {
+    pub fn start(&self, id: &str, sandbox: &Sandbox, options: StartOptions<'_>) -> Result<Dyno> {
         check_id(id)?;
+        let options = match self.claim(id, sandbox, options)? {
+            Ok(dyno) => return Ok(dyno),
+            Err(options) => options,
+        };
+        self.raise(id, sandbox, options)
+    }
+
+    /// [`Self::start`] of one for which nothing is parked.
+    fn raise(&self, id: &str, sandbox: &Sandbox, mut options: StartOptions<'_>) -> Result<Dyno> {
         let mut plan = Plan::without_filter(sandbox)?;
         self.fit(&mut plan, options.keep_upper)?;
         let posture = Posture::new(self, &plan, if options.log_denied { Denied::Report } else { Denied::Answer })?;
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
-        let order = self.order_network(&plan)?;
+        let ground = self.ground(&plan)?;
+        let tier = if matches!(ground, Ground::Ready(_)) { Tier::Parts } else { Tier::Cold };
         let lease = self.lease(&mut debris, &plan, &options)?;
         let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
-        debris.group = self.cgroups().map(|cgroups| Group::create(cgroups, id, &plan.limits)).transpose()?;
-        let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits: waits(&plan, &options, order.as_ref()) };
-        let walled = self.raise_walls(&wanted, order, &mut debris)?;
-        let waits = wanted.waits;
+        debris.group = self.cgroups().map(|cgroups| self.group_for(cgroups, id, &plan.limits)).transpose()?;
+        let waits = waits(&plan, &options, &ground);
+        let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits, line: None };
+        let walled = self.raise_walls(&wanted, ground, &mut debris)?;
         furnished.streams.close_child_ends();
-        let record = self.write_down(sandbox, &debris, &lease, began, &walled)?;
+        let record = self.write_down(sandbox, &debris, &lease, began, &walled, tier)?;
         let Walled { pid, ready, walled, netns, mounts, .. } = walled;
         let denials = match &debris.process {
             Some(init) if posture.reports => Some(Denials::receive(&ready, posture.filter.clone(), init.as_fd())?),
@@ -145,14 +169,24 @@ impl Host {
         Ok(Dyno { host, record, pidfd, netns: Some(netns), mounts, group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
     }
 
-    /// Has the network made beside us, where it is one that the host makes.
-    fn order_network(&self, plan: &Plan) -> Result<Option<Order>> {
+    /// The network, where it is one that the host makes: what lies ready, or is made beside us.
+    fn ground(&self, plan: &Plan) -> Result<Ground> {
         let made_by_host = matches!(plan.network, Network::Private | Network::Egress(_)) && !plan.owns("net");
-        self.workshop().filter(|_| made_by_host).map_or(Ok(None), Workshop::order_network)
+        match self.workshop().filter(|_| made_by_host) {
+            Some(workshop) => workshop.network(),
+            None => Ok(Ground::InPlace),
+        }
+    }
+
+    fn group_for(&self, cgroups: &Cgroups, id: &str, limits: &Limits) -> Result<Group> {
+        match self.workshop().and_then(Workshop::group) {
+            Some(spare) => Group::from_spare(spare, id, limits),
+            None => Group::create(cgroups, id, limits),
+        }
     }
 
     /// From here on a later process finds it: what was started, and which process it is.
-    fn write_down(&self, sandbox: &Sandbox, debris: &Debris<'_>, lease: &Lease, began: Instant, walled: &Walled) -> Result<Record> {
+    fn write_down(&self, sandbox: &Sandbox, debris: &Debris<'_>, lease: &Lease, began: Instant, walled: &Walled, tier: Tier) -> Result<Record> {
         write_sandbox(&debris.dir(), sandbox)?;
         let timing = Timing { prepare_us: micros(walled.prepared - began), walls_us: micros(walled.walled - walled.prepared), exec_us: 0 };
         // Whoever ignores SIGCHLD has it collected at once; then there is nothing to be found any more.
@@ -165,16 +199,21 @@ impl Host {
             slot: lease.slot(),
             leased: debris.has_lease(),
             timing,
+            tier,
         };
         record.write(&debris.dir())?;
         Ok(record)
     }
 
     /// From what stands ready to an init behind its walls, which waits for its word.
-    fn raise_walls(&self, wanted: &Wanted<'_>, order: Option<Order>, debris: &mut Debris<'_>) -> Result<Walled> {
-        let Wanted { plan, posture, lease, furnished, waits } = *wanted;
+    fn raise_walls(&self, wanted: &Wanted<'_>, ground: Ground, debris: &mut Debris<'_>) -> Result<Walled> {
+        let Wanted { plan, posture, lease, furnished, waits, line } = *wanted;
         let Furnished { root, streams, mounts, .. } = furnished;
-        let joined = self.joined(&plan.network)?;
+        let (joined, order) = match ground {
+            Ground::InPlace => (self.joined(&plan.network)?, None),
+            Ground::Coming(order) => (None, Some(order)),
+            Ground::Ready(netns) => (Some(netns), None),
+        };
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         let group = debris.group.as_ref();
         let (tasks, birthplace) = (group.map_or(Ok(Vec::new()), Group::task_files)?, group.and_then(Group::birthplace));
@@ -183,7 +222,8 @@ impl Host {
         // Both ends are the init's: see `exec`.
         let (requests, requests_peer) = socket_pair(SocketType::SEQPACKET, "requests")?;
         let [stdin, stdout, stderr] = streams.child_streams();
-        let (argv, envp) = (init_argv(streams.mode, waits, plan), plan.c_env());
+        let (stdin, mode) = line.map_or((stdin, streams.mode), |line| (line, 'k'));
+        let (argv, envp) = (init_argv(mode, waits, plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let attach_point = c_string(&self.attach_point().to_string_lossy());
         let mut child = Child {
@@ -247,7 +287,7 @@ impl Host {
             return Ok(debris.lease(self.leases().take(&debris.id)?));
         };
         let spare = debris.lease(spare);
-        self.leases().assign(&spare, &debris.id).map(|()| spare)
+        self.leases().assign(spare.slot(), &debris.id).map(|()| spare)
     }
 
     /// The network of another sandbox that is to be joined.
@@ -277,8 +317,8 @@ fn born_with(child: &Child<'_>) -> Flags {
 
 /// Whether the program is to wait for our word: something is to be made inside before it starts, or its network is known by its process
 /// only.
-fn waits(plan: &Plan, options: &StartOptions<'_>, order: Option<&Order>) -> bool {
-    let reached_by_process = order.is_none() && !matches!(plan.network, Network::Joined(_));
+fn waits(plan: &Plan, options: &StartOptions<'_>, ground: &Ground) -> bool {
+    let reached_by_process = matches!(ground, Ground::InPlace) && !matches!(plan.network, Network::Joined(_));
     reached_by_process || options.log_denied || !options.listen.is_empty() || matches!(plan.network, Network::Egress(_))
 }
 

@@ -168,6 +168,13 @@ pub(super) fn prepare(stdio: Stdio, dir: &Path, lease: &Lease, uid: u32) -> Resu
     }
 }
 
+/// As [`Stdio::Log`] of a sandbox that has its log already.
+pub(super) fn to_kept_log() -> Result<Prepared> {
+    let null = open_null()?;
+    let reader = copy(&null)?;
+    Ok(Prepared { parent: Streams::Log(reader), pts: None, mode: 'l', child: [Some(copy(&null)?), None, None], log: None, null })
+}
+
 /// Streams that need neither a devpts of their own nor the init's help.
 pub(super) fn without_init(stdio: Stdio, owner: Owner<'_>) -> Result<Prepared> {
     let all_pipes = matches!(stdio, Stdio::Pipes);

@@ -1,0 +1,367 @@
+//! The workshop: one thread of a [`crate::Host`] that makes parts of sandboxes beside the caller, or ahead of him.
+//!
+//! A network namespace is half of what a sandbox costs, and most of that is waiting for the kernel's locks. While the caller makes groups
+//! and file systems the workshop makes the network on another processor; the child picks it up over a socket when it has come so far
+//! ([`Order`]). A user namespace takes a process of its own to make, so one lies ready ([`Workshop::lease`]).
+//!
+//! The thread begins with the first start and ends with the host. A program that has forked since has none: then, and while it is at work for
+//! another start, all is made in place as if there were no workshop.
+
+mod lots;
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use self::lots::Lots;
+use crate::{
+    cgroup::{Cgroups, Spare},
+    error::{Context, Result},
+    host::{Host, Inner},
+    mount::{Lease, Leases},
+    net,
+    spawn::{Ground, parked::Parked},
+    spec::Sandbox,
+    sys,
+};
+
+/// User namespaces that lie ready. Each is a few kilobytes.
+const LEASES: usize = 2;
+
+/// As long as starts come thicker than this, none is parked for later: it would take the processors from those that are wanted now.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Workshop {
+    shared: Arc<Shared>,
+    thread: Mutex<Thread>,
+    /// A copy of this handle in a forked process has no thread.
+    pid: u32,
+}
+
+#[derive(Debug)]
+enum Thread {
+    NotYet,
+    Runs(JoinHandle<()>),
+    /// It could not be started, or the host is closed.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Shared {
+    leases: Arc<Leases>,
+    cgroups: Option<Cgroups>,
+    /// Networks and groups to keep ready.
+    spares: usize,
+    bench: Mutex<Bench>,
+    /// Whether anything is to be parked, for who asks at every start.
+    has_lots: AtomicBool,
+    /// Something is to be made, or was.
+    bell: Condvar,
+}
+
+/// What is to be made, and what is ready.
+#[derive(Debug, Default)]
+struct Bench {
+    /// Waits for the thread.
+    order: Option<Arc<Work>>,
+    /// The thread makes a network.
+    busy: bool,
+    closing: bool,
+    /// The first start was asked for, and nothing that should lie ready could not be made since.
+    stocking: bool,
+    leases: Vec<Lease>,
+    networks: Vec<OwnedFd>,
+    groups: Vec<Spare>,
+    lots: Lots,
+    /// When the last start was asked for.
+    last: Option<Instant>,
+}
+
+/// What the thread does next.
+enum Job {
+    Order(Arc<Work>),
+    Lease,
+    Network,
+    Group,
+    Park(Weak<Inner>, Box<Sandbox>),
+    /// Nothing, or not before this time has passed.
+    Rest(Option<Duration>),
+}
+
+/// One network namespace on its way.
+#[derive(Debug)]
+struct Work {
+    /// To the child.
+    line: OwnedFd,
+    done: Mutex<Option<Result<OwnedFd>>>,
+    bell: Condvar,
+}
+
+/// What a start has ordered. Dropped, it is made all the same, and thrown away.
+#[derive(Debug)]
+pub(crate) struct Order {
+    work: Arc<Work>,
+    /// Where the child receives the namespace.
+    pub line: OwnedFd,
+}
+
+impl Workshop {
+    pub fn new(leases: Arc<Leases>, cgroups: Option<Cgroups>, spares: usize) -> Self {
+        let shared = Shared { leases, cgroups, spares, bench: Mutex::default(), has_lots: AtomicBool::new(false), bell: Condvar::new() };
+        Self { shared: Arc::new(shared), thread: Mutex::new(Thread::NotYet), pid: std::process::id() }
+    }
+
+    /// A network namespace with its loopback up: one that lies ready, or one that is made now, unless the thread has other work.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn network(&self) -> Result<Ground> {
+        if !self.is_open() {
+            return Ok(Ground::InPlace);
+        }
+        let mut bench = self.shared.bench();
+        bench.stocking = true;
+        bench.last = Some(Instant::now());
+        if let Some(netns) = bench.networks.pop() {
+            drop(bench);
+            self.shared.bell.notify_one();
+            return Ok(Ground::Ready(netns));
+        }
+        if bench.busy || bench.closing || bench.order.is_some() {
+            return Ok(Ground::InPlace);
+        }
+        let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).io(|| "socketpair(network)".into())?;
+        let work = Arc::new(Work { line: ours, done: Mutex::default(), bell: Condvar::new() });
+        bench.order = Some(work.clone());
+        drop(bench);
+        self.shared.bell.notify_one();
+        Ok(Ground::Coming(Order { work, line: childs }))
+    }
+
+    /// A lease that lies ready.
+    pub fn lease(&self) -> Option<Lease> {
+        self.take(|bench| bench.leases.pop())
+    }
+
+    /// A group that lies ready.
+    pub fn group(&self) -> Option<Spare> {
+        self.take(|bench| bench.groups.pop())
+    }
+
+    fn take<T>(&self, from: impl FnOnce(&mut Bench) -> Option<T>) -> Option<T> {
+        (self.pid == std::process::id()).then(|| from(&mut self.shared.bench())).flatten()
+    }
+
+    /// Whether any sandbox is to be parked.
+    pub fn has_lots(&self) -> bool {
+        self.shared.has_lots.load(Ordering::Relaxed)
+    }
+
+    /// A parked sandbox that can run `sandbox`.
+    pub fn parked(&self, sandbox: &Sandbox) -> Option<Parked> {
+        self.take(|bench| {
+            bench.last = Some(Instant::now());
+            bench.lots.take(sandbox)
+        })
+        .inspect(|_| self.shared.bell.notify_one())
+    }
+
+    /// Keeps `count` sandboxes like `like` parked, from now on.
+    pub fn keep_parked(&self, host: Weak<Inner>, like: &Sandbox, count: usize) {
+        let dropped = self.shared.bench().lots.keep(host, like, count);
+        self.shared.has_lots.store(true, Ordering::Relaxed);
+        // Ended outside the lock.
+        drop(dropped);
+        if self.is_open() {
+            self.shared.bell.notify_one();
+        }
+    }
+
+    /// How many are parked now that can run `sandbox`.
+    pub fn count(&self, sandbox: &Sandbox) -> usize {
+        self.shared.bench().lots.count(sandbox)
+    }
+
+    /// Ends the thread and gives back what lies ready. Nothing can be ordered any more.
+    pub fn close(&self) {
+        self.shared.bench().closing = true;
+        self.shared.bell.notify_all();
+        let thread = std::mem::replace(&mut *self.thread(), Thread::Gone);
+        // The thread itself may be the last to let go of the host, after it has parked something there.
+        if let Thread::Runs(thread) = thread
+            && self.pid == std::process::id()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::warn!("the workshop's thread has panicked");
+        }
+        if self.pid == std::process::id() {
+            let mut bench = self.shared.bench();
+            let left = (std::mem::take(&mut bench.leases), std::mem::take(&mut bench.networks), std::mem::take(&mut bench.groups), std::mem::take(&mut bench.lots));
+            drop(bench);
+            left.0.iter().for_each(|lease| self.shared.leases.free(lease.slot()));
+        }
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Thread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a thread; begins it.
+    fn is_open(&self) -> bool {
+        if self.pid != std::process::id() {
+            return false;
+        }
+        let mut thread = self.thread();
+        if matches!(*thread, Thread::NotYet) {
+            let shared = self.shared.clone();
+            let builder = std::thread::Builder::new().name("dyno-workshop".into()).stack_size(256 * 1024);
+            *thread = match sys::with_signals_blocked(|| builder.spawn(move || shared.work())) {
+                Ok(begun) => Thread::Runs(begun),
+                Err(e) => {
+                    tracing::warn!(%e, "no thread for the workshop");
+                    Thread::Gone
+                }
+            };
+        }
+        matches!(*thread, Thread::Runs(_))
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn bench(&self) -> MutexGuard<'_, Bench> {
+        self.bench.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread.
+    fn work(&self) {
+        let mut bench = self.bench();
+        while !bench.closing {
+            match self.next(&mut bench) {
+                Job::Rest(None) => bench = self.bell.wait(bench).unwrap_or_else(PoisonError::into_inner),
+                Job::Rest(Some(time)) => bench = self.bell.wait_timeout(bench, time).unwrap_or_else(PoisonError::into_inner).0,
+                job => {
+                    bench.busy = matches!(job, Job::Order(_));
+                    drop(bench);
+                    let failed = self.carry_out(job).err();
+                    bench = self.bench();
+                    bench.busy = false;
+                    if let Some(e) = failed {
+                        // Whoever needs it makes it himself, and is told why he cannot.
+                        tracing::debug!(%e, "nothing is kept ready for now");
+                        bench.stocking = false;
+                    }
+                }
+            }
+        }
+        // Somebody waits for it.
+        if let Some(work) = bench.order.take() {
+            work.make();
+        }
+    }
+
+    /// Orders first; then what every start needs, then what is cheap to keep; what stands whole when nobody is in a hurry.
+    fn next(&self, bench: &mut Bench) -> Job {
+        if let Some(work) = bench.order.take() {
+            return Job::Order(work);
+        }
+        if bench.stocking && bench.leases.len() < LEASES {
+            return Job::Lease;
+        }
+        if bench.stocking && bench.networks.len() < self.spares {
+            return Job::Network;
+        }
+        if bench.stocking && bench.groups.len() < self.spares && self.cgroups.is_some() {
+            return Job::Group;
+        }
+        let Some((host, like, empty)) = bench.lots.wanting() else { return Job::Rest(None) };
+        let busy = bench.last.map_or(Duration::ZERO, |last| QUIET.saturating_sub(last.elapsed()));
+        if empty || busy.is_zero() { Job::Park(host, Box::new(like)) } else { Job::Rest(Some(busy)) }
+    }
+
+    fn carry_out(&self, job: Job) -> Result<()> {
+        match job {
+            Job::Order(work) => work.make(),
+            Job::Lease => {
+                let lease = self.leases.spare()?;
+                self.bench().leases.push(lease);
+            }
+            Job::Network => {
+                let netns = net::fresh()?;
+                self.bench().networks.push(netns);
+            }
+            Job::Group => {
+                if let Some(spare) = self.cgroups.as_ref().map(Cgroups::make_spare).transpose()? {
+                    self.bench().groups.push(spare);
+                }
+            }
+            Job::Park(host, like) => self.park(&host, &like),
+            Job::Rest(_) => {}
+        }
+        Ok(())
+    }
+
+    fn park(&self, host: &Weak<Inner>, like: &Sandbox) {
+        let parked = host.upgrade().map(|inner| Host::of(inner).park(like));
+        let surplus = match parked {
+            Some(Ok(parked)) => self.bench().lots.put(like, parked),
+            Some(Err(e)) => {
+                tracing::warn!(%e, "a sandbox could not be parked");
+                self.bench().lots.give_up(like);
+                None
+            }
+            None => None,
+        };
+        drop(surplus);
+    }
+}
+
+impl Work {
+    /// The child first: the caller sleeps as long as it does.
+    fn make(&self) {
+        let made = net::fresh();
+        if let Ok(netns) = &made
+            && let Err(e) = sys::send_descriptor(self.line.as_raw_fd(), netns.as_raw_fd())
+        {
+            // The start was given up.
+            tracing::debug!(%e, "a network that nobody wants any more");
+        }
+        if made.is_err() && let Err(e) = rustix::net::shutdown(self.line.as_fd(), rustix::net::Shutdown::Both) {
+            tracing::warn!(%e, "shutdown(network)");
+        }
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        self.bell.notify_one();
+    }
+}
+
+impl Order {
+    /// The namespace, once it is made.
+    ///
+    /// # Errors
+    /// Of unshare(2), socket(2) and SIOCSIFFLAGS.
+    pub fn wait(self) -> Result<OwnedFd> {
+        let mut done = self.work.done.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match done.take() {
+                Some(made) => return made,
+                None => done = self.work.bell.wait(done).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
