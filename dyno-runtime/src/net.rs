@@ -1,22 +1,30 @@
 //! Networks: sockets inside another namespace, which is how the host reaches in without any interface between the two; and the link
-//! of a sandbox with egress ([`egress`]).
+//! of a sandbox with egress ([`egress`]). Namespaces made ahead ([`fresh()`]), and those of ended sandboxes that may serve again
+//! ([`Recycled`]).
 //!
 //! A socket belongs for ever to the namespace in which its maker was at that moment. The calling thread steps in, makes the
 //! socket and steps back (6 us); from then on it is an ordinary descriptor.
 
+mod clean;
 pub mod egress;
+pub(crate) mod fresh;
 #[cfg(feature = "oci")]
 mod handover;
+mod lingering;
 mod link;
 mod netlink;
 mod nft;
 mod probe;
+mod recycled;
 pub(crate) mod resolver;
 mod rules;
 mod wall;
 
+pub use clean::{is_as_made, prove_clean};
+pub use fresh::fresh;
 #[cfg(feature = "oci")]
 pub(crate) use handover::hand_over;
+pub use recycled::Recycled;
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

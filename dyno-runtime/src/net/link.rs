@@ -19,7 +19,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 
 pub(super) const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
-const GETLINK: u16 = 18;
+pub(super) const GETLINK: u16 = 18;
 pub(super) const NEWADDR: u16 = 20;
 pub(super) const GETADDR: u16 = 22;
 const NEWROUTE: u16 = 24;
@@ -172,7 +172,7 @@ impl Links {
     }
 }
 
-const LINK_HEADER: usize = 16;
+pub(super) const LINK_HEADER: usize = 16;
 
 /// `struct ifinfomsg`.
 pub(super) fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {

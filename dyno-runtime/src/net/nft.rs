@@ -93,6 +93,18 @@ impl Tables {
         Ok(all.iter().filter_map(name).collect())
     }
 
+    /// A number that every change to the rules of this namespace makes another.
+    ///
+    /// # Errors
+    /// Of NFT_MSG_GETGEN: a kernel without nf_tables has no such question.
+    pub fn generation(&self) -> std::result::Result<Vec<u8>, Errno> {
+        const GETGEN: u16 = 16;
+        const NFTA_GEN_ID: u16 = 1;
+        let answers = self.0.ask(message(GETGEN, 0))?;
+        let id = attributes(answers.first().and_then(|a| a.get(4..)).ok_or(Errno::BADMSG)?).find(|(kind, _)| *kind == NFTA_GEN_ID);
+        id.map(|(_, value)| value.to_vec()).ok_or(Errno::BADMSG)
+    }
+
     /// Fails unless the chain is there, hangs on a hook, and drops what no rule of it accepts.
     ///
     /// # Errors
