@@ -9,6 +9,7 @@ use rustix::{
 
 use super::{
     cgroup, console, hooks, namespaces,
+    ahead::Joining,
     channel::{Channel, Message},
     launcher::Launcher,
     plan::{Container, Namespace},
@@ -33,6 +34,8 @@ pub struct Child<'a> {
     pub cgroup: &'a cgroup::Record,
     /// `tasks` of its v1 groups.
     pub tasks: Vec<OwnedFd>,
+    /// Namespaces that are made ahead.
+    pub ahead: Option<Joining>,
     /// Trees of the host.
     pub prepared: Option<Prepared>,
     /// To the runtime.
@@ -84,7 +87,7 @@ impl Child<'_> {
         if c.namespaces.user != Namespace::Host {
             become_root()?;
         }
-        namespaces::enter(&c.namespaces, birth.mount.as_ref(), &self.tasks)?;
+        namespaces::enter(&c.namespaces, birth.mount.as_ref(), self.ahead.take(), &self.tasks)?;
         drop(birth);
         self.tasks.clear();
         if self.halt {

@@ -3,6 +3,8 @@
 //! Whatever fails, what was made until then is taken away again in the opposite order, and the error that caused it is the one told.
 
 use std::{
+    fs::File,
+    io::Write,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -14,6 +16,7 @@ use rustix::{
 
 use super::{
     Global,
+    ahead::{Ahead, Joining},
     cgroup::{self, Cgroup},
     channel::{Channel, GONE, Message},
     child::Child,
@@ -22,12 +25,13 @@ use super::{
     namespaces::Birth,
     plan::{Container, Namespace},
     process::{self, Outfit},
+    rootfs::Prepared,
     spec,
-    state::{Held, Record, StateDir, Status},
+    state::{GO, Held, Record, StateDir, Status},
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
-    sys::{self, Forked},
+    sys::{self, Flags, Forked},
 };
 
 /// What `create` and `run` are asked for.
@@ -55,6 +59,8 @@ pub struct Request {
     pub foreground: bool,
     /// `run`: orphans of the container are not taken for children.
     pub no_subreaper: bool,
+    /// `run`: nothing comes between `create` and `start`.
+    pub begins: bool,
 }
 
 /// A container that waits for `start`.
@@ -64,10 +70,14 @@ pub struct Created {
     pub held: Held,
     /// As it was written.
     pub record: Record,
+    /// Its control groups.
+    pub group: Cgroup,
     /// Of the first process, our child.
     pub pidfd: OwnedFd,
     /// The master end of its terminal, where there is one that nobody else was given.
     pub console: Option<OwnedFd>,
+    /// Where the byte of `start` was written already.
+    pub begun: Option<File>,
 }
 
 /// What is to be undone if a step fails.
@@ -113,9 +123,9 @@ pub fn create(global: &Global, request: Request) -> Result<Created> {
     let mut made = Made::default();
     let noticed = if notify::is_wanted(&container) { held.make_notify().map(|dir| notify::add(&mut container, &dir)) } else { Ok(()) };
     match noticed.and_then(|()| build(global, &request, (&container, launcher), &text, &held, &mut made)) {
-        Ok((record, console)) => {
-            let pidfd = made.child.ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
-            Ok(Created { held, record, pidfd, console })
+        Ok(Done { record, console, begun }) => {
+            let (pidfd, group) = made.child.zip(made.cgroup).ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
+            Ok(Created { held, record, group, pidfd, console, begun })
         }
         Err(e) => {
             let hooked = e.to_string().starts_with(hooks::FAILED);
@@ -152,24 +162,39 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container, Optio
     Ok((text, container, launcher))
 }
 
-type Done = (Record, Option<OwnedFd>);
+/// What [`build`] comes to.
+#[derive(Debug)]
+struct Done {
+    record: Record,
+    console: Option<OwnedFd>,
+    begun: Option<File>,
+}
 
 fn build(global: &Global, request: &Request, (container, launcher): (&Container, Option<Launcher>), text: &[u8], held: &Held, made: &mut Made) -> Result<Done> {
     let (theirs, ours) = console(request, container)?;
-    let birth = Birth::prepare(&container.namespaces)?;
-    let prepared = rootfs::prepare(container)?;
+    let mut birth = Birth::prepare(&container.namespaces)?;
+    let mut prepared = Prepared::root(container)?;
+    // Whoever may read this process's memory could read what the child, and what helps it, hold of the host's.
+    if rustix::process::geteuid().is_root() {
+        sys::set_dumpable(0).wall(|| "prctl(PR_SET_DUMPABLE)".into())?;
+    }
+    let mut ahead = Ahead::begin(container, &prepared, request.no_pivot)?;
+    prepared.open(container)?;
     let groups = cgroup::Record::plan(&request.id, container.cgroups_path.as_deref(), global.manager)?;
     let mut record = record(request, container, groups)?;
     held.intend(&record)?;
     held.save_config(text)?;
     let start = held.make_start()?;
     let group = made.cgroup.insert(Cgroup::create(&record.cgroup, &container.resources, owner(container))?);
+    let joining = Ahead::settle(&mut ahead, container, &mut prepared)?;
+    birth.leave(joining.as_ref().map_or(Flags::NONE, Joining::kinds));
     let (runtime, first) = Channel::pair()?;
     let child = Child {
         container,
         state: record.state(Status::Created),
         cgroup: &record.cgroup,
         tasks: group.entrances()?,
+        ahead: joining,
         prepared: Some(prepared),
         runtime: first,
         console: theirs,
@@ -180,10 +205,6 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         halt: halts(container),
         hooked: is_hooked(container),
     };
-    // Whoever may read this process's memory could read what the child holds of the host's.
-    if rustix::process::geteuid().is_root() {
-        sys::set_dumpable(0).wall(|| "prctl(PR_SET_DUMPABLE)".into())?;
-    }
     let (pidfd, pid) = match birth.fork(group.birthplace(), &runtime, &child.runtime)? {
         Forked::Parent { pidfd, pid } => (pidfd, pid),
         Forked::Child => {
@@ -191,7 +212,6 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
             child.run(birth)
         }
     };
-    drop(child);
     made.child = Some(pidfd);
     record.pid = pid;
     group.adopt(pid)?;
@@ -200,26 +220,56 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         process::limits(p, pid)?;
     }
     go(&runtime)?;
+    drop(child);
+    follow(request, container, (held, record, ours), &runtime, made)
+}
+
+/// Accompanies the first process from its birth until nothing is left for it but to wait for `start`.
+fn follow(request: &Request, container: &Container, (held, mut record, ours): (&Held, Record, Option<OwnedFd>), runtime: &Channel, made: &mut Made) -> Result<Done> {
+    let pid = record.pid;
     if halts(container) {
         runtime.expect_go()?;
         outside(container, pid, request, made)?;
         record.intel_rdt.clone_from(&made.resctrl);
-        go(&runtime)?;
+        go(runtime)?;
     }
+    // From here on the next call can end what a runtime leaves that is killed. Nobody takes it for a container before `made`.
+    record.start_time = super::state::start_time(pid)?;
+    held.save(&record)?;
+    let begun = begin(request, container, held, runtime)?;
     if is_hooked(container) {
         runtime.expect_go()?;
         let state = record.state(Status::Creating);
         hooks::run("prestart", &container.hooks.prestart, &state)?;
         hooks::run("createRuntime", &container.hooks.create_runtime, &state)?;
-        go(&runtime)?;
+        go(runtime)?;
     }
-    ready(container, &record, &runtime)?;
-    record.start_time = super::state::start_time(pid)?;
-    held.save(&record)?;
-    let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    ready(container, &record, runtime)?;
+    held.made()?;
+    let console = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
     publish(request, made, pid)?;
-    go(&runtime)?;
-    Ok((record, master))
+    if begun.is_none() {
+        go(runtime)?;
+    }
+    Ok(Done { record, console, begun })
+}
+
+/// With `run`, where nothing is to be done between the two, the byte of `start` is there before it is waited for: the first process goes on
+/// without waiting for us to wake up.
+fn begin(request: &Request, container: &Container, held: &Held, runtime: &Channel) -> Result<Option<File>> {
+    let told = request.pid_file.is_some() || request.pidfd_socket.is_some() || notify::is_wanted(container);
+    let Some(process) = container.process.as_ref().filter(|_| request.begins && !told && !is_hooked(container)) else { return Ok(None) };
+    if process.terminal || container.filter.as_ref().is_some_and(|filter| filter.listener.is_some()) {
+        return Ok(None);
+    }
+    let Some(mut fifo) = held.starter()? else { return Ok(None) };
+    match fifo.write_all(&[GO]) {
+        // It says why it gave up by the channel.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(None),
+        other => other.io(|| "write(start)".into())?,
+    }
+    go(runtime)?;
+    Ok(Some(fifo))
 }
 
 fn go(channel: &Channel) -> Result<()> {

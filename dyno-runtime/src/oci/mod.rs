@@ -11,6 +11,7 @@
 //! rootfs      its mounts: opened outside, attached inside, by descriptors only
 //! process     the last steps of a first process and of one of `exec`: one function for both
 //! create      the runtime's side of create and run; child: the container's side
+//! ahead       namespaces made on the other processor meanwhile; afterwards: let go of there
 //! exec        another process in a container
 //! console     terminals; supervise: run and exec in the foreground
 //! state       the directory of a container, locks, status from the kernel
@@ -21,9 +22,12 @@
 //! Two processes make a container. The runtime (host side) opens everything that the host has to give, makes the control groups, and forks
 //! the container's first process straight into new namespaces (clone3). That one builds what only it can build, tells of each turn over a
 //! socket pair, and becomes the program; until then it is undumpable, and its executable is a read-only mount of ours that nothing inside can
-//! open for writing. Both are single-threaded, so the child is plain Rust after fork. Whichever dies, the other notices: the runtime by the
+//! open for writing. Both are single-threaded, so the child is plain Rust after fork. Where the configuration lets it, a helper that shares the runtime's
+//! memory makes the network and the mount namespace while the runtime makes the groups, and the child joins them. Whichever dies, the other notices: the runtime by the
 //! socket, the child by its parent-death signal and the socket.
 
+pub mod afterwards;
+pub mod ahead;
 pub mod cgroup;
 pub mod channel;
 mod child;

@@ -17,6 +17,7 @@ use rustix::{
 };
 
 use super::{
+    ahead::Joining,
     channel::{Channel, Message},
     plan::{Namespace, Namespaces},
 };
@@ -107,6 +108,11 @@ impl Birth {
         Ok(this)
     }
 
+    /// Kinds that the child need not be born in, because it joins such as are made ahead.
+    pub fn leave(&mut self, ahead: Flags) {
+        self.flags = self.flags.without(ahead);
+    }
+
     /// Forks the container's first process. In it, `runtime` is its end of the channel.
     ///
     /// # Errors
@@ -154,11 +160,12 @@ impl Birth {
     }
 }
 
-/// The child's own part: its control groups, then the namespaces that stand on them. `tasks` are those of v1, which one write enters.
+/// The child's own part: its control groups, then the namespaces that stand on them, and those that were made ahead. `tasks` are those of v1, which
+/// one write enters.
 ///
 /// # Errors
 /// Of write(2), unshare(2), setns(2).
-pub fn enter(namespaces: &Namespaces, mount: Option<&OwnedFd>, tasks: &[OwnedFd]) -> Result<()> {
+pub fn enter(namespaces: &Namespaces, mount: Option<&OwnedFd>, ahead: Option<Joining>, tasks: &[OwnedFd]) -> Result<()> {
     for tasks in tasks {
         rustix::io::write(tasks, b"0").wall(|| format!("enter the control group: write(descriptor {}, \"0\")", tasks.as_raw_fd()))?;
     }
@@ -171,14 +178,23 @@ pub fn enter(namespaces: &Namespaces, mount: Option<&OwnedFd>, tasks: &[OwnedFd]
     if let Some(mount) = mount {
         move_into_link_name_space(mount.as_fd(), Some(LinkNameSpaceType::Mount)).wall(|| "linux.namespaces: setns(mount namespace)".into())?;
     }
-    if namespaces.network == Namespace::New {
-        match sys::interface_up(c"lo") {
-            // A kernel without IPv4.
-            Err(Errno::NODEV | Errno::AFNOSUPPORT) => {}
-            other => other.wall(|| "bring the interface lo up".into())?,
-        }
+    match ahead {
+        Some(ahead) => ahead.join(),
+        None if namespaces.network == Namespace::New => loopback_up().wall(|| "bring the interface lo up".into()),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Child-safe.
+///
+/// # Errors
+/// Of socket(2) and ioctl(2).
+pub fn loopback_up() -> std::result::Result<(), Errno> {
+    match sys::interface_up(c"lo") {
+        // A kernel without IPv4.
+        Err(Errno::NODEV | Errno::AFNOSUPPORT) => Ok(()),
+        other => other,
+    }
 }
 
 /// Enters the time namespace whose offsets are written by now. `/proc` is the host's still.

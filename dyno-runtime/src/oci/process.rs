@@ -221,32 +221,35 @@ fn give_pipes(process: &Process) -> Result<()> {
 
 /// Ids, then the capability sets, then the kernel is asked.
 fn become_user(process: &Process) -> Result<()> {
-    let wanted = granted(process.capabilities);
+    let wanted = granted(process.capabilities)?;
     sys::keep_permitted(true).wall(|| "prctl(PR_SET_KEEPCAPS)".into())?;
     set_groups(process)?;
     sys::set_ids(process.uid, process.gid, None)
         .wall(|| format!("process.user: setresuid({}), setresgid({}) (is the id mapped in the user namespace?)", process.uid, process.gid))?;
     sys::keep_permitted(false).wall(|| "prctl(PR_SET_KEEPCAPS)".into())?;
     sys::set_capabilities(wanted).wall(|| format!("process.capabilities: capset({wanted:x?})"))?;
-    let is = sys::capability_bits().wall(|| "capget".into())?;
+    let is = sys::capability_bits(wanted.bounding).wall(|| "capget".into())?;
     if is != wanted {
         return Err(Error::refused(ErrorKind::Wall, format!("process.capabilities: the kernel has {is:x?} instead of {wanted:x?}")));
     }
     Ok(())
 }
 
-/// The sets as this kernel can have them: what it does not know is in none, and the bounding set holds only what was there before. A
-/// permitted one that this process has not is an error, which the kernel says.
-fn granted(wanted: CapabilitySets) -> CapabilityBits {
+/// The sets as this kernel can have them: what it does not know is in none, and the bounding set, which was cut down before and is read
+/// back here, holds only what was there before. A permitted one that this process has not is an error, which the kernel says.
+fn granted(wanted: CapabilitySets) -> Result<CapabilityBits> {
     let (has, last) = sys::bounding_set();
+    if has & !wanted.bounding != 0 {
+        return Err(Error::refused(ErrorKind::Wall, format!("process.capabilities.bounding: the kernel has {has:#x}, more than {:#x}", wanted.bounding)));
+    }
     let known = u64::MAX >> (63 - last);
-    CapabilityBits {
-        bounding: wanted.bounding & has,
+    Ok(CapabilityBits {
+        bounding: has,
         effective: wanted.effective & known,
         inheritable: wanted.inheritable & known,
         permitted: wanted.permitted & known,
         ambient: wanted.ambient & wanted.permitted & wanted.inheritable & known,
-    }
+    })
 }
 
 fn set_groups(process: &Process) -> Result<()> {

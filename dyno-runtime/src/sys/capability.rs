@@ -13,11 +13,46 @@ struct Header {
 
 /// `struct __user_cap_data_struct`: the low halves of the sets, then (as a second one) the high halves.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sets {
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Half {
     effective: u32,
     permitted: u32,
     inheritable: u32,
+}
+
+/// The three sets that capget(2) and capset(2) know, as bits by number.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sets {
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+}
+
+impl Sets {
+    /// Those of this thread. Child-safe.
+    pub fn now() -> Result<Self, Errno> {
+        let header = Header { version: VERSION_3, pid: 0 };
+        let mut is = [Half::default(); 2];
+        // SAFETY: version 3 writes two `struct __user_cap_data_struct` of three words.
+        check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, is.as_mut_ptr()) })?;
+        let [low, high] = is;
+        let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let (effective, permitted) = (join(low.effective, high.effective), join(low.permitted, high.permitted));
+        Ok(Self { effective, permitted, inheritable: join(low.inheritable, high.inheritable) })
+    }
+
+    /// Makes them this thread's. Child-safe.
+    pub fn set(self) -> Result<(), Errno> {
+        let header = Header { version: VERSION_3, pid: 0 };
+        let half = |shift: u32| Half {
+            effective: (self.effective >> shift) as u32,
+            permitted: (self.permitted >> shift) as u32,
+            inheritable: (self.inheritable >> shift) as u32,
+        };
+        let halves = [half(0), half(32)];
+        // SAFETY: version 3 takes two `struct __user_cap_data_struct` of three words.
+        check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) }).map(drop)
+    }
 }
 
 const VERSION_3: u32 = 0x2008_0522;
@@ -45,7 +80,7 @@ pub fn keep_capabilities(wanted: u64) -> Result<(), Errno> {
         prctl(libc::PR_SET_SECUREBITS, LOCKED, 0)?;
     }
     // These calls need nothing but that the capability is permitted and inheritable (capabilities(7)).
-    set(wanted)?;
+    Sets { effective: wanted, permitted: wanted, inheritable: wanted }.set()?;
     for capability in (0..MOST).filter(|c| wanted & (1 << c) != 0) {
         prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, capability)?;
     }
@@ -54,11 +89,9 @@ pub fn keep_capabilities(wanted: u64) -> Result<(), Errno> {
 
 /// Reads back that all five sets are exactly `wanted`. Child-safe.
 pub fn capabilities_are(wanted: u64) -> bool {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let mut is = [Sets { effective: u32::MAX, permitted: u32::MAX, inheritable: u32::MAX }; 2];
-    // SAFETY: version 3 writes two `struct __user_cap_data_struct` of three words.
-    let r = unsafe { libc::syscall(libc::SYS_capget, &raw const header, is.as_mut_ptr()) };
-    r == 0 && is == halves(wanted) && (0..MOST).map_while(bounded).enumerate().all(|(c, bounded)| bounded == (wanted & (1 << c) != 0)) && ambient_is(wanted)
+    let is = Sets::now();
+    let bounding = || (0..MOST).map_while(bounded).enumerate().all(|(c, bounded)| bounded == (wanted & (1 << c) != 0));
+    is == Ok(Sets { effective: wanted, permitted: wanted, inheritable: wanted }) && bounding() && ambient_is(wanted)
 }
 
 /// Whether the bounding set has it; None from the first on that the kernel does not know.
@@ -72,19 +105,8 @@ fn ambient_is(inheritable: u64) -> bool {
     (0..MOST).filter(|c| inheritable & (1 << c) != 0).all(held)
 }
 
-fn set(bits: u64) -> Result<(), Errno> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let sets = halves(bits);
-    // SAFETY: version 3 takes two `struct __user_cap_data_struct` of three words.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) }).map(drop)
-}
-
-fn halves(bits: u64) -> [Sets; 2] {
-    let half = |bits: u32| Sets { effective: bits, permitted: bits, inheritable: bits };
-    [half(bits as u32), half((bits >> 32) as u32)]
-}
-
-fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> Result<libc::c_long, Errno> {
+/// prctl(2) with numbers.
+pub(super) fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> Result<libc::c_long, Errno> {
     // SAFETY: the options used here take numbers only.
     check(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0, 0) })
 }

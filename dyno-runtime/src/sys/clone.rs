@@ -53,6 +53,18 @@ impl Flags {
         Self(self.0 | other.0)
     }
 
+    /// Whether any of `other` is among them.
+    #[cfg(feature = "oci")]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Those that are not in `other`.
+    #[cfg(feature = "oci")]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// As the kernel takes them.
     pub(super) const fn bits(self) -> u64 {
         self.0

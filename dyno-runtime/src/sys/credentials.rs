@@ -5,7 +5,11 @@ use std::ffi::CStr;
 
 use rustix::io::Errno;
 
-use super::check;
+use super::{
+    capability::{Sets, prctl},
+    check,
+    process::prlimit,
+};
 
 /// Five capability sets, as bits by number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,28 +26,6 @@ pub struct CapabilityBits {
     pub ambient: u64,
 }
 
-#[repr(C)]
-struct Header {
-    version: u32,
-    pid: i32,
-}
-
-/// Low halves, then high halves.
-#[repr(C)]
-#[derive(Default, Clone, Copy)]
-struct Half {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
-
-const VERSION_3: u32 = 0x2008_0522;
-
-fn prctl(option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong) -> Result<libc::c_long, Errno> {
-    // SAFETY: the options used here take numbers only.
-    check(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0, 0) })
-}
-
 /// The bounding set, and the number of the last capability that this kernel has.
 pub fn bounding_set() -> (u64, u32) {
     let (mut bits, mut last) = (0, 0);
@@ -56,25 +38,16 @@ pub fn bounding_set() -> (u64, u32) {
     (bits, last)
 }
 
-/// The sets of this thread.
+/// The sets of this thread, asked of the kernel; the bounding set is the caller's to have asked for since it was last changed.
 ///
 /// # Errors
 /// Of capget(2).
-pub fn capability_bits() -> Result<CapabilityBits, Errno> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let mut halves = [Half::default(); 2];
-    // SAFETY: version 3 writes two structs of three words.
-    check(unsafe { libc::syscall(libc::SYS_capget, &raw const header, halves.as_mut_ptr()) })?;
-    let join = |part: fn(&Half) -> u32| u64::from(part(&halves[0])) | u64::from(part(&halves[1])) << 32;
-    let (bounding, last) = bounding_set();
-    let raised = |n: u64| prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, n) == Ok(1);
-    Ok(CapabilityBits {
-        bounding,
-        effective: join(|h| h.effective),
-        inheritable: join(|h| h.inheritable),
-        permitted: join(|h| h.permitted),
-        ambient: (0..=u64::from(last)).fold(0, |bits, n| bits | u64::from(raised(n)) << n),
-    })
+pub fn capability_bits(bounding: u64) -> Result<CapabilityBits, Errno> {
+    let Sets { effective, permitted, inheritable } = Sets::now()?;
+    let raised = |n: &u64| prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_IS_SET as libc::c_ulong, *n) == Ok(1);
+    // No other can be ambient (capabilities(7): whatever is not both permitted and inheritable is lowered by the kernel).
+    let ambient = (0..64).filter(|n| permitted & inheritable & (1 << n) != 0).filter(raised).fold(0, |bits, n| bits | 1 << n);
+    Ok(CapabilityBits { bounding, effective, inheritable, permitted, ambient })
 }
 
 /// Takes away from the bounding set what is not in `keep`.
@@ -105,15 +78,7 @@ pub fn keep_permitted(keep: bool) -> Result<(), Errno> {
 /// # Errors
 /// EPERM for one that is not permitted, or not in the bounding set.
 pub fn set_capabilities(to: CapabilityBits) -> Result<(), Errno> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let half = |shift: u32| Half {
-        effective: (to.effective >> shift) as u32,
-        permitted: (to.permitted >> shift) as u32,
-        inheritable: (to.inheritable >> shift) as u32,
-    };
-    let halves = [half(0), half(32)];
-    // SAFETY: version 3 takes two structs of three words.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) })?;
+    Sets { effective: to.effective, permitted: to.permitted, inheritable: to.inheritable }.set()?;
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
     for capability in (0..64u64).filter(|n| to.ambient & (1 << n) != 0) {
         prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong, capability)?;
@@ -126,9 +91,7 @@ pub fn set_capabilities(to: CapabilityBits) -> Result<(), Errno> {
 /// # Errors
 /// Of prlimit(2): EPERM for a hard limit above the present one without CAP_SYS_RESOURCE.
 pub fn limit(pid: u32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: `limit` is valid; a null old limit is allowed.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null_mut::<libc::rlimit64>()) }).map(drop)
+    prlimit(pid, resource as _, Some(libc::rlimit64 { rlim_cur: soft, rlim_max: hard })).map(drop)
 }
 
 /// The hard limit that this process has.
@@ -136,10 +99,7 @@ pub fn limit(pid: u32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno>
 /// # Errors
 /// EINVAL for a resource that the kernel does not know.
 pub fn hard_limit(resource: u32) -> Result<u64, Errno> {
-    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid struct rlimit64; a null new limit is allowed, and pid 0 is the caller.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<libc::rlimit64>(), &raw mut limit) })?;
-    Ok(limit.rlim_max)
+    prlimit(0, resource as _, None).map(|limit| limit.rlim_max)
 }
 
 /// `struct sched_attr` (sched_setattr(2)), first version.

@@ -7,6 +7,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(feature = "oci")]
+mod beside;
+#[cfg(feature = "oci")]
 pub mod bpf;
 mod capability;
 mod clone;
@@ -37,6 +39,8 @@ mod regex;
 mod spawn;
 mod within;
 
+#[cfg(feature = "oci")]
+pub use beside::{Beside, Closing, close_beside};
 pub use capability::{capabilities_are, keep_capabilities};
 #[cfg(feature = "oci")]
 pub use close::{close_all_but, is_open_over_exec};

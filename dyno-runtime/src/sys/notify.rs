@@ -12,9 +12,9 @@ use super::{
 const NEW_LISTENER: libc::c_ulong = 1 << 3;
 /// Once its call was read, a signal that does not kill waits with the caller, so that no call is told of twice (Linux 5.19).
 const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
-const RECEIVE: libc::c_ulong = 0xc050_2100; // SECCOMP_IOCTL_NOTIF_RECV
-const SEND: libc::c_ulong = 0xc018_2101; // SECCOMP_IOCTL_NOTIF_SEND
-const STILL_THERE: libc::c_ulong = 0x4008_2102; // SECCOMP_IOCTL_NOTIF_ID_VALID
+const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl; // SECCOMP_IOCTL_NOTIF_RECV
+const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl; // SECCOMP_IOCTL_NOTIF_SEND
+const STILL_THERE: libc::Ioctl = 0x4008_2102_u32 as libc::Ioctl; // SECCOMP_IOCTL_NOTIF_ID_VALID
 
 /// A call that waits for an answer: `struct seccomp_notif`.
 #[repr(C)]

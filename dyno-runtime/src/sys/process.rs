@@ -5,7 +5,11 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, RawFd},
 };
 
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    ioctl::Setter,
+    net::{AddressFamily, SocketFlags, SocketType},
+};
 
 use super::{Flags, check, close::close_from};
 
@@ -97,6 +101,7 @@ pub fn join_new_session_keyring() -> Result<(), Errno> {
 /// # Errors
 /// Of socket(2) and SIOCSIFFLAGS.
 pub fn interface_up(name: &CStr) -> Result<(), Errno> {
+    const SIOCSIFFLAGS: rustix::ioctl::Opcode = libc::SIOCSIFFLAGS as rustix::ioctl::Opcode;
     // SAFETY: zero is valid for every field of struct ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.to_bytes()) {
@@ -104,14 +109,9 @@ pub fn interface_up(name: &CStr) -> Result<(), Errno> {
     }
     // SAFETY: writing a field of a union of plain data.
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-    // SAFETY: numbers only.
-    let socket = check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: `request` is a valid struct ifreq; the socket was opened above and is closed once.
-    unsafe {
-        let done = check(libc::syscall(libc::SYS_ioctl, socket, libc::SIOCSIFFLAGS, &raw const request));
-        check(libc::syscall(libc::SYS_close, socket))?;
-        done.map(drop)
-    }
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: this request reads a struct ifreq.
+    unsafe { rustix::ioctl::ioctl(&socket, Setter::<SIOCSIFFLAGS, libc::ifreq>::new(request)) }
 }
 
 /// New namespaces of these kinds for the caller, a single thread of a process whose root and working directory are its own.
@@ -120,8 +120,9 @@ pub fn interface_up(name: &CStr) -> Result<(), Errno> {
 /// # Errors
 /// Of unshare(2).
 pub fn unshare(namespaces: Flags) -> Result<(), Errno> {
-    // SAFETY: takes a number; the kinds of `Flags` touch neither descriptors nor memory.
-    check(unsafe { libc::syscall(libc::SYS_unshare, namespaces.bits()) }).map(drop)
+    let kinds = rustix::thread::UnshareFlags::from_bits_retain(namespaces.bits() as u32);
+    // SAFETY: the kinds of `Flags` touch neither descriptors nor memory.
+    unsafe { rustix::thread::unshare_unsafe(kinds) }
 }
 
 /// Makes `sources` the descriptors from 0 on, the last `hidden` of them close-on-exec, and closes every other. Child-safe: the child
@@ -149,9 +150,9 @@ pub fn place_descriptors<const N: usize>(sources: [RawFd; N], hidden: usize) -> 
 /// # Errors
 /// Of prlimit(2).
 pub fn limit_open_files(files: u64) -> Result<(), Errno> {
-    let most = prlimit(libc::RLIMIT_NOFILE, None)?.rlim_max;
+    let most = prlimit(0, libc::RLIMIT_NOFILE, None)?.rlim_max;
     let files = files.min(most);
-    prlimit(libc::RLIMIT_NOFILE, Some(libc::rlimit64 { rlim_cur: files, rlim_max: files })).map(drop)
+    prlimit(0, libc::RLIMIT_NOFILE, Some(libc::rlimit64 { rlim_cur: files, rlim_max: files })).map(drop)
 }
 
 /// Sets the soft limit of the stack to `bytes`, or to the hard limit if that is lower. Child-safe.
@@ -159,8 +160,8 @@ pub fn limit_open_files(files: u64) -> Result<(), Errno> {
 /// # Errors
 /// Of prlimit(2).
 pub fn limit_stack(bytes: u64) -> Result<(), Errno> {
-    let most = prlimit(libc::RLIMIT_STACK, None)?.rlim_max;
-    prlimit(libc::RLIMIT_STACK, Some(libc::rlimit64 { rlim_cur: bytes.min(most), rlim_max: most })).map(drop)
+    let most = prlimit(0, libc::RLIMIT_STACK, None)?.rlim_max;
+    prlimit(0, libc::RLIMIT_STACK, Some(libc::rlimit64 { rlim_cur: bytes.min(most), rlim_max: most })).map(drop)
 }
 
 /// Sets the soft and hard limit of core files to `bytes`, or to the hard limit if that is lower and cannot be raised. Child-safe.
@@ -179,9 +180,9 @@ pub fn limit_file_size(bytes: u64) -> Result<(), Errno> {
     limit_both(libc::RLIMIT_FSIZE, bytes)
 }
 
-fn limit_both(resource: libc::__rlimit_resource_t, value: u64) -> Result<(), Errno> {
-    let to = |value| prlimit(resource, Some(libc::rlimit64 { rlim_cur: value, rlim_max: value })).map(drop);
-    let most = prlimit(resource, None)?.rlim_max;
+fn limit_both(resource: Resource, value: u64) -> Result<(), Errno> {
+    let to = |value| prlimit(0, resource, Some(libc::rlimit64 { rlim_cur: value, rlim_max: value })).map(drop);
+    let most = prlimit(0, resource, None)?.rlim_max;
     match to(value) {
         // Without CAP_SYS_RESOURCE over the host hard limits only go down.
         Err(Errno::PERM) if value > most => to(most),
@@ -189,13 +190,19 @@ fn limit_both(resource: libc::__rlimit_resource_t, value: u64) -> Result<(), Err
     }
 }
 
-/// Sets a limit of ours and returns what it was. By hand, because rustix's getrlimit panics on failure: in the child, with a lock
-/// of the parent's in hand.
-fn prlimit(resource: libc::__rlimit_resource_t, new: Option<libc::rlimit64>) -> Result<libc::rlimit64, Errno> {
+/// Of an RLIMIT_… of the C library's, which have signs in some and none in others.
+#[cfg(target_env = "musl")]
+type Resource = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Resource = libc::__rlimit_resource_t;
+
+/// Sets a limit of process `pid` (0: this one) and returns what it was. By hand, because rustix's getrlimit panics on failure: in the
+/// child, with a lock of the parent's in hand.
+pub(super) fn prlimit(pid: u32, resource: Resource, new: Option<libc::rlimit64>) -> Result<libc::rlimit64, Errno> {
     let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `new` is null or, like `old`, a valid struct rlimit64; pid 0 is the caller.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new, &raw mut old) })?;
+    // SAFETY: `new` is null or, like `old`, a valid struct rlimit64.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, &raw mut old) })?;
     Ok(old)
 }
 

@@ -58,8 +58,9 @@ impl Target {
     pub fn open(root: &Path, id: &str) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
         let record = dir.known()?;
-        let Some(first) = First::of(&record)? else {
-            let what = if record.pid == 0 { "that is not created yet" } else { "that is stopped" };
+        let making = dir.is_making()?;
+        let Some(first) = First::of(&record)?.filter(|_| !making) else {
+            let what = if making || record.pid == 0 { "that is not created yet" } else { "that is stopped" };
             return Err(Error::refused(ErrorKind::Invalid, format!("cannot exec in a container {what}")));
         };
         let spec: Spec = spec::parse(&dir.config()?)?;

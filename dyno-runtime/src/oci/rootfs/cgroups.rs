@@ -35,7 +35,7 @@ const POINT: &str = "/sys/fs/cgroup";
 pub(super) fn mount(raising: &mut Raising<'_>, mount: &Mount, what: &str) -> Result<()> {
     let (place, ..) = raising.place(mount, Want::Directory, what)?;
     proc::check(&mount.destination, place.as_fd(), what)?;
-    let is_unified = is_unified().wall(|| format!("{what}: statfs({POINT})"))?;
+    let is_unified = raising.unified;
     let tree = if is_unified { unified(raising, mount, what)? } else { legacy(raising, what)? };
     tree::propagate(tree.as_fd(), &mount.propagation, what)?;
     attach(tree.as_fd(), place.as_fd()).wall(|| format!("{what}: move_mount"))?;
@@ -48,9 +48,13 @@ pub(super) fn mount(raising: &mut Raising<'_>, mount: &Mount, what: &str) -> Res
     Ok(())
 }
 
-fn is_unified() -> std::result::Result<bool, Errno> {
+/// Whether the host has one tree for all controllers.
+///
+/// # Errors
+/// Of statfs(2).
+pub(super) fn is_unified(what: &str) -> Result<bool> {
     #[allow(clippy::unnecessary_cast)] // The type differs between platforms.
-    statfs(POINT).map(|s| s.f_type as i64 == CGROUP2)
+    statfs(POINT).map(|s| s.f_type as i64 == CGROUP2).wall(|| format!("{what}: statfs({POINT})"))
 }
 
 fn unified(raising: &Raising<'_>, mount: &Mount, what: &str) -> Result<OwnedFd> {

@@ -79,6 +79,11 @@ fn fill(mount: &Mount, container: &Container) -> Result<OwnedFd> {
     Ok(dev)
 }
 
+/// Whether a device needs nothing but a `/dev` of ours.
+pub(super) fn is_inside(device: &Device) -> bool {
+    inside(device).is_some() || device.path == Path::new("/dev/ptmx")
+}
+
 /// The path of a device below `/dev`; `ptmx` is a link always.
 fn inside(device: &Device) -> Option<&Path> {
     device.path.strip_prefix(DEV).ok().filter(|p| !p.as_os_str().is_empty() && *p != Path::new("ptmx"))
@@ -238,11 +243,14 @@ fn bound(parent: BorrowedFd<'_>, name: &OsStr, device: &Device, what: &impl Fn(&
 
 /// The null device, as a tree to put over files: that of a `/dev` of ours, which is attached by now, or the host's. It is looked at, because
 /// it decides what is read there.
-pub(super) fn null(dev: Option<&OwnedFd>) -> Result<OwnedFd> {
+///
+/// `entered`: the host's is out of reach, and what the container has in its place is nobody's to trust.
+pub(super) fn null(dev: Option<&OwnedFd>, entered: bool) -> Result<OwnedFd> {
     let ours = dev.map(|dev| open_nofollow(dev.as_fd(), OsStr::new("null")).and_then(|null| tree::clone_of(null.as_fd(), false)));
     let tree = match ours {
         // A configuration may mount over it, or leave it out.
         Some(Ok(tree)) if is_null(&tree).wall(|| "statx(/dev/null)".into())? => tree,
+        _ if entered => return Err(Error::refused(ErrorKind::Wall, "/dev/null of the container is not the null device")),
         _ => tree::open(Path::new("/dev/null"), false).wall(|| "open_tree(/dev/null)".into())?,
     };
     if !is_null(&tree).wall(|| "statx(/dev/null)".into())? {

@@ -42,6 +42,7 @@ impl Root {
     pub fn enter(self, no_pivot: bool) -> Result<Inside> {
         fchdir(&self.fd).wall(|| "fchdir(root)".into())?;
         match (self.own, no_pivot) {
+            _ if self.entered => {}
             (true, false) => pivot()?,
             (true, true) => self.move_over()?,
             (false, _) => chroot(c".").wall(|| "chroot(root)".into())?,

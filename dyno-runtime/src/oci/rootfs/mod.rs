@@ -1,6 +1,6 @@
 //! The mounts of a container: opened outside, attached inside, by descriptors only.
 //!
-//! The runtime calls [`prepare`] while it still has the host's mounts and ids: the root, the sources of bind mounts, the device files and
+//! The runtime calls [`Prepared::open`] while it still has the host's mounts and ids: the root, the sources of bind mounts, the device files and
 //! the ids of shifted mounts become detached trees. The container's first process, in its new mount namespace, calls [`Prepared::raise`]
 //! (everything attached below the root, where the host is still in reach for the hooks), then [`Root::enter`] (nothing but the root is left),
 //! then [`Inside::protect`].
@@ -9,6 +9,7 @@
 //! openat2(2) below the root, and used as a descriptor ([`place`]); proc and sysfs go to directories that are reached without a symlink;
 //! `/dev` is a file system of our own, furnished before it is attached; no object of an image is ever the source of a mount.
 
+mod ahead;
 mod cgroups;
 mod copy_up;
 mod dev;
@@ -36,7 +37,10 @@ use self::{
     ids::Shifts,
     place::{Identity, Want},
 };
-pub use self::enter::Inside;
+pub use self::{
+    ahead::{attach_ahead, pivot_ahead},
+    enter::Inside,
+};
 use super::{
     cgroup,
     plan::{Container, Mount, Namespace, Source},
@@ -56,6 +60,10 @@ pub struct Prepared {
     trees: Vec<Option<OwnedFd>>,
     /// Whether `/dev` is among them.
     furnished: bool,
+    /// Whether the host has one tree of control groups, where it matters.
+    unified: bool,
+    /// The root is attached, and nothing of the host's is in reach any more ([`ahead`]).
+    pub entered: bool,
 }
 
 /// The root of a container with everything attached.
@@ -69,32 +77,46 @@ pub struct Root {
     propagation: Option<u64>,
     /// Whether the mount namespace is the container's own.
     own: bool,
+    /// Whether this process is in it already.
+    entered: bool,
     /// Where the host has it.
     path: std::path::PathBuf,
 }
 
-/// Opens what the host has to give. Changes nothing.
-///
-/// # Errors
-/// A source that is missing or cannot be cloned, ids that cannot be shifted; each names its mount.
-pub fn prepare(container: &Container) -> Result<Prepared> {
-    let mut shifts = Shifts::default();
-    let (mut trees, mut furnished) = (Vec::with_capacity(container.mounts.len()), false);
-    let root = allowed(open_root(container))?;
-    for mount in &container.mounts {
-        trees.push(match &mount.source {
-            Source::Bind { path, recursive } => allowed(bind(mount, path, *recursive, container, &mut shifts))?,
-            _ if mount.idmap.is_some() => return Err(Error::refused(ErrorKind::Invalid, format!("{}: only bind mounts can be idmapped", name(mount)))),
-            Source::FileSystem { .. } if dev::is_own(mount, container) => {
-                let dev = dev::furnish(mount, container)?;
-                furnished = dev.is_some();
-                dev
-            }
-            Source::FileSystem { kind, .. } => stand_in(kind, container),
-            Source::Cgroup => None,
-        });
+impl Prepared {
+    /// Clones the root, first of all. Changes nothing.
+    ///
+    /// # Errors
+    /// Of the calls.
+    pub fn root(container: &Container) -> Result<Self> {
+        Ok(Self { root: allowed(open_root(container))?, trees: Vec::with_capacity(container.mounts.len()), furnished: false, unified: false, entered: false })
     }
-    Ok(Prepared { root, trees, furnished })
+
+    /// Opens everything else that the host has to give. Changes nothing.
+    ///
+    /// # Errors
+    /// A source that is missing or cannot be cloned, ids that cannot be shifted; each names its mount.
+    pub fn open(&mut self, container: &Container) -> Result<()> {
+        let mut shifts = Shifts::default();
+        for mount in &container.mounts {
+            let tree = match &mount.source {
+                Source::Bind { path, recursive } => allowed(bind(mount, path, *recursive, container, &mut shifts))?,
+                _ if mount.idmap.is_some() => return Err(Error::refused(ErrorKind::Invalid, format!("{}: only bind mounts can be idmapped", name(mount)))),
+                Source::FileSystem { .. } if dev::is_own(mount, container) => {
+                    let dev = dev::furnish(mount, container)?;
+                    self.furnished = dev.is_some();
+                    dev
+                }
+                Source::FileSystem { kind, .. } => stand_in(kind, container),
+                Source::Cgroup => {
+                    self.unified = cgroups::is_unified(&name(mount))?;
+                    None
+                }
+            };
+            self.trees.push(tree);
+        }
+        Ok(())
+    }
 }
 
 /// Without privilege over our mount namespace (EPERM) the child does it, which has privilege over its own.
@@ -154,7 +176,7 @@ impl Prepared {
     /// Of the calls, each with its mount.
     pub fn raise(self, container: &Container, groups: &cgroup::Record) -> Result<Root> {
         let own = container.namespaces.mount == Namespace::New;
-        if own {
+        if own && !self.entered {
             // Nothing that is mounted here from now on is seen outside.
             mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).wall(|| "mount(/, MS_SLAVE | MS_REC)".into())?;
         }
@@ -171,7 +193,9 @@ impl Prepared {
             None => open_root(container)?,
         };
         let below = mount_below(container)?;
-        attach_root(fd.as_fd(), container)?;
+        if !self.entered {
+            attach_root(fd.as_fd(), container)?;
+        }
         let raised = self.furnish(fd, container, groups, own);
         if let (Err(_), Some(below)) = (&raised, below) {
             detach(&container.rootfs, below)?;
@@ -180,7 +204,7 @@ impl Prepared {
     }
 
     fn furnish(mut self, fd: OwnedFd, container: &Container, groups: &cgroup::Record, own: bool) -> Result<Root> {
-        let mut raising = Raising { root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?, fd, container, groups, late: Vec::new(), dev: None };
+        let mut raising = Raising { root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?, fd, container, groups, unified: self.unified, late: Vec::new(), dev: None };
         for (mount, tree) in container.mounts.iter().zip(std::mem::take(&mut self.trees)) {
             raising.mount(mount, tree)?;
         }
@@ -191,8 +215,8 @@ impl Prepared {
         }
         let Raising { fd, late, dev, .. } = raising;
         let (readonly, propagation) = (container.readonly_root, container.root_propagation);
-        let null = if container.masked.is_empty() { None } else { Some(dev::null(dev.as_ref())?) };
-        Ok(Root { fd, late, null, readonly, propagation, own, path: container.rootfs.clone() })
+        let null = if container.masked.is_empty() { None } else { Some(dev::null(dev.as_ref(), self.entered)?) };
+        Ok(Root { fd, late, null, readonly, propagation, own, entered: self.entered, path: container.rootfs.clone() })
     }
 }
 
@@ -247,6 +271,8 @@ struct Raising<'a> {
     root: Identity,
     container: &'a Container,
     groups: &'a cgroup::Record,
+    /// Whether the host has one tree of control groups.
+    unified: bool,
     late: Vec<OwnedFd>,
     /// A `/dev` that we have furnished.
     dev: Option<OwnedFd>,

@@ -15,6 +15,7 @@ use rustix::{
 
 use super::{
     First, Held, Record, State, Status,
+    held::Lock,
     ground::{discard, make_root, names, open_dir, open_root, passing_name, sweep, take},
 };
 use crate::{
@@ -94,7 +95,7 @@ impl StateDir {
             let dir = open_dir(base, &passing)?;
             let lock = take(&dir, OFlags::CREATE, FlockOperation::LockExclusive)?;
             renameat(base, &passing, base, id)?;
-            Ok(Held { state: Self { root: root.to_owned(), id: id.to_owned(), dir }, lock })
+            Ok(Held { state: Self { root: root.to_owned(), id: id.to_owned(), dir }, _lock: Lock(lock) })
         };
         match made() {
             Ok(held) => Ok(Some(held)),
@@ -172,18 +173,26 @@ impl StateDir {
     /// # Errors
     /// "container does not exist" when it was deleted meanwhile.
     pub fn hold(self) -> Result<Held> {
-        let locked = take(&self.dir, OFlags::empty(), FlockOperation::LockExclusive);
-        // Deleted: its files, or its name. Another of that name is another.
-        let gone = || match (statat(&self.root_dir()?, &self.id, AtFlags::SYMLINK_NOFOLLOW), fstat(&self.dir)) {
-            (Ok(named), Ok(ours)) => Ok((named.st_dev, named.st_ino) != (ours.st_dev, ours.st_ino)),
-            (Err(Errno::NOENT), _) => Ok(true),
-            (Err(e), _) | (_, Err(e)) => Err(e).io(|| format!("stat({})", self.path())),
+        let id = self.id.clone();
+        self.hold_if_there()?.ok_or_else(|| missing(&id))
+    }
+
+    /// [`StateDir::hold`], with None when it was deleted meanwhile.
+    ///
+    /// # Errors
+    /// Of the calls.
+    pub fn hold_if_there(self) -> Result<Option<Held>> {
+        let lock = match take(&self.dir, OFlags::empty(), FlockOperation::LockExclusive) {
+            Ok(lock) => Lock(lock),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e).io(|| format!("lock {}", self.path())),
         };
-        match locked {
-            Err(Errno::NOENT) => Err(missing(&self.id)),
-            Err(e) => Err(e).io(|| format!("lock {}", self.path())),
-            Ok(_) if gone()? => Err(missing(&self.id)),
-            Ok(lock) => Ok(Held { state: self, lock }),
+        // Deleted: its files, or its name. Another of that name is another.
+        let Some(base) = open_root(&self.root)? else { return Ok(None) };
+        match (statat(&base, &self.id, AtFlags::SYMLINK_NOFOLLOW), fstat(&self.dir)) {
+            (Ok(named), Ok(ours)) if (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino) => Ok(Some(Held { state: self, _lock: lock })),
+            (Ok(_), Ok(_)) | (Err(Errno::NOENT), _) => Ok(None),
+            (Err(e), _) | (_, Err(e)) => Err(e).io(|| format!("stat({})", self.path())),
         }
     }
 
@@ -220,6 +229,22 @@ impl StateDir {
     /// # Errors
     /// Of reading procfs and the FIFO.
     pub fn status(&self, record: &Record) -> Result<(Status, Option<First>)> {
+        if self.is_making()? { Ok((Status::Creating, None)) } else { self.seen(record) }
+    }
+
+    /// Whether its maker is still at work: a process that the record may name already is no container yet.
+    ///
+    /// # Errors
+    /// Of stat(2) and flock(2).
+    pub fn is_making(&self) -> Result<bool> {
+        match statat(&self.dir, INTENT, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => self.is_held(),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e).io(|| format!("stat({}/{INTENT})", self.path())),
+        }
+    }
+
+    pub(super) fn seen(&self, record: &Record) -> Result<(Status, Option<First>)> {
         let Some(first) = First::of(record)? else {
             let creating = record.pid == 0 && self.is_held()?;
             return Ok((if creating { Status::Creating } else { Status::Stopped }, None));

@@ -3,12 +3,12 @@
 use std::{ops::Deref, os::fd::OwnedFd, path::PathBuf};
 
 use rustix::{
-    fs::{FileType, FlockOperation, Mode, OFlags, flock, mkdirat, mknodat, openat, renameat},
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, mkdirat, mknodat, openat, renameat, unlinkat},
     io::Errno,
 };
 
 use super::{
-    Record, StateDir,
+    First, Record, StateDir, Status,
     dir::{CONFIG, DRAFT, INTENT, NOTIFY, RECORD, START},
     ground::{discard, open_dir, passing_name, sweep},
 };
@@ -18,8 +18,12 @@ use crate::error::{Context, Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct Held {
     pub(super) state: StateDir,
-    pub(super) lock: OwnedFd,
+    pub(super) _lock: Lock,
 }
+
+/// The lock of a container's directory.
+#[derive(Debug)]
+pub(super) struct Lock(pub OwnedFd);
 
 impl Held {
     /// Says what is going to be made, before any of it is.
@@ -31,7 +35,7 @@ impl Held {
         self.write(INTENT, &bytes)
     }
 
-    /// Makes or replaces the record.
+    /// Makes or replaces the record; [`Held::made`] comes after the first.
     ///
     /// # Errors
     /// Of the calls; the former record stands then.
@@ -39,6 +43,27 @@ impl Held {
         let bytes = serde_json::to_vec(record).map_err(|e| Error::refused(ErrorKind::Io, format!("record of {}: {e}", self.id())))?;
         self.write(DRAFT, &bytes)?;
         renameat(&self.dir, DRAFT, &self.dir, RECORD).io(|| format!("rename({}/{DRAFT}, {RECORD})", self.path()))
+    }
+
+    /// Says that everything is made: until then the record speaks of a process that nothing but the end may come to.
+    ///
+    /// # Errors
+    /// Of unlink(2).
+    pub fn made(&self) -> Result<()> {
+        unlinkat(&self.dir, INTENT, AtFlags::empty()).io(|| format!("unlink({}/{INTENT})", self.path()))
+    }
+
+    /// [`StateDir::status`] as whoever holds the lock sees it: nobody else is making it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn status(&self, record: &Record) -> Result<(Status, Option<First>)> {
+        self.state.seen(record)
+    }
+
+    /// Lets others have it; the directory stays open.
+    pub fn let_go(self) -> StateDir {
+        self.state
     }
 
     /// Keeps the configuration as it is now.
@@ -100,9 +125,9 @@ impl Deref for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Lock {
     fn drop(&mut self) {
         // Said aloud, because a process forked meanwhile has a copy of the descriptor, and closing ours would not unlock.
-        flock(&self.lock, FlockOperation::Unlock).ok();
+        flock(&self.0, FlockOperation::Unlock).ok();
     }
 }

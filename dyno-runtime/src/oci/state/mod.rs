@@ -3,8 +3,8 @@
 //! ```text
 //! ROOT/ID/            mode 0700; it appears by rename(2), locked and not empty, so that an id is taken by one alone
 //!   lock              flock(2): exclusive while a container is made, started, updated or deleted; whoever dies lets go of it
-//!   making.json       Record of what is going to be made, written before any of it is
-//!   state.json        Record, replaced by rename(2)
+//!   making.json       Record of what is going to be made, written before any of it is; gone when all is made
+//!   state.json        Record with the first process, written as soon as that is born
 //!   config.json       the configuration as it was at `create`, for `exec`
 //!   start             FIFO on which the container's first process waits for `start`, and tells it of a failure
 //! ROOT/@…             on its way in or out; nobody's once nobody holds its lock
@@ -13,7 +13,7 @@
 //! Status is read, never stored:
 //!
 //! ```text
-//!              lock held, no pid yet                                   creating
+//!              lock held, and no pid yet or making.json still there    creating
 //! the process of the record lives (pidfd, start time of /proc/PID/stat):
 //!   and the FIFO has a reader (open with O_WRONLY | O_NONBLOCK)        created      exec closes it
 //!   and the freezer holds it                                           paused

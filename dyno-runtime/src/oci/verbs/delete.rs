@@ -12,6 +12,7 @@ use crate::{
     error::Context,
     oci::{
         Global,
+        afterwards::LetGo,
         cgroup::Cgroup,
         hooks, rootfs,
         state::{First, Held, Record, StateDir, Status, missing},
@@ -82,6 +83,17 @@ pub(super) fn delete(global: &Global, id: &str, force: bool) -> Result<(), Failu
     give_back(global, &record, &group)?;
     held.remove()?;
     hooks::poststop(global, &record);
+    Ok(())
+}
+
+/// Deletes one whose first process, our child, has ended, with what is at hand of it. No error if somebody else has deleted it.
+pub(super) fn ended(global: &Global, dir: StateDir, record: &Record, group: &Cgroup, mounts: LetGo) -> Result<(), Failure> {
+    let Some(held) = dir.hold_if_there()? else { return Ok(()) };
+    give_back(global, record, group)?;
+    held.remove()?;
+    // A hook may unmount what the container's mounts were of.
+    drop(mounts);
+    hooks::poststop(global, record);
     Ok(())
 }
 

@@ -58,7 +58,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
 fn kill(global: &Global, id: &str, signal: i32, all: bool) -> std::result::Result<(), Failure> {
     let dir = StateDir::open(&global.root, id)?;
     let record = dir.known()?;
-    let first = First::of(&record)?;
+    let first = if dir.is_making()? { None } else { First::of(&record)? };
     match &first {
         first if all => to_all(&Cgroup::open(&record.cgroup)?, first.as_ref(), signal)?,
         Some(first) => first.signal(signal)?,

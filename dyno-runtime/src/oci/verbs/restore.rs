@@ -120,6 +120,7 @@ fn take_up(global: &Global, request: &Request, container: &Container, held: &Hel
     let pid = start(global, request, container, &record)?;
     (record.pid, record.start_time) = (pid, start_time(pid)?);
     held.save(&record)?;
+    held.made()?;
     if let Some(path) = &asked.pid_file {
         create::write_pid(path, pid)?;
     }

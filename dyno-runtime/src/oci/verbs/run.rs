@@ -1,9 +1,7 @@
 //! `run`: `create`, `start`, and unless detached to its end and `delete`.
 
-use std::os::fd::AsFd;
-
 use super::{
-    Failure, Outcome,
+    Outcome,
     create::option,
     delete, start,
     words::{Word, Words},
@@ -11,6 +9,7 @@ use super::{
 use crate::oci::{
     Global,
     create::{self, Created},
+    afterwards::Mounts,
     state::First,
     supervise::Signals,
 };
@@ -54,24 +53,33 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     if words.help {
         return Ok(0);
     }
-    request.foreground = !detach;
+    (request.foreground, request.begins) = (!detach, true);
     let (id, subreaper) = (request.id.clone(), !request.no_subreaper);
     // From here on they are the program's: none is lost, and none ends this process before the container is deleted.
     let signals = if detach { None } else { Some(Signals::watch(subreaper)?) };
-    let Created { held, record, pidfd, console } = create::create(global, request)?;
-    let first = First::child(pidfd.try_clone().map_err(|e| Failure::new(format!("dup(pidfd): {e}")))?, record.pid);
-    if let Err(failure) = start::begin(global, held, &record, Some(first), detach) {
-        // What never ran is not kept.
-        if let Err(e) = delete::delete(global, &id, true) {
-            global.log.warn(&e.message);
+    let Created { held, record, group, pidfd, console, begun } = create::create(global, request)?;
+    let first = First::child(pidfd, record.pid);
+    let started = match begun {
+        Some(fifo) => start::begun(global, held, &record, &first, &fifo),
+        None => start::begin(global, held, &record, &group, &first, detach),
+    };
+    let dir = match started {
+        Ok(dir) => dir,
+        Err(failure) => {
+            // What never ran is not kept.
+            if let Err(e) = delete::delete(global, &id, true) {
+                global.log.warn(&e.message);
+            }
+            return Err(failure);
         }
-        return Err(failure);
-    }
+    };
     let Some(signals) = signals else { return Ok(0) };
-    let status = signals.follow(pidfd.as_fd(), console);
+    let mounts = Mounts::of(&first);
+    let status = signals.follow(first.pidfd(), console);
+    let mounts = mounts.let_go();
     if !keep {
         // No error if the caller has done it meanwhile.
-        delete::delete(global, &id, true)?;
+        delete::ended(global, dir, &record, &group, mounts)?;
     }
     Ok(status?)
 }

@@ -13,7 +13,7 @@ use rustix::{
 
 use super::{Failure, Outcome, delete, words::Words};
 use crate::{
-    error::{Context, Result},
+    error::Context,
     oci::{
         Global,
         cgroup::Cgroup,
@@ -38,18 +38,17 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     }
     let held = StateDir::open(&global.root, &id)?.hold()?;
     let record = held.known()?;
-    let first = First::of(&record)?;
-    begin(global, held, &record, first, true)?;
+    let Some(first) = First::of(&record)? else { return Err(Failure::new("cannot start a container that has stopped")) };
+    begin(global, held, &record, &Cgroup::open(&record.cgroup)?, &first, true)?;
     Ok(0)
 }
 
 /// Starts a container, which nobody else does meanwhile, and runs its hooks, which may look at it. With `wait` it also waits until the program says
-/// that it is ready, if the caller has a socket to be told so by.
-pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<First>, wait: bool) -> std::result::Result<(), Failure> {
-    let Some(first) = first else { return Err(Failure::new("cannot start a container that has stopped")) };
+/// that it is ready, if the caller has a socket to be told so by. Hands the container's directory back, which is anybody's again.
+pub(super) fn begin(global: &Global, held: Held, record: &Record, group: &Cgroup, first: &First, wait: bool) -> Result<StateDir, Failure> {
     let Some(mut fifo) = held.starter()? else { return Err(Failure::new("cannot start an already running container")) };
     // Whoever stands still would be waited for with the lock in hand.
-    if Cgroup::open(&record.cgroup)?.is_frozen()? {
+    if group.is_frozen()? {
         return Err(Failure::new("cannot start a container in the paused state"));
     }
     if !record.program {
@@ -61,8 +60,15 @@ pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
         other => other.io(|| "write(start)".into())?,
     }
-    wait_for_exec(&fifo, &first)?;
-    if ioctl_fionread(&fifo).io(|| "ioctl(start, FIONREAD)".into())? > 0 {
+    let dir = begun(global, held, record, first, &fifo)?;
+    ready.map_or(Ok(()), |socket| notify::follow(&socket, first.pidfd(), record.pid, wait))?;
+    Ok(dir)
+}
+
+/// The second half of [`begin`], for a container that has had its byte from `fifo`: until its program has begun, and its hooks have run.
+pub(super) fn begun(global: &Global, held: Held, record: &Record, first: &First, fifo: &File) -> Result<StateDir, Failure> {
+    wait_for_exec(fifo, first)?;
+    if ioctl_fionread(fifo).io(|| "ioctl(start, FIONREAD)".into())? > 0 {
         // A byte of a starter that was killed may be left, or ours: a signal may have ended it before, as it may at any time after.
         let text: Vec<u8> = held.last_words()?.into_iter().filter(|byte| *byte != GO).collect();
         let text = String::from_utf8_lossy(&text);
@@ -75,13 +81,13 @@ pub(super) fn begin(global: &Global, held: Held, record: &Record, first: Option<
             return Err(Failure::new(text.trim()));
         }
     }
-    drop(held);
+    let dir = held.let_go();
     poststart(global, record)?;
-    Ok(ready.map_or(Ok(()), |socket| notify::follow(&socket, first.pidfd(), record.pid, wait))?)
+    Ok(dir)
 }
 
 /// Until the first process has closed the FIFO, which exec does, or has ended.
-fn wait_for_exec(fifo: &File, first: &First) -> Result<()> {
+fn wait_for_exec(fifo: &File, first: &First) -> crate::Result<()> {
     loop {
         let mut fds = [PollFd::new(fifo, PollFlags::empty()), PollFd::from_borrowed_fd(first.pidfd(), PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -93,7 +99,7 @@ fn wait_for_exec(fifo: &File, first: &First) -> Result<()> {
 }
 
 /// A hook that fails ends the container (runtime-spec 1.2.1, lifecycle steps 7, 9 and 12; before that poststart only had to be warned of).
-fn poststart(global: &Global, record: &Record) -> std::result::Result<(), Failure> {
+fn poststart(global: &Global, record: &Record) -> Result<(), Failure> {
     let Err(e) = hooks::run("poststart", &record.hooks.poststart, &record.state(Status::Running)) else { return Ok(()) };
     end(global, record);
     Err(e.into())
