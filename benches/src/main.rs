@@ -6,6 +6,7 @@
 mod bundle;
 mod measure;
 mod oci;
+mod platform;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -35,6 +36,8 @@ enum What {
         #[arg(long)]
         check: bool,
     },
+    /// A running platform: a hundred dynos, the wake of an app that sleeps, what the router adds.
+    Platform(platform::Options),
     /// Tells the peak memory of a command in KiB (for `oci`).
     #[command(hide = true)]
     Peak {
@@ -47,6 +50,7 @@ enum What {
 fn main() -> ExitCode {
     let result = match Cli::parse().what {
         What::Oci { runtime, rounds, json, check } => oci::run(&runtime, rounds, json.as_deref(), check),
+        What::Platform(options) => platform::run(&options),
         What::Peak { command } => measure::print_peak(&command),
     };
     match result {

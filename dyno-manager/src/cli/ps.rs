@@ -203,9 +203,9 @@ impl Wait {
     }
 }
 
-/// Up on this release or on a later one: a deploy in the meantime ends the wait, too.
+/// Up on this release or on a later one: a deploy in the meantime ends the wait, too. One that sleeps is up when it is asked for.
 fn running(dyno: &Dyno, version: u32) -> bool {
-    dyno.state == "up" && dyno.release.as_ref().and_then(|release| release.version).is_some_and(|v| v >= version)
+    matches!(dyno.state.as_str(), "up" | "idle") && dyno.release.as_ref().and_then(|release| release.version).is_some_and(|v| v >= version)
 }
 
 #[cfg(test)]

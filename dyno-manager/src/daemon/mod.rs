@@ -95,6 +95,9 @@ pub struct Options {
     /// Seconds that a build may take.
     #[arg(long, global = true, env = "DYNO_BUILD_TIMEOUT", default_value_t = 900, value_name = "SECONDS")]
     pub build_timeout: u64,
+    /// Seconds without a request after which an app's web dynos sleep until the next one; 0: never.
+    #[arg(long, global = true, env = "DYNO_SLEEP_AFTER", default_value_t = 0, value_name = "SECONDS")]
+    pub sleep_after: u64,
     /// One JSON object per log line, for log collectors.
     #[arg(long, global = true, env = "DYNO_LOG_JSON")]
     pub log_json: bool,
@@ -149,6 +152,10 @@ fn serve_dynos(options: &Options, layout: &Layout) -> anyhow::Result<()> {
 }
 
 impl Options {
+    fn sleep_after(&self) -> Option<Duration> {
+        (self.sleep_after > 0).then(|| Duration::from_secs(self.sleep_after))
+    }
+
     fn timing(&self) -> crate::schedule::Timing {
         crate::schedule::Timing {
             boot: Duration::from_secs(self.boot_timeout),

@@ -80,6 +80,7 @@ impl From<DynoName> for String {
 ///      └────────────────┘                │
 ///   scaled down, restarted, stopped:  stopping ──▶ down
 ///   one-offs:                            up ──▶ complete
+///   web, nobody asks for it:             up ──▶ idle ──(request)──▶ starting
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,7 +97,7 @@ pub enum DynoState {
     Down,
     /// A one-off that ended.
     Complete,
-    /// Stopped until the next request.
+    /// Not running until the next request.
     Idle,
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     Dial,
     code::Code,
+    dyno::DynoStream,
     line::Ticket,
     pool::{Lane, Sender, Slot, Upstream},
     settings::Settings,
@@ -77,7 +78,7 @@ async fn handshake(dial: &dyn Dial, upstream: &Upstream) -> io::Result<Sender> {
     tcp.set_nodelay(true)?;
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(RESPONSE_BUFFER)
-        .handshake(TokioIo::new(tcp))
+        .handshake(TokioIo::new(DynoStream::new(tcp)))
         .await
         .map_err(io::Error::other)?;
     // Ends when the sender and the exchange are gone; its error is also the exchange's, and is reported there.

@@ -9,7 +9,8 @@
 //!   head read ─▶ host known? ─▶ target? ──Booting──▶ wait for a change (H20) ─┐
 //!      │ H26        │ 404         │ H80 H81 H14 H10      ◀────────────────────┘
 //!      ▼            ▼             ▼ Up
-//!   refused      refused      pick of two (H11) ─▶ idle connection, or dial (H19, H21: next dyno)
+//!   refused      refused      (Asleep: the supervisor is told, then as Booting)
+//!                             pick of two (H11) ─▶ idle connection, or dial (H19, H21: next dyno)
 //!                                 │
 //!                                 ▼ send     (a stale idle connection: once more on a new one)
 //!                              first byte (H12, H13, H17, H27, H28)
@@ -22,6 +23,7 @@ mod body;
 mod client;
 mod code;
 mod connect;
+mod dyno;
 mod framing;
 mod headers;
 mod line;
@@ -40,6 +42,7 @@ use std::io;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use crate::model::DynoId;
 
@@ -51,4 +54,7 @@ pub use table::{AppRoute, Backend, Table, Target};
 pub trait Dial: Send + Sync + 'static {
     /// A new TCP stream to the `$PORT` of `dyno`. `ConnectionRefused` when nothing listens there.
     fn dial(&self, dyno: DynoId) -> BoxFuture<'_, io::Result<TcpStream>>;
+
+    /// Has the dynos of `app`, which sleeps, started; the table tells of them.
+    fn wake(&self, app: Uuid);
 }

@@ -26,6 +26,7 @@ pub(super) type Sender = SendRequest<Upload>;
 /// One dyno.
 pub(super) struct Upstream {
     pub(super) backend: Backend,
+    /// Exchanges under way, or [`CLOSED`].
     active: AtomicUsize,
     state: Mutex<State>,
 }
@@ -37,11 +38,16 @@ struct State {
     idle: VecDeque<(Instant, Sender)>,
     /// Avoided until then.
     shunned: Option<Instant>,
+    /// End of its last exchange, or when it was listed.
+    visited: Instant,
 }
+
+/// More than any limit: nothing is admitted.
+const CLOSED: usize = usize::MAX;
 
 impl Upstream {
     pub(super) fn new(backend: Backend) -> Arc<Self> {
-        let state = Mutex::new(State { listed: true, idle: VecDeque::new(), shunned: None });
+        let state = Mutex::new(State { listed: true, idle: VecDeque::new(), shunned: None, visited: Instant::now() });
         Arc::new(Self { backend, active: AtomicUsize::new(0), state })
     }
 
@@ -56,9 +62,30 @@ impl Upstream {
 
     /// Counts one more exchange, unless there are `limit` already.
     pub(super) fn admit(self: &Arc<Self>, limit: usize) -> Option<Slot> {
-        let more = |n: usize| (n < limit).then_some(n + 1);
+        let more = |n: usize| (n < limit).then(|| n + 1);
         self.active.fetch_update(Relaxed, Relaxed, more).ok()?;
         Some(Slot { upstream: self.clone() })
+    }
+
+    /// Since when it has had nothing to do; None while it has.
+    pub(super) fn quiet_since(&self) -> Option<Instant> {
+        let visited = self.state().visited;
+        (self.active() == 0).then_some(visited)
+    }
+
+    /// Admits nothing more, if no exchange is under way and the last one was over at `then`.
+    pub(super) fn close_if_quiet(&self, then: Instant) -> bool {
+        let closed = self.active.compare_exchange(0, CLOSED, Relaxed, Relaxed).is_ok();
+        let quiet = closed && self.state().visited <= then;
+        if closed && !quiet {
+            self.reopen();
+        }
+        quiet
+    }
+
+    /// Takes back [`Self::close_if_quiet`].
+    pub(super) fn reopen(&self) {
+        self.active.store(0, Relaxed);
     }
 
     /// True while another dyno should be preferred.
@@ -113,6 +140,7 @@ pub(super) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.upstream.state().visited = Instant::now();
         self.upstream.active.fetch_sub(1, Relaxed);
     }
 }

@@ -180,7 +180,7 @@ impl Router {
         let mut rounds = 1..=ROUNDS;
         loop {
             (ticket.dyno, ticket.connect_ms) = (None, None);
-            let upstreams = self.table.ready(app, &self.settings).await?;
+            let upstreams = self.table.ready(app, &self.settings, &*self.dial).await?;
             match connect(&*self.dial, &self.settings, &upstreams, replayable, ticket).await {
                 Ok(lane) => return Ok(lane),
                 Err(_) if rounds.next().is_some() && self.table.has_moved_on(app, &upstreams) => {}

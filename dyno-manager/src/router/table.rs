@@ -1,7 +1,7 @@
 //! Which app answers at which name, and with what: written by the supervisor, read once per request.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::model::{AppName, DynoId, DynoName};
 
-use super::{code::Code, pool::Upstream, settings::Settings};
+use super::{Dial, code::Code, pool::Upstream, settings::Settings};
 
 /// What answers for one app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Target {
     Crashed,
     /// Web dynos are on their way: requests wait, H20 if for too long.
     Booting,
+    /// As `Booting` once somebody asks: the first request has them started ([`super::Dial::wake`]).
+    Asleep,
     /// These web dynos have bound their port. Empty is the same as [`Target::NoWeb`].
     Up(Vec<Backend>),
 }
@@ -72,6 +74,7 @@ pub(super) struct Route {
 enum Live {
     Answer(Code),
     Booting,
+    Asleep,
     Up(Arc<[Arc<Upstream>]>),
 }
 
@@ -101,8 +104,15 @@ impl Table {
             Target::NoWeb => Live::Answer(Code::H14),
             Target::Crashed => Live::Answer(Code::H10),
             Target::Booting => Live::Booting,
+            Target::Asleep => Live::Asleep,
             Target::Up(backends) if backends.is_empty() => Live::Answer(Code::H14),
-            Target::Up(backends) => Live::Up(backends.into_iter().map(|b| upstream(old.as_deref(), b)).collect()),
+            Target::Up(backends) => {
+                let mut known: HashMap<DynoId, &Arc<Upstream>> = HashMap::new();
+                known.extend(old.iter().flat_map(|old| old.upstreams()).map(|u| (u.backend.dyno, u)));
+                // The live state of a dyno that was there before stays.
+                let upstream = |b: Backend| known.get(&b.dyno).filter(|u| u.backend == b).map_or_else(|| Upstream::new(b), |u| Arc::clone(u));
+                Live::Up(backends.into_iter().map(upstream).collect())
+            }
         };
         let waiting = old.as_ref().map(|old| old.waiting.clone()).unwrap_or_default();
         let new = Route { app_id: route.app_id, live, waiting };
@@ -128,8 +138,8 @@ impl Table {
         self.apps.read().unwrap_or_else(PoisonError::into_inner).get(app).cloned()
     }
 
-    /// The dynos of an app, after waiting for its boot if need be.
-    pub(super) async fn ready(&self, app: &str, settings: &Settings) -> Result<Arc<[Arc<Upstream>]>, Unready> {
+    /// The dynos of an app, after waking it and waiting for its boot if need be.
+    pub(super) async fn ready(&self, app: &str, settings: &Settings, dial: &dyn Dial) -> Result<Arc<[Arc<Upstream>]>, Unready> {
         let deadline = Instant::now() + settings.boot;
         let mut changed = self.changed.subscribe();
         let mut place = None;
@@ -139,11 +149,14 @@ impl Table {
             match &route.live {
                 Live::Up(upstreams) => return Ok(upstreams.clone()),
                 Live::Answer(code) => return Err(Unready::Code(*code)),
-                Live::Booting if place.is_none() => {
+                Live::Booting | Live::Asleep if place.is_none() => {
                     let waiting = Waiting::join(&route.waiting, settings.waiting_per_app);
                     place = Some(waiting.ok_or(Unready::Code(Code::H11))?);
                 }
-                Live::Booting => {}
+                Live::Booting | Live::Asleep => {}
+            }
+            if matches!(route.live, Live::Asleep) {
+                dial.wake(route.app_id);
             }
             timeout_at(deadline, changed.changed())
                 .await
@@ -157,6 +170,28 @@ impl Table {
         let Some(route) = self.route(app) else { return true };
         let now = route.upstreams();
         now.is_empty() || now.iter().any(|n| !seen.iter().any(|s| Arc::ptr_eq(n, s)))
+    }
+
+    /// Since when no exchange with a dyno of the app is under way; None while one is, and when its dynos are not [`Target::Up`].
+    pub fn quiet_since(&self, app: &AppName) -> Option<Instant> {
+        let route = self.route(app.as_str())?;
+        route.upstreams().iter().map(|u| u.quiet_since()).reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b))).flatten()
+    }
+
+    /// Lets nothing more through to the app's dynos, if none of them has had anything to do since `then`; requests wait until the route is
+    /// set again. True if it is so: then nobody hears of an end of these dynos.
+    pub fn close_if_quiet(&self, app: &AppName, then: Instant) -> bool {
+        let mut apps = self.write();
+        let Some(route) = apps.get(app.as_str()).filter(|route| !route.upstreams().is_empty()) else { return false };
+        let closed: Vec<_> = route.upstreams().iter().take_while(|u| u.close_if_quiet(then)).collect();
+        if closed.len() < route.upstreams().len() {
+            closed.into_iter().for_each(|u| u.reopen());
+            return false;
+        }
+        let closed = Arc::new(Route { app_id: route.app_id, live: Live::Booting, waiting: route.waiting.clone() });
+        retire_missing(Some(route), &[]);
+        apps.insert(app.as_str().to_owned(), closed);
+        true
     }
 
     /// Closes connections to dynos that have been idle for `keep`.
@@ -175,15 +210,9 @@ impl Route {
     }
 }
 
-/// The live state of `backend`: the one it had, if it was there before.
-fn upstream(old: Option<&Route>, backend: Backend) -> Arc<Upstream> {
-    let known = old.and_then(|old| old.upstreams().iter().find(|u| u.backend == backend));
-    known.cloned().unwrap_or_else(|| Upstream::new(backend))
-}
-
 fn retire_missing(old: Option<&Route>, new: &[Arc<Upstream>]) {
-    let old = old.map(Route::upstreams).unwrap_or_default();
-    old.iter().filter(|u| !new.iter().any(|n| Arc::ptr_eq(u, n))).for_each(|u| u.retire());
+    let stays: HashSet<*const Upstream> = new.iter().map(Arc::as_ptr).collect();
+    old.map(Route::upstreams).unwrap_or_default().iter().filter(|u| !stays.contains(&Arc::as_ptr(u))).for_each(|u| u.retire());
 }
 
 /// A place among the requests that wait for a boot; given up when dropped.
@@ -214,12 +243,44 @@ mod tests {
         AppRoute { app_id: Uuid::nil(), target }
     }
 
+    /// Wakes nobody.
+    struct Nobody;
+
+    impl Dial for Nobody {
+        fn dial(&self, _: DynoId) -> futures_util::future::BoxFuture<'_, std::io::Result<tokio::net::TcpStream>> {
+            Box::pin(std::future::ready(Err(std::io::ErrorKind::NotFound.into())))
+        }
+
+        fn wake(&self, _: Uuid) {}
+    }
+
+    #[test]
+    fn only_an_app_without_exchanges_is_closed_and_then_nothing_gets_through() {
+        let app: AppName = "shop".parse().unwrap();
+        let table = Table::new();
+        assert_eq!(table.quiet_since(&app), None);
+        table.set(&app, route(Target::Up(vec![backend(1), backend(2)])));
+        let upstreams: Vec<_> = table.route("shop").unwrap().upstreams().to_vec();
+        let slot = upstreams[1].admit(50).unwrap();
+        assert_eq!(table.quiet_since(&app), None, "an exchange is under way");
+        assert!(!table.close_if_quiet(&app, Instant::now()));
+        let before = Instant::now();
+        drop(slot);
+        assert!(table.quiet_since(&app).is_some_and(|since| since >= before));
+        assert!(!table.close_if_quiet(&app, before - Duration::from_secs(1)), "it was visited since");
+        assert!(upstreams[0].admit(50).is_some(), "what was not closed is open");
+        assert!(table.close_if_quiet(&app, Instant::now()));
+        assert!(upstreams.iter().all(|u| u.admit(50).is_none()) && table.has_moved_on("shop", &upstreams));
+        assert_eq!(table.quiet_since(&app), None);
+        assert!(!table.close_if_quiet(&app, Instant::now()), "it is closed");
+    }
+
     #[tokio::test]
     async fn each_target_has_its_answer() {
         let app: AppName = "shop".parse().unwrap();
         let table = Table::new();
         let settings = Settings { boot: Duration::from_millis(50), ..Settings::default() };
-        assert_eq!(table.ready("shop", &settings).await.err(), Some(Unready::Gone));
+        assert_eq!(table.ready("shop", &settings, &Nobody).await.err(), Some(Unready::Gone));
         for (target, want) in [
             (Target::Maintenance, Code::H80),
             (Target::Blank, Code::H81),
@@ -229,7 +290,7 @@ mod tests {
             (Target::Booting, Code::H20),
         ] {
             table.set(&app, route(target));
-            assert_eq!(table.ready("shop", &settings).await.err(), Some(Unready::Code(want)));
+            assert_eq!(table.ready("shop", &settings, &Nobody).await.err(), Some(Unready::Code(want)));
         }
     }
 
@@ -241,10 +302,10 @@ mod tests {
         table.set(&app, route(Target::Booting));
         let first = tokio::spawn({
             let (table, settings) = (table.clone(), settings.clone());
-            async move { table.ready("shop", &settings).await.map(|u| u.len()) }
+            async move { table.ready("shop", &settings, &Nobody).await.map(|u| u.len()) }
         });
         tokio::task::yield_now().await;
-        assert_eq!(table.ready("shop", &settings).await.err(), Some(Unready::Code(Code::H11)));
+        assert_eq!(table.ready("shop", &settings, &Nobody).await.err(), Some(Unready::Code(Code::H11)));
         table.set(&app, route(Target::Up(vec![backend(1)])));
         assert_eq!(first.await.unwrap(), Ok(1));
     }
@@ -254,10 +315,10 @@ mod tests {
         let app: AppName = "shop".parse().unwrap();
         let table = Table::new();
         table.set(&app, route(Target::Up(vec![backend(1), backend(2)])));
-        let old = table.ready("shop", &Settings::default()).await.ok().unwrap();
+        let old = table.ready("shop", &Settings::default(), &Nobody).await.ok().unwrap();
         let slot = old[1].admit(50).unwrap();
         table.set(&app, route(Target::Up(vec![backend(2), backend(3)])));
-        let new = table.ready("shop", &Settings::default()).await.ok().unwrap();
+        let new = table.ready("shop", &Settings::default(), &Nobody).await.ok().unwrap();
         assert_eq!(new.iter().map(|u| u.active()).collect::<Vec<_>>(), [1, 0]);
         drop(slot);
         assert_eq!(new[0].active(), 0);

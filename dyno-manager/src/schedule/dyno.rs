@@ -51,9 +51,9 @@ pub struct Dyno {
 }
 
 impl Dyno {
-    /// True while a process of it may exist, even one that is on its way out.
+    /// True while a process of it may exist, even one that is on its way out. One that sleeps has none yet.
     pub fn is_alive(&self) -> bool {
-        self.exit.is_none()
+        self.exit.is_none() && self.state != DynoState::Idle
     }
 
     /// True for a launch that stands for its name: not one that was told to end, not a one-off that ended.

@@ -90,6 +90,16 @@ pub enum Event {
         /// What is wanted from now on.
         formation: Formation,
     },
+    /// Nobody has asked anything of the app's web dynos for as long as the operator grants: those that are up fall asleep.
+    Quiet {
+        /// The app.
+        app_id: Uuid,
+    },
+    /// A request waits for the app: its dynos that sleep are started.
+    Visited {
+        /// The app.
+        app_id: Uuid,
+    },
     /// A one-off, its id and name chosen by the caller. Of an unknown app it is forgotten at once.
     Run {
         /// The dyno; its state and times are set here.

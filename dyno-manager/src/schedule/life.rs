@@ -22,14 +22,23 @@ pub(super) enum Told {
     Restart,
     /// As `Restart`, after a crash: the platform's own doing.
     Retry,
+    /// Until somebody asks for it again.
+    Idle,
 }
 
 impl Step<'_> {
     /// Starts a formation dyno, if one is wanted under this name.
     pub(super) fn launch(&mut self, app_id: Uuid, name: DynoName, crashes: u32) {
-        let Some(spec) = self.state.apps.get(&app_id).and_then(|d| d.spec(&name)) else { return };
+        if let Some(dyno) = self.next(app_id, name, crashes) {
+            self.start(dyno);
+        }
+    }
+
+    /// The next formation dyno of this name, if one is wanted.
+    fn next(&mut self, app_id: Uuid, name: DynoName, crashes: u32) -> Option<Dyno> {
+        let spec = self.state.apps.get(&app_id)?.spec(&name)?;
         let (command, size, release) = (spec.command.to_owned(), spec.size, spec.release);
-        let dyno = Dyno {
+        Some(Dyno {
             id: self.state.next_id(app_id),
             app_id,
             name,
@@ -47,8 +56,7 @@ impl Step<'_> {
             stopping: None,
             env: BTreeMap::new(),
             tty: None,
-        };
-        self.start(dyno);
+        })
     }
 
     /// Enters a launch into the table and has it started.
@@ -148,7 +156,11 @@ impl Step<'_> {
         if told == Told::Restart {
             self.say(&dyno, line::RESTARTING);
         }
-        let next = if told == Told::Down { DynoState::Down } else { DynoState::Starting };
+        let next = match told {
+            Told::Down => DynoState::Down,
+            Told::Idle => DynoState::Idle,
+            Told::Restart | Told::Retry => DynoState::Starting,
+        };
         if dyno.state != next {
             self.say(&dyno, &line::changed(dyno.state.as_str(), next.as_str()));
         }
@@ -165,6 +177,24 @@ impl Step<'_> {
             // A SIGKILL that is on its way already is not taken back.
             d.stopping.get_or_insert(Stopping { kill_at, killed: false });
         });
+    }
+
+    /// Puts a formation dyno to sleep: it is told to end, and what will be started in its place stands in the table already.
+    pub(super) fn idle(&mut self, id: DynoId) {
+        let Some(dyno) = self.living(id) else { return };
+        self.say(&dyno, line::IDLING);
+        self.end(id, Told::Idle);
+        if let Some(next) = self.next(dyno.app_id, dyno.name, 0) {
+            self.state.dynos.put(Dyno { state: DynoState::Idle, ..next });
+        }
+    }
+
+    /// Starts a dyno that sleeps.
+    pub(super) fn wake(&mut self, id: DynoId) {
+        let Some(dyno) = self.state.dyno(id).filter(|d| d.state == DynoState::Idle).cloned() else { return };
+        self.say(&dyno, line::UNIDLING);
+        self.say(&dyno, &line::changed(dyno.state.as_str(), DynoState::Starting.as_str()));
+        self.start(dyno);
     }
 
     /// Tries a crashed formation dyno again, under a new id.

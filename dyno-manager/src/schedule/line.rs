@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::model::{DynoSize, Exit, ExitCause};
 
+pub(super) const IDLING: &str = "Idling";
+pub(super) const UNIDLING: &str = "Unidling";
 pub(super) const RESTARTING: &str = "Restarting";
 pub(super) const SIGTERM_ALL: &str = "Stopping all processes with SIGTERM";
 pub(super) const SIGKILL_REST: &str = "Stopping remaining processes with SIGKILL";

@@ -28,6 +28,9 @@
 //!                                          exit: │    ▲      │ and again every 10 s
 //!                                          Forget▼    └──────┘
 //!
+//! Web dynos of an app that nobody visits: up ─▶ idle, an entry without a process, that the next request starts:
+//! idle ─▶ starting (the process of before ends as any other, as an entry of its own that is stopping).
+//!
 //! One-offs: starting ─▶ up ─▶ complete (exit of its own), crashed (killed, lost, never started)
 //!           or down (told to end); kept for a while so that its exit can be asked for, then Forget.
 //! ```

@@ -20,6 +20,8 @@ impl Step<'_> {
             Event::Adopted { dyno } => self.adopted(dyno),
             Event::Settled => self.settled(),
             Event::FormationChanged { app_id, formation } => self.formation_changed(app_id, formation),
+            Event::Quiet { app_id } => self.quiet(app_id),
+            Event::Visited { app_id } => self.visited(app_id),
             Event::Run { dyno } => self.run(dyno),
             Event::Restart { app_id, which } => self.restart(app_id, &which),
             Event::Stop { app_id, which } => self.stop(app_id, &which),
@@ -117,8 +119,20 @@ impl Step<'_> {
         for id in self.ids(app_id, |d| d.kind == DynoKind::Formation && scaled(&d.name.process_type)) {
             self.state.dynos.change(id, |d| d.crashes = 0);
         }
-        // Whoever scales a crashed type wants to see it tried now, not at the end of the back-off.
-        self.reconcile(app_id, |d| d.state == DynoState::Crashed && scaled(&d.name.process_type));
+        // Whoever scales a type that crashed or sleeps wants to see it tried now, not at the end of the back-off or at the next request.
+        self.reconcile(app_id, |d| matches!(d.state, DynoState::Crashed | DynoState::Idle) && scaled(&d.name.process_type));
+    }
+
+    fn quiet(&mut self, app_id: Uuid) {
+        for id in self.ids(app_id, |d| d.binds_port() && d.state == DynoState::Up) {
+            self.idle(id);
+        }
+    }
+
+    fn visited(&mut self, app_id: Uuid) {
+        for id in self.ids(app_id, |d| d.state == DynoState::Idle) {
+            self.wake(id);
+        }
     }
 
     fn run(&mut self, mut dyno: Dyno) {

@@ -12,11 +12,13 @@ mod adopt;
 mod follow;
 mod launch;
 mod routes;
+mod sleep;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub slugs: PathBuf,
     /// Time limits of the scheduler.
     pub timing: Timing,
+    /// Web dynos of an app without exchanges fall asleep after this long, if ever.
+    pub sleep_after: Option<Duration>,
 }
 
 /// The supervisor. Cheap to clone.
@@ -97,6 +101,9 @@ impl Supervisor {
             changed: watch::channel(0).0,
         }));
         tokio::spawn(this.clone().keep_time());
+        if let Some(patience) = this.0.settings.sleep_after {
+            tokio::spawn(this.clone().keep_quiet(patience));
+        }
         this
     }
 
@@ -212,5 +219,9 @@ impl Engine for Supervisor {
 impl router::Dial for Supervisor {
     fn dial(&self, dyno: DynoId) -> BoxFuture<'_, std::io::Result<TcpStream>> {
         Box::pin(self.0.warden.connect(dyno, PORT))
+    }
+
+    fn wake(&self, app: Uuid) {
+        self.take(Event::Visited { app_id: app });
     }
 }

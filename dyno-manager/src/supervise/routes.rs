@@ -17,7 +17,9 @@ pub(super) fn app_of(event: &Event, state: &State) -> Option<Uuid> {
         | Event::Released { app_id, .. }
         | Event::FormationChanged { app_id, .. }
         | Event::Restart { app_id, .. }
-        | Event::Stop { app_id, .. } => Some(*app_id),
+        | Event::Stop { app_id, .. }
+        | Event::Quiet { app_id }
+        | Event::Visited { app_id } => Some(*app_id),
         Event::Adopted { dyno } | Event::Run { dyno } => Some(dyno.app_id),
         Event::Started { dyno_id } | Event::Bound { dyno_id } | Event::StartFailed { dyno_id, .. } | Event::Exited { dyno_id, .. } => {
             state.dyno(*dyno_id).map(|dyno| dyno.app_id)
@@ -62,6 +64,8 @@ fn target(state: &State, id: Uuid) -> Target {
         Target::Up(up)
     } else if !web.is_empty() && web.iter().all(|d| d.state == DynoState::Crashed) {
         Target::Crashed
+    } else if web.iter().any(|d| d.state == DynoState::Idle) && web.iter().all(|d| d.state != DynoState::Starting) {
+        Target::Asleep
     } else {
         Target::Booting
     }

@@ -1,17 +1,23 @@
-//! dynod's side: one connection per call under way, kept for the next.
+//! dynod's side: one connection per call under way, kept for the next. No thread waits for an answer: a wake-up costs as much as many a call.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream as StdTcpStream},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpSocket, TcpStream, UnixStream},
+    sync::Semaphore,
+};
 use uuid::Uuid;
 
 use super::{Held, Launch, Reply, Request, Started, StdioFds, StreamKind, WardenError, wire};
 use crate::model::Exit;
+
+/// Starts at once for each processor.
+const STARTS_PER_PROCESSOR: usize = 2;
 
 /// dynod's side of the connection. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,12 +27,15 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     socket: PathBuf,
     idle: Mutex<Vec<UnixStream>>,
+    /// Starts under way at once. More would only contend for the kernel's locks: the last of a hundred is up no sooner, and the first later.
+    starts: Semaphore,
 }
 
 impl Client {
     /// A client of the warden that listens on `socket`; it connects when it is first used, and again after the warden was replaced.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Inner { socket: socket.into(), idle: Mutex::default() }))
+        let at_once = std::thread::available_parallelism().map_or(2, usize::from) * STARTS_PER_PROCESSOR;
+        Self(Arc::new(Inner { socket: socket.into(), idle: Mutex::default(), starts: Semaphore::new(at_once) }))
     }
 
     /// Starts a dyno; returns once the program's exec is done.
@@ -34,6 +43,7 @@ impl Client {
     /// # Errors
     /// The warden's refusal.
     pub async fn start(&self, launch: &Launch) -> Result<Started, WardenError> {
+        let _place = self.0.starts.acquire().await.map_err(|e| WardenError::new("io", e.to_string()))?;
         self.call(Request::Start(Box::new(launch.clone()))).await.and_then(started)
     }
 
@@ -114,7 +124,8 @@ impl Client {
 
     async fn call(&self, request: Request) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
         let inner = self.0.clone();
-        let answer = tokio::task::spawn_blocking(move || inner.exchange(&request)).await;
+        // To its end, whatever becomes of the caller: an answer that nobody takes off its connection would be the next call's.
+        let answer = tokio::spawn(async move { inner.exchange(&request).await }).await;
         let (reply, fds) = answer.map_err(|e| WardenError::new("io", e.to_string()))??;
         match reply {
             Reply::Failed(e) => Err(e),
@@ -124,13 +135,14 @@ impl Client {
 }
 
 impl Inner {
-    fn exchange(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
+    async fn exchange(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
+        let frame = wire::frame(request).map_err(|e| WardenError::io("a request to the warden", &e))?;
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some(stream) = kept
-            && wire::send(&stream, request, &[]).is_ok()
+        if let Some(mut stream) = kept
+            && wire::send_later(&mut stream, &frame).await.is_ok()
         {
             // The warden may have gone between two calls; only a request that it cannot have taken is sent again.
-            match wire::receive(&stream) {
+            match wire::receive_later(&mut stream).await {
                 Ok(Some(answer)) => return Ok(self.keep(stream, answer)),
                 _ if !matches!(request, Request::List | Request::Socket(_) | Request::Open(_) | Request::Exit(_) | Request::Free(_)) => {
                     return Err(WardenError::new("io", "the warden went away in the middle of a request"));
@@ -140,9 +152,9 @@ impl Inner {
         }
         let what = format!("the warden does not answer on {}; is it running?", self.socket.display());
         let failed = |e: std::io::Error| WardenError::io(&what, &e);
-        let stream = UnixStream::connect(&self.socket).map_err(failed)?;
-        wire::send(&stream, request, &[]).map_err(failed)?;
-        let answer = wire::receive(&stream).map_err(failed)?;
+        let mut stream = UnixStream::connect(&self.socket).await.map_err(failed)?;
+        wire::send_later(&mut stream, &frame).await.map_err(failed)?;
+        let answer = wire::receive_later(&mut stream).await.map_err(failed)?;
         let answer = answer.ok_or_else(|| WardenError::new("io", format!("{what}: it closed the connection")))?;
         Ok(self.keep(stream, answer))
     }
@@ -159,11 +171,11 @@ impl Inner {
 /// Whether a warden answers on `socket`. That a connection is taken says little: a child that was on its way to its exec when its
 /// warden was killed keeps the socket for some milliseconds more.
 pub fn answers(socket: &Path) -> bool {
-    let ask = |stream: UnixStream| {
+    let ask = |stream: StdUnixStream| {
         wire::send(&stream, &Request::List, &[])?;
         wire::receive::<Reply>(&stream)
     };
-    matches!(UnixStream::connect(socket).and_then(ask), Ok(Some(_)))
+    matches!(StdUnixStream::connect(socket).and_then(ask), Ok(Some(_)))
 }
 
 fn started((reply, fds): (Reply, Vec<OwnedFd>)) -> Result<Started, WardenError> {

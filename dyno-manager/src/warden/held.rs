@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     os::fd::OwnedFd,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Dynos {
     pub host: Host,
+    /// Shared by starts under way; whoever lists what there is has it alone, so that no start is missed by a new daemon.
+    pub starting: RwLock<()>,
     table: Mutex<HashMap<Uuid, Arc<Entry>>>,
     images: Mutex<HashMap<String, Instant>>,
 }
@@ -82,7 +84,7 @@ impl Dynos {
         }
         tracing::info!(dynos = table.len(), "took up what was running");
         let mounted = host.images().list()?.into_iter().map(|image| (image, Instant::now())).collect();
-        Ok(Self { host, table: Mutex::new(table), images: Mutex::new(mounted) })
+        Ok(Self { host, starting: RwLock::default(), table: Mutex::new(table), images: Mutex::new(mounted) })
     }
 
     pub fn get(&self, id: Uuid) -> Result<Arc<Entry>, WardenError> {

@@ -6,11 +6,12 @@ use std::{
         unix::{fs::PermissionsExt, net::{UnixListener, UnixStream}},
     },
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use anyhow::{Context, bail};
 use dyno_runtime::{Host, Layer, Network, Profile, Sandbox, StartOptions, Streams, Upper, Volume};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uuid::Uuid;
 
 use super::{
@@ -137,6 +138,17 @@ fn permit_peer(stream: &UnixStream, settings: &Settings) -> anyhow::Result<()> {
 fn converse(stream: &UnixStream, dynos: &Dynos, settings: &Settings, stop: &std::sync::mpsc::Sender<()>) -> anyhow::Result<()> {
     while let Some((request, _)) = wire::receive::<Request>(stream)? {
         let shutdown = matches!(request, Request::Shutdown);
+        let _under_way = match &request {
+            Request::Start(_) => {
+                let under_way = dynos.starting.read().unwrap_or_else(PoisonError::into_inner);
+                // Nobody would hear of what a daemon had asked for that has died since; the next one has its own wishes.
+                if hung_up(stream)? {
+                    return Ok(());
+                }
+                Some(under_way)
+            }
+            _ => None,
+        };
         let (reply, fds) = answer(request, dynos, settings).unwrap_or_else(|e| (Reply::Failed(e), Vec::new()));
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let sent = wire::send(stream, &reply, &borrowed);
@@ -149,12 +161,21 @@ fn converse(stream: &UnixStream, dynos: &Dynos, settings: &Settings, stop: &std:
     Ok(())
 }
 
+/// Whether the other end is closed.
+fn hung_up(stream: &UnixStream) -> std::io::Result<bool> {
+    let mut watched = [PollFd::new(stream, PollFlags::RDHUP)];
+    poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(watched[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP))
+}
+
 type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
 
 fn answer(request: Request, dynos: &Dynos, settings: &Settings) -> Answer {
     match request {
         Request::Start(launch) => start(*launch, dynos, settings),
         Request::List => {
+            // Starts for a former daemon that are under way are told of, too.
+            drop(dynos.starting.write().unwrap_or_else(PoisonError::into_inner));
             let held = |(id, e): (Uuid, Arc<Entry>)| {
                 let pid = if let Body::Dyno(d) = &e.body { d.pid() } else { 0 };
                 Held { id, meta: e.note.meta.clone(), pid, running: e.running() }

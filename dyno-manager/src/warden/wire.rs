@@ -1,4 +1,6 @@
 //! Frames of the warden's socket: a length, JSON, and file descriptors beside the first byte.
+//!
+//! A frame is one write, so that its reader is woken once: a length that came alone would wake it to wait again.
 
 use std::{
     io::{Error, ErrorKind, IoSlice, IoSliceMut, Read, Result, Write},
@@ -8,6 +10,8 @@ use std::{
         unix::net::UnixStream,
     },
 };
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -19,46 +23,102 @@ use serde::{Serialize, de::DeserializeOwned};
 const MAX_FRAME: usize = 64 << 20;
 /// Most descriptors beside one frame: pidfd, three pipes, listeners.
 const MAX_FDS: usize = 16;
+/// Bytes of the length before each frame, little endian.
+const LENGTH: usize = 4;
+/// What is read at once; nearly every frame is shorter.
+const FIRST: usize = 4096;
+
+/// A message as it goes over the wire.
+pub fn frame(message: &impl Serialize) -> Result<Vec<u8>> {
+    let mut frame = vec![0; LENGTH];
+    serde_json::to_writer(&mut frame, message)?;
+    let length = frame.len() - LENGTH;
+    if length > MAX_FRAME {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("frame of {length} bytes is too large")));
+    }
+    frame[..LENGTH].copy_from_slice(&u32::try_from(length).map_err(Error::other)?.to_le_bytes());
+    Ok(frame)
+}
 
 /// Sends one message.
 pub fn send(stream: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<()> {
-    let body = serde_json::to_vec(message)?;
-    if body.len() > MAX_FRAME || fds.len() > MAX_FDS {
-        return Err(Error::new(ErrorKind::InvalidInput, format!("frame of {} bytes with {} descriptors is too large", body.len(), fds.len())));
+    let frame = frame(message)?;
+    if fds.len() > MAX_FDS {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("{} descriptors beside one frame are too many", fds.len())));
     }
-    let length = u32::try_from(body.len()).map_err(Error::other)?.to_le_bytes();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Error::other("no room for descriptors"));
     }
-    let sent = sendmsg(stream.as_fd(), &[IoSlice::new(&length)], &mut beside, SendFlags::NOSIGNAL)?;
-    if sent != length.len() {
-        return Err(Error::new(ErrorKind::WriteZero, "short write of a frame's length"));
-    }
-    (&*stream).write_all(&body)
+    let sent = sendmsg(stream.as_fd(), &[IoSlice::new(&frame)], &mut beside, SendFlags::NOSIGNAL)?;
+    // The descriptors went with the first byte.
+    (&*stream).write_all(&frame[sent..])
 }
 
 /// Receives one message; None at the end of the stream.
 pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut length = [0u8; 4];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let got = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(&mut length)], &mut beside, RecvFlags::CMSG_CLOEXEC)?.bytes;
-    let fds = beside.drain().filter_map(|m| if let RecvAncillaryMessage::ScmRights(fds) = m { Some(fds) } else { None }).flatten().collect();
+    let mut first = [0; FIRST];
+    let (got, fds) = receive_first(stream, &mut first, RecvFlags::CMSG_CLOEXEC)?;
     if got == 0 {
         return Ok(None);
     }
-    (&*stream).read_exact(&mut length[got..])?;
-    let length = u32::from_le_bytes(length) as usize;
+    let mut body = first[..got].to_vec();
+    if got < LENGTH {
+        stream.take((LENGTH - got) as u64).read_to_end(&mut body)?;
+    }
+    let missing = missing(&body)?;
+    stream.take(missing as u64).read_to_end(&mut body)?;
+    Ok(Some((parse(&body)?, fds)))
+}
+
+/// [`receive`] for who must not sleep. `stream` carries one exchange at a time.
+pub async fn receive_later<T: DeserializeOwned>(stream: &mut tokio::net::UnixStream) -> Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut first = [0; FIRST];
+    let shared: &tokio::net::UnixStream = stream;
+    let (got, fds) = shared.async_io(Interest::READABLE, || receive_first(shared, &mut first, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)).await?;
+    if got == 0 {
+        return Ok(None);
+    }
+    let mut body = first[..got].to_vec();
+    if got < LENGTH {
+        stream.take((LENGTH - got) as u64).read_to_end(&mut body).await?;
+    }
+    let missing = missing(&body)?;
+    stream.take(missing as u64).read_to_end(&mut body).await?;
+    Ok(Some((parse(&body)?, fds)))
+}
+
+/// [`send`] of a [`frame`] without descriptors for who must not sleep.
+pub async fn send_later(stream: &mut tokio::net::UnixStream, frame: &[u8]) -> Result<()> {
+    stream.write_all(frame).await
+}
+
+/// What came first, and the descriptors beside it.
+fn receive_first(stream: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(buffer)], &mut beside, flags)?.bytes;
+    let fds = beside.drain().filter_map(|m| if let RecvAncillaryMessage::ScmRights(fds) = m { Some(fds) } else { None }).flatten().collect();
+    Ok((got, fds))
+}
+
+/// How many bytes of the frame that `bytes` begins are still to come.
+fn missing(bytes: &[u8]) -> Result<usize> {
+    let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or(ErrorKind::UnexpectedEof)?;
+    let length = u32::from_le_bytes(*length) as usize;
     if length > MAX_FRAME {
         return Err(Error::new(ErrorKind::InvalidData, format!("frame of {length} bytes; at most {MAX_FRAME} are taken")));
     }
-    let mut body = Vec::new();
-    if stream.take(length as u64).read_to_end(&mut body)? != length {
+    // One exchange at a time: nothing follows a frame before it was answered.
+    length.checked_sub(rest.len()).ok_or_else(|| Error::new(ErrorKind::InvalidData, "bytes after the end of a frame"))
+}
+
+fn parse<T: DeserializeOwned>(frame: &[u8]) -> Result<T> {
+    if missing(frame)? > 0 {
         return Err(ErrorKind::UnexpectedEof.into());
     }
-    Ok(Some((serde_json::from_slice(&body)?, fds)))
+    Ok(serde_json::from_slice(&frame[LENGTH..])?)
 }
 
 #[cfg(test)]

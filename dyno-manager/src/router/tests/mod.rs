@@ -41,8 +41,10 @@ enum Place {
 #[derive(Default)]
 struct Places {
     known: Mutex<HashMap<DynoId, Place>>,
-    /// Told of every dial.
+    /// Told of every dial and waking.
     dialled: Notify,
+    /// Apps that were woken.
+    woken: Mutex<Vec<Uuid>>,
 }
 
 impl Dial for Places {
@@ -56,6 +58,11 @@ impl Dial for Places {
                 None => Err(io::ErrorKind::NotFound.into()),
             }
         })
+    }
+
+    fn wake(&self, app: Uuid) {
+        self.woken.lock().unwrap().push(app);
+        self.dialled.notify_one();
     }
 }
 

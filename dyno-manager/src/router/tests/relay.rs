@@ -1,6 +1,6 @@
 //! Exchanges that go well: heads, bodies, connections, many dynos.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Instant};
 
 use http::{Request, Response};
 use http_body_util::Full;
@@ -211,6 +211,47 @@ async fn requests_wait_for_a_boot() {
     let place = hello().await;
     let (reply, ()) = tokio::join!(wire.reply(), async { bench.up(&[place]) });
     assert_eq!(reply.body, "hello, 0");
+}
+
+#[tokio::test]
+async fn a_request_wakes_an_app_that_sleeps() {
+    let bench = Bench::new(Settings::default()).await;
+    bench.set(Target::Asleep);
+    let mut wire = bench.connect().await;
+    let place = hello().await;
+    wire.send(GET).await;
+    let wake = async {
+        bench.places.dialled.notified().await;
+        bench.set(Target::Booting);
+        bench.up(&[place]);
+    };
+    let (reply, ()) = tokio::join!(wire.reply(), wake);
+    assert_eq!(reply.body, "hello, 0");
+    assert_eq!(*bench.places.woken.lock().unwrap(), [APP_ID]);
+}
+
+/// A dyno that writes the head of an answer and its body apart and has Nagle's algorithm on, as most servers do.
+#[tokio::test]
+async fn an_answer_in_two_pieces_is_not_held_up() {
+    let place = dyno(|mut wire, _| async move {
+        while !wire.head().await.is_empty() {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+            wire.send("hello").await;
+        }
+    })
+    .await;
+    let bench = Bench::with(Settings::default(), &[place]).await;
+    let mut wire = bench.connect().await;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let from = Instant::now();
+        wire.send("GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+        assert_eq!(wire.reply().await.body, "hello");
+        times.push(from.elapsed());
+    }
+    times.sort_unstable();
+    // The kernel delays an acknowledgement by 40 ms; a busy machine delays few of twenty exchanges as long.
+    assert!(times[10] < Duration::from_millis(35), "{times:?}");
 }
 
 #[tokio::test]

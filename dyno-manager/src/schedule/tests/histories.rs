@@ -39,6 +39,10 @@ enum Happening {
     /// Something is told of a launch that may be long gone.
     Echo(usize),
     Wait(u64),
+    /// Nobody visits the app.
+    Quiet(usize),
+    /// Somebody does.
+    Visited(usize),
     /// The daemon dies and comes back; `dies` picks a dyno that ends while it loads.
     NewDaemon {
         dies: usize,
@@ -58,7 +62,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (app.clone(), quantities, any::<bool>()).prop_map(|(app, quantities, large)| H::Scale { app, quantities, large }),
         2 => app.clone().prop_map(H::Run),
         2 => (app.clone(), any_which()).prop_map(|(app, which)| H::Restart { app, which }),
-        2 => (app, any_which()).prop_map(|(app, which)| H::Stop { app, which }),
+        2 => (app.clone(), any_which()).prop_map(|(app, which)| H::Stop { app, which }),
+        3 => app.clone().prop_map(H::Quiet),
+        3 => app.prop_map(H::Visited),
         8 => pick.clone().prop_map(H::Started),
         6 => pick.clone().prop_map(H::Bound),
         1 => pick.clone().prop_map(H::StartFailed),
@@ -160,6 +166,14 @@ impl Host {
             }),
             Happening::Exited(pick, cause) => self.with(pick, |host, id| host.exited(id, cause)),
             Happening::Echo(pick) => self.echo(pick),
+            Happening::Quiet(index) => {
+                self.tell(Event::Quiet { app_id: app_id(index) });
+                assert!(self.state.dynos(app_id(index)).iter().all(|d| !d.binds_port() || d.state != DynoState::Up), "it is still up");
+            }
+            Happening::Visited(index) => {
+                self.tell(Event::Visited { app_id: app_id(index) });
+                assert!(self.state.dynos(app_id(index)).iter().all(|d| d.state != DynoState::Idle), "it sleeps on");
+            }
             Happening::Wait(milliseconds) => self.wait(self.now + Duration::from_millis(milliseconds)),
             Happening::NewDaemon { dies } => self.new_daemon(dies),
         }
@@ -375,6 +389,9 @@ proptest! {
     #[test]
     fn every_history_settles_on_what_is_wanted(history in vec(happening(), 0..80)) {
         let mut host = play(&history);
+        for app in 0..2 {
+            host.happen(Happening::Visited(app));
+        }
         host.settle();
         for (app_id, desired) in &host.desired {
             let dynos = host.state.dynos(*app_id);

@@ -255,3 +255,71 @@ fn only_so_many_ended_one_offs_are_kept() {
     let names: Vec<_> = world.state.dynos(APP).iter().map(|d| d.name.number).collect();
     assert_eq!(names, (31..=130).collect::<Vec<_>>());
 }
+
+#[test]
+fn an_app_that_nobody_visits_sleeps_until_somebody_does() {
+    check(&[
+        (
+            "release 1 web=2 worker=1",
+            "web.1: Starting process with command `./web`
+             START web.1#1 v1 Standard-1X
+             web.2: Starting process with command `./web`
+             START web.2#1 v1 Standard-1X
+             worker.1: Starting process with command `./worker`
+             START worker.1#1 v1 Standard-1X",
+        ),
+        ("started worker.1", "worker.1: State changed from starting to up"),
+        ("bound web.1", "web.1: State changed from starting to up"),
+        // One that still boots is not put to sleep.
+        (
+            "quiet",
+            "web.1: Idling
+             web.1: State changed from up to idle
+             web.1: Stopping all processes with SIGTERM
+             TERM web.1#1",
+        ),
+        ("quiet", ""),
+        ("exit web.1 143 stopped", "web.1: Process exited with status 143\nFORGET web.1#1"),
+        // Nothing has it started but a request.
+        ("+100000", "web.2: Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch\nweb.2: Stopping process with SIGKILL\nKILL web.2#1"),
+        ("stop web.1", ""),
+        (
+            "visited",
+            "web.1: Unidling
+             web.1: State changed from idle to starting
+             web.1: Starting process with command `./web`
+             START web.1#2 v1 Standard-1X",
+        ),
+        ("visited", ""),
+        ("bound web.1", "web.1: State changed from starting to up"),
+    ]);
+}
+
+#[test]
+fn who_changes_an_app_that_sleeps_wakes_it() {
+    let asleep = [
+        ("release 1 web=1", "web.1: Starting process with command `./web`\nSTART web.1#1 v1 Standard-1X"),
+        ("bound web.1", "web.1: State changed from starting to up"),
+        ("quiet", "web.1: Idling\nweb.1: State changed from up to idle\nweb.1: Stopping all processes with SIGTERM\nTERM web.1#1"),
+        ("exit web.1 143 stopped", "web.1: Process exited with status 143\nFORGET web.1#1"),
+    ];
+    for (change, next) in [("release 2 web=1", "v2 Standard-1X"), ("scale web=1:standard-2x", "v1 Standard-2X"), ("restart web.1", "v1 Standard-1X")] {
+        let mut world = World::new();
+        for (command, want) in asleep {
+            assert_eq!(world.tell(command).join("\n"), want, "{command}");
+        }
+        // The entry that slept is not among the launches that the words know.
+        world.launches.push(world.state.dynos(APP)[0].clone());
+        let told = world.tell(change);
+        let want = ["web.1: Restarting", "web.1: State changed from idle to starting", "FORGET web.1#2", "web.1: Starting process with command `./web`"];
+        assert_eq!(told[..4], want, "{change}");
+        assert_eq!(told[4..], [format!("START web.1#3 {next}")], "{change}");
+    }
+    let mut world = World::new();
+    for (command, _) in asleep {
+        world.tell(command);
+    }
+    world.launches.push(world.state.dynos(APP)[0].clone());
+    assert_eq!(world.tell("scale web=0"), ["web.1: State changed from idle to down", "FORGET web.1#2"]);
+    assert_eq!(world.tell("visited"), [""; 0]);
+}

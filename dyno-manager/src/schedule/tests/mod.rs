@@ -73,6 +73,8 @@ impl World {
             ["exit", label, status, cause] => Event::Exited { dyno_id: self.id(label), exit: exit(status.parse().unwrap(), cause_of(cause)) },
             ["adopt", label, state] => Event::Adopted { dyno: self.found(label, state) },
             ["settled"] => Event::Settled,
+            ["quiet"] => Event::Quiet { app_id: APP },
+            ["visited"] => Event::Visited { app_id: APP },
             _ => panic!("no such command: {command}"),
         };
         let actions = step(&mut self.state, event, self.now);
