@@ -9,6 +9,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -16,6 +17,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{ballast::Ballast, serve::serve, tier::Tier};
 use crate::sample::Sample;
+
+/// Starts in a burst, and what a tier keeps ready for them.
+pub const TURN: usize = 24;
+/// More than a turn: what is made beside a turn must not decide.
+pub const READY: usize = 32;
 
 /// What an agent is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,11 +91,22 @@ pub struct Phases {
     pub free: f64,
 }
 
+/// One run of an agent.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Run {
+    /// Its times.
+    pub sample: Sample,
+    /// Where they went; none of a stop.
+    pub phases: Phases,
+    /// What its tier promises stood ready.
+    pub ready: bool,
+}
+
 /// What it answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Answer {
     /// Of [`Request::Run`] and [`Request::Stop`]; phases for the former only.
-    Samples(Vec<(Sample, Phases)>),
+    Samples(Vec<Run>),
     /// Of [`Request::Sustain`] and [`Request::Charged`].
     Number(f64),
     /// Of [`Request::Probe`].
@@ -145,11 +162,24 @@ impl Agent {
     ///
     /// # Errors
     /// As there.
-    pub fn samples(&mut self, request: &Request) -> Result<Vec<(Sample, Phases)>> {
+    pub fn samples(&mut self, request: &Request) -> Result<Vec<Run>> {
         match self.ask(request)? {
             Answer::Samples(samples) => Ok(samples),
             other => Err(anyhow!("{request:?} was answered by {other:?}")),
         }
+    }
+
+    /// Runs the payload `runs` times by each of `threads` threads, with a rest before each; in turns that are no longer than what stands ready,
+    /// because a pool that was drained shows the tier below.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn run(&mut self, runs: usize, rest: Duration, threads: usize) -> Result<Vec<Run>> {
+        let (turn, mut all) = ((TURN / threads).max(1), Vec::new());
+        for from in (0..runs).step_by(turn) {
+            all.extend(self.samples(&Request::Run { runs: turn.min(runs - from), idle_us: rest.as_micros() as u64, threads })?);
+        }
+        Ok(all)
     }
 
     /// [`Self::ask`] for a number.

@@ -2,7 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{machine::Machine, sample::{Sample, Times}};
+use crate::{
+    agent::Run,
+    machine::Machine,
+    sample::{Sample, Times},
+};
+
+/// Numbers: starts that found nothing ready although they should have, per cent.
+pub const DRAINED: &str = "drained";
 
 /// One whole run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -60,6 +67,15 @@ impl Figures {
         let end = samples.iter().map(|s| s.end).collect();
         let [table, subject, condition] = [table, subject, condition].map(str::to_owned);
         self.cells.push(Cell { table, subject, condition, exec: Times::of(exec), end: Times::of(end) });
+    }
+
+    /// [`Self::add`] for an agent's runs; how many of them found nothing ready is told.
+    pub fn add_runs(&mut self, table: &str, subject: &str, condition: &str, runs: &[Run]) {
+        let late = runs.iter().filter(|run| !run.ready).count();
+        if late > 0 {
+            self.note(DRAINED, &format!("{table}: {subject}"), condition, late as f64 * 100.0 / runs.len() as f64);
+        }
+        self.add(table, subject, condition, &runs.iter().map(|run| run.sample).collect::<Vec<_>>());
     }
 
     /// Keeps a number.

@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::{agent::Tier, sample::Sample, stage::Stage};
+use crate::{
+    agent::{TURN, Tier},
+    sample::Sample,
+    stage::Stage,
+};
 
 pub use self::{command::program, ours::setup};
 
@@ -77,11 +81,11 @@ const THREE: &str = "memory, pids, cpu";
 
 /// All, in the order of the tables.
 pub const ALL: [Entry; 15] = [
-    Entry { name: name::VFORK, limits: "none", turn: 25, share: 100, open: |s| floor::open(s, &["vfork"]) },
-    Entry { name: name::FLOOR, limits: THREE, turn: 25, share: 100, open: |s| floor::open(s, &["mnt", "net", "ov", "cg", "sc"]) },
-    Entry { name: name::COLD, limits: THREE, turn: 25, share: 100, open: |s| ours::open(s, Tier::Cold) },
-    Entry { name: name::PARTS, limits: THREE, turn: 25, share: 100, open: |s| ours::open(s, Tier::Parts) },
-    Entry { name: name::PARKED, limits: THREE, turn: 25, share: 100, open: |s| ours::open(s, Tier::Parked) },
+    Entry { name: name::VFORK, limits: "none", turn: TURN, share: 100, open: |s| floor::open(s, &["vfork"]) },
+    Entry { name: name::FLOOR, limits: THREE, turn: TURN, share: 100, open: |s| floor::open(s, &["mnt", "net", "ov", "cg", "sc"]) },
+    Entry { name: name::COLD, limits: THREE, turn: TURN, share: 100, open: |s| ours::open(s, Tier::Cold) },
+    Entry { name: name::PARTS, limits: THREE, turn: TURN, share: 100, open: |s| ours::open(s, Tier::Parts) },
+    Entry { name: name::PARKED, limits: THREE, turn: TURN, share: 100, open: |s| ours::open(s, Tier::Parked) },
     Entry { name: name::OCI, limits: THREE, turn: 5, share: 34, open: command::ours },
     Entry { name: name::CRUN, limits: THREE, turn: 5, share: 34, open: |s| command::oci(s, "crun", "plain") },
     Entry { name: "crun run, all walls", limits: THREE, turn: 5, share: 34, open: |s| command::oci(s, "crun", "walled") },

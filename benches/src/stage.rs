@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -75,6 +76,7 @@ impl Stage {
         for name in ["proc", "dev", "sys", "etc", "tmp", "run", "var", "usr"] {
             fs::create_dir_all(self.root().join(name))?;
         }
+        fs::set_permissions(self.root().join("tmp"), fs::Permissions::from_mode(0o1777))?;
         let payload = include_str!("../programs/payload.c");
         self.compile("payload.c", payload, &FREESTANDING, &self.root().join("true"))?;
         self.compile("payload.c", payload, &[&FREESTANDING[..], &["-DSTAY"]].concat(), &self.root().join("stay"))?;

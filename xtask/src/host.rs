@@ -23,8 +23,8 @@ const PACKAGES: [(&str, &str); 9] = [
     ("uidmap", "newuidmap"),
 ];
 
-/// Those whose programs run containers with our runtime in the tests, and the runtimes that it is compared with.
-const CLIENTS: [(&str, &str); 10] = [
+/// Those whose programs run containers with our runtime in the tests, the runtimes that it is compared with, and what counts instructions.
+const CLIENTS: [(&str, &str); 11] = [
     ("podman", "podman"),
     ("conmon", "conmon"),
     ("catatonit", "catatonit"),
@@ -35,6 +35,7 @@ const CLIENTS: [(&str, &str); 10] = [
     ("busybox-static", "busybox"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("valgrind", "valgrind"),
 ];
 
 /// What invoke-rc.d and deb-systemd-invoke ask before they start a service (policy-rc.d(8)).

@@ -18,7 +18,7 @@ use rustix::{
     net::SocketAddrV4,
 };
 
-use super::{Answer, App, Phases, Request, Setup, tier};
+use super::{Answer, App, Phases, Request, Run, Setup, tier};
 use crate::sample::{Sample, micros};
 
 /// How long an app may take to its first answer.
@@ -105,7 +105,7 @@ impl Server {
         Sandbox { argv: vec![program.to_owned()], ..self.sandbox.clone() }
     }
 
-    fn run(&self, runs: usize, idle: Duration, threads: usize) -> Result<Vec<(Sample, Phases)>> {
+    fn run(&self, runs: usize, idle: Duration, threads: usize) -> Result<Vec<Run>> {
         tier::fill(&self.host, &self.setup, &self.sandbox)?;
         let some = || (0..runs).map(|_| self.once(idle)).collect::<Result<Vec<_>>>();
         if threads == 1 {
@@ -118,7 +118,7 @@ impl Server {
         Ok(all.concat())
     }
 
-    fn once(&self, idle: Duration) -> Result<(Sample, Phases)> {
+    fn once(&self, idle: Duration) -> Result<Run> {
         rest(idle);
         let id = self.id();
         let from = Instant::now();
@@ -127,11 +127,11 @@ impl Server {
         let status = dyno.wait()?.status;
         let end = micros(from.elapsed());
         ensure!(status == 0, "the payload ended with status {status}");
-        let timing = dyno.timing();
+        let (timing, ready) = (dyno.timing(), self.setup.tier.was_ready(&dyno));
         dyno.free()?;
         let free = micros(from.elapsed()) - end;
         let phases = Phases { prepare: timing.prepare_us as f64, walls: timing.walls_us as f64, exec: timing.exec_us as f64, end: end - exec, free };
-        Ok((Sample { exec: Some(exec), end }, phases))
+        Ok(Run { sample: Sample { exec: Some(exec), end }, phases, ready })
     }
 
     /// Per second.
@@ -164,7 +164,7 @@ impl Server {
         Ok(())
     }
 
-    fn stop(&self, runs: usize, idle: Duration) -> Result<Vec<(Sample, Phases)>> {
+    fn stop(&self, runs: usize, idle: Duration) -> Result<Vec<Run>> {
         tier::fill(&self.host, &self.setup, &self.sandbox)?;
         let stay = self.with("/stay");
         let once = || {
@@ -175,7 +175,7 @@ impl Server {
             dyno.wait()?;
             let exec = micros(from.elapsed());
             dyno.free()?;
-            Ok((Sample { exec: Some(exec), end: micros(from.elapsed()) }, Phases::default()))
+            Ok(Run { sample: Sample { exec: Some(exec), end: micros(from.elapsed()) }, phases: Phases::default(), ready: true })
         };
         (0..runs).map(|_| once()).collect()
     }
@@ -196,7 +196,7 @@ impl Server {
         Ok(all.iter().sum::<f64>() / all.len().max(1) as f64)
     }
 
-    fn app(&self, app: &App, runs: usize) -> Result<Vec<(Sample, Phases)>> {
+    fn app(&self, app: &App, runs: usize) -> Result<Vec<Run>> {
         let image = Layer::Image { path: app.stack.0.clone(), sha256: app.stack.1.clone() };
         let mut sandbox = Sandbox { argv: app.argv.clone(), env: app.env.iter().cloned().collect(), cwd: "/app".into(), ..self.sandbox.clone() };
         sandbox.root.layers = vec![Layer::Directory(app.slug.clone()), image];
@@ -209,8 +209,9 @@ impl Server {
             let exec = micros(from.elapsed());
             let answered = first_byte(&dyno, app.port, from);
             let end = micros(from.elapsed());
+            let ready = self.setup.tier.was_ready(&dyno);
             dyno.free()?;
-            answered.map(|()| (Sample { exec: Some(exec), end }, Phases::default()))
+            answered.map(|()| Run { sample: Sample { exec: Some(exec), end }, phases: Phases::default(), ready })
         };
         (0..runs).map(|_| once()).collect()
     }

@@ -1,7 +1,7 @@
 //! The tiers of a start: nothing ready, parts ready, a whole sandbox parked.
 
 use anyhow::{Result, bail};
-use dyno_runtime::{Host, HostOptions, Sandbox};
+use dyno_runtime::{Dyno, Host, HostOptions, Sandbox};
 use serde::{Deserialize, Serialize};
 
 use super::Setup;
@@ -15,6 +15,13 @@ pub enum Tier {
     Parts,
     /// Whole sandboxes that wait for their program.
     Parked,
+}
+
+impl Tier {
+    /// Whether `dyno` found ready what this tier promises.
+    pub fn was_ready(self, _dyno: &Dyno) -> bool {
+        self == Self::Cold
+    }
 }
 
 /// Opens the instance with what its tier keeps ready.

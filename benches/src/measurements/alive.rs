@@ -8,7 +8,6 @@ use super::{BURST, IDLE, REST};
 use crate::{
     agent::{Agent, Request, Tier},
     peers::{name, setup},
-    sample::Sample,
     whole::Bench,
 };
 
@@ -45,7 +44,7 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
 fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
     let mut agent = Agent::start(&setup(&bench.stage, tier, "alive"), 0)?;
     // What the first start fills, and what stands ready, is no idle dyno's.
-    agent.ask(&Request::Run { runs: 5, idle_us: 0, threads: 1 })?;
+    agent.run(5, Duration::ZERO, 1)?;
     let empty = Memory::now()?;
     for alive in ALIVE {
         if bench.options.quick && alive > 100 {
@@ -57,9 +56,8 @@ fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
             memory(bench, &mut agent, alive, &empty)?;
         }
         for (idle, rest) in [(false, Duration::ZERO), (true, REST)] {
-            let request = Request::Run { runs: bench.runs(RUNS), idle_us: rest.as_micros() as u64, threads: 1 };
-            let samples: Vec<Sample> = agent.samples(&request)?.into_iter().map(|(s, _)| s).collect();
-            bench.figures.add(TABLE, subject, &condition(alive, idle), &samples);
+            let runs = agent.run(bench.runs(RUNS), rest, 1)?;
+            bench.figures.add_runs(TABLE, subject, &condition(alive, idle), &runs);
         }
     }
     agent.finish()

@@ -5,9 +5,8 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    agent::{Agent, App, Request, Setup, Tier},
+    agent::{Agent, App, Request, Run, Setup, Tier},
     peers::{name, setup},
-    sample::Sample,
     whole::Bench,
 };
 
@@ -53,22 +52,22 @@ fn one(bench: &mut Bench, title: &str, app: &App) -> Result<()> {
         // A whole app's sandbox is parked one at a time.
         let setup = Setup { ready: 2, ..setup(&bench.stage, tier, &format!("app-{tier:?}").to_lowercase()) };
         match Agent::start(&setup, 0) {
-            Ok(agent) => agents.push((subject, agent, Vec::<Sample>::new())),
+            Ok(agent) => agents.push((subject, agent, Vec::<Run>::new())),
             Err(e) => bench.failed(&format!("apps: {subject}"), &e),
         }
     }
     // The first reads files.
     for turn in 0..=bench.runs(RUNS).div_ceil(TURN) {
         bench.tell(&format!("apps: {title}, turn {turn}"));
-        for (_, agent, samples) in &mut agents {
+        for (_, agent, runs) in &mut agents {
             let taken = agent.samples(&Request::App { app: app.clone(), runs: TURN })?;
             if turn > 0 {
-                samples.extend(taken.into_iter().map(|(s, _)| s));
+                runs.extend(taken);
             }
         }
     }
-    for (subject, agent, samples) in agents {
-        bench.figures.add(TABLE, subject, title, &samples);
+    for (subject, agent, runs) in agents {
+        bench.figures.add_runs(TABLE, subject, title, &runs);
         agent.finish()?;
     }
     Ok(())

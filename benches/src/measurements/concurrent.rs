@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use super::{REST, BURST, IDLE};
 use crate::{
-    agent::{Agent, Request, Tier},
+    agent::{Agent, Tier},
     peers::{ALL, Peer, name, setup},
     sample::Sample,
     whole::Bench,
@@ -49,9 +49,8 @@ fn ours(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
     for threads in AT_ONCE {
         bench.tell(&format!("concurrent: {subject}, {threads} at once"));
         for (idle, rest) in [(false, Duration::ZERO), (true, REST)] {
-            let (runs, idle_us) = ((bench.runs(RUNS) / threads).max(1), rest.as_micros() as u64);
-            let samples: Vec<Sample> = agent.samples(&Request::Run { runs, idle_us, threads })?.into_iter().map(|(s, _)| s).collect();
-            bench.figures.add(TABLE, subject, &condition(threads, idle), &samples);
+            let runs = agent.run((bench.runs(RUNS) / threads).max(1), rest, threads)?;
+            bench.figures.add_runs(TABLE, subject, &condition(threads, idle), &runs);
         }
     }
     agent.finish()

@@ -8,7 +8,6 @@ use super::{BURST, IDLE, REST};
 use crate::{
     agent::{Agent, Phases, Request, Tier},
     peers::{name, setup},
-    sample::Sample,
     whole::Bench,
 };
 
@@ -40,9 +39,9 @@ fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
     let runs = bench.runs(RUNS);
     for (condition, rest) in [(BURST, Duration::ZERO), (IDLE, REST)] {
         let idle_us = rest.as_micros() as u64;
-        let samples: Vec<Sample> = agent.samples(&Request::Stop { runs, idle_us })?.into_iter().map(|(s, _)| s).collect();
-        bench.figures.add(TABLE, subject, condition, &samples);
-        let phases: Vec<Phases> = agent.samples(&Request::Run { runs, idle_us, threads: 1 })?.into_iter().map(|(_, p)| p).collect();
+        let stops = agent.samples(&Request::Stop { runs, idle_us })?;
+        bench.figures.add_runs(TABLE, subject, condition, &stops);
+        let phases: Vec<Phases> = agent.run(runs, rest, 1)?.into_iter().map(|run| run.phases).collect();
         for (at, phase) in NAMES.iter().enumerate() {
             let value = median(phases.iter().map(|p| [p.prepare, p.walls, p.exec, p.end, p.free][at]).collect());
             bench.figures.note(PHASES, subject, &format!("{phase}, {condition}"), value);

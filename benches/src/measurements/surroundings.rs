@@ -6,9 +6,8 @@ use anyhow::Result;
 
 use super::{BURST, IDLE, REST};
 use crate::{
-    agent::{Agent, Ballast, Request, Setup, Tier},
+    agent::{Agent, Ballast, Run, Setup, TURN, Tier},
     peers::{name, setup},
-    sample::Sample,
     whole::Bench,
 };
 
@@ -24,9 +23,6 @@ pub const LARGE: &str = "4 GB, 100 threads, 5000 files";
 
 /// Runs of each.
 const RUNS: usize = 200;
-
-/// Runs in one turn.
-const TURN: usize = 20;
 
 /// Condition of a cell.
 pub fn condition(around: &str, idle: bool) -> String {
@@ -49,15 +45,14 @@ fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
     let large = Setup { ballast: Ballast::LARGE, ..setup("large") };
     let mut agents = [(SMALL, Agent::start(&setup("small"), 0)?), (MOUNTS, Agent::start(&setup("mounts"), 2000)?), (LARGE, Agent::start(&large, 0)?)];
     for (idle, rest) in [(false, Duration::ZERO), (true, REST)] {
-        let mut samples: [Vec<Sample>; 3] = Default::default();
+        let mut runs: [Vec<Run>; 3] = Default::default();
         for _ in 0..bench.runs(RUNS).div_ceil(TURN) {
-            for ((_, agent), samples) in agents.iter_mut().zip(&mut samples) {
-                let request = Request::Run { runs: TURN, idle_us: rest.as_micros() as u64, threads: 1 };
-                samples.extend(agent.samples(&request)?.into_iter().map(|(s, _)| s));
+            for ((_, agent), runs) in agents.iter_mut().zip(&mut runs) {
+                runs.extend(agent.run(TURN, rest, 1)?);
             }
         }
-        for ((around, _), samples) in agents.iter().zip(&samples) {
-            bench.figures.add(TABLE, subject, &condition(around, idle), samples);
+        for ((around, _), runs) in agents.iter().zip(&runs) {
+            bench.figures.add_runs(TABLE, subject, &condition(around, idle), runs);
         }
     }
     agents.into_iter().try_for_each(|(_, agent)| agent.finish())

@@ -19,7 +19,7 @@ const SECONDS: u64 = 10;
 
 /// Condition of a number.
 pub fn condition(threads: usize) -> String {
-    format!("{threads} threads, per second")
+    if threads == 1 { "by 1 thread".to_owned() } else { format!("by {threads} threads") }
 }
 
 /// Measures each tier.

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -74,10 +75,13 @@ impl Peer for Line {
 }
 
 fn runtime(stage: &Stage, name: &str, program: &str, bundle: &str) -> Result<Box<dyn Peer>> {
+    // Several may be open at once.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let id = format!("dyno-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let root = stage.in_memory(&format!("state-{name}-{bundle}")).display().to_string();
     let line = |payload: &str| {
         let bundle = stage.path(&format!("{bundle}-{payload}")).display().to_string();
-        words(&[program, "--root", &root, "run", "--bundle", &bundle, &format!("dyno-bench-{}", std::process::id())])
+        words(&[program, "--root", &root, "run", "--bundle", &bundle, &id])
     };
     Ok(Box::new(opened(line("true"), line("probe"), Vec::new())?))
 }
@@ -111,7 +115,7 @@ pub fn nspawn(stage: &Stage) -> Result<Box<dyn Peer>> {
 pub fn lxc(stage: &Stage) -> Result<Box<dyn Peer>> {
     let (lxc, place, conf) = (program("lxc-start")?, stage.path("lxc"), stage.path("lxc.conf"));
     fs::create_dir_all(&place)?;
-    let config = format!("lxc.uts.name = bench\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.mount.auto = proc:mixed\n", stage.root().display());
+    let config = format!("lxc.uts.name = bench\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.mount.auto = proc:mixed\nlxc.console.path = none\n", stage.root().display());
     fs::write(&conf, config)?;
     let (place, conf) = (place.display().to_string(), conf.display().to_string());
     let line = |payload: &str| words(&[&lxc, "--lxcpath", &place, "--name", "dyno-bench", "--rcfile", &conf, "--foreground", "--define", &format!("lxc.init.cmd={payload}")]);

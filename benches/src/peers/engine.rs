@@ -18,6 +18,9 @@ use crate::{
 
 const LIMITS: [&str; 3] = ["--memory=256m", "--pids-limit=64", "--cpus=1"];
 
+/// statfs(2): control groups, v1 and v2.
+const TREES: [u64; 2] = [0x27e0eb, 0x6367_7270];
+
 /// Hosts without CAP_SYS_RESOURCE cannot raise a hard limit, and podman asks for more than they have.
 const ULIMITS: &str = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]";
 
@@ -36,6 +39,7 @@ pub fn podman(stage: &Stage) -> Result<Box<dyn Peer>> {
     fs::write(place.join("storage.conf"), storage)?;
     let line = |payload: &str| {
         let mut line = words(&[&podman, "--root", &text("root"), "--runroot", &text("run"), "--tmpdir", &text("tmp"), "run", "--rm", "--network=none"]);
+        line.push(format!("--cgroup-parent=/{}", group()));
         line.extend(words(&LIMITS));
         line.extend(words(&["--rootfs", &stage.root().display().to_string(), payload]));
         line
@@ -55,7 +59,7 @@ pub fn docker(stage: &Stage) -> Result<Box<dyn Peer>> {
     let config = json!({
         "data-root": text("data"), "exec-root": text("exec"), "pidfile": text("pid"), "hosts": [host], "deprecated-key-path": text("key"),
         "storage-driver": "overlay2", "iptables": false, "ip6tables": false, "ip-forward": false, "bridge": "none",
-        "cgroup-parent": format!("/dyno-bench-{}", std::process::id()), "exec-opts": ["native.cgroupdriver=cgroupfs"], "log-level": "warn",
+        "cgroup-parent": format!("/{}", group()), "exec-opts": ["native.cgroupdriver=cgroupfs"], "log-level": "warn",
     });
     fs::write(place.join("daemon.json"), config.to_string())?;
     let made = Made::before(&["/run/docker", "/run/containerd", "/run/runc", "/etc/docker", "/var/lib/docker"]);
@@ -73,6 +77,11 @@ pub fn docker(stage: &Stage) -> Result<Box<dyn Peer>> {
     let line = opened(line("/true"), line("/probe"), Vec::new())?;
     // The engine leaves the host's network where it has mounted it.
     Ok(Box::new(Engine { line, daemon: Some(daemon), unmount: Some(place.join("exec/netns/default")), made }))
+}
+
+/// Above the control groups of all containers.
+fn group() -> String {
+    format!("dyno-bench-{}", std::process::id())
 }
 
 struct Engine {
@@ -119,14 +128,15 @@ impl Made {
             let removed = if place.is_dir() { fs::remove_dir_all(place) } else { fs::remove_file(place) };
             removed.with_context(|| format!("remove {}", place.display()))?;
         }
-        remove_groups(Path::new("/sys/fs/cgroup"), &format!("dyno-bench-{}", std::process::id()))
+        remove_groups(Path::new("/sys/fs/cgroup"), &group())
     }
 }
 
-/// Control groups of that name, in whatever tree, with those below.
+/// Control groups of that name, in whatever tree, with those below. What is none (the place of a tree that is hidden) stays.
 fn remove_groups(top: &Path, name: &str) -> Result<()> {
     let trees = fs::read_dir(top)?.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir());
-    trees.map(|tree| tree.join(name)).chain([top.join(name)]).filter(|p| p.is_dir()).try_for_each(|group| remove_group(&group))
+    let is_group = |path: &PathBuf| path.join("cgroup.procs").exists() && rustix::fs::statfs(path).is_ok_and(|about| TREES.contains(&(about.f_type as u64)));
+    trees.map(|tree| tree.join(name)).chain([top.join(name)]).filter(is_group).try_for_each(|group| remove_group(&group))
 }
 
 fn remove_group(group: &Path) -> Result<()> {

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::Peer;
 use crate::{
-    agent::{Agent, Answer, Ballast, Request, Setup, Tier},
+    agent::{Agent, Answer, Ballast, READY, Request, Setup, Tier},
     sample::Sample,
     stage::Stage,
 };
-
-/// How many stand ready: a turn of a burst must not run dry.
-const READY: usize = 32;
 
 struct Ours(Agent);
 
@@ -30,8 +27,7 @@ pub fn open(stage: &Stage, tier: Tier) -> Result<Box<dyn Peer>> {
 
 impl Peer for Ours {
     fn turn(&mut self, runs: usize, idle: Duration) -> Result<Vec<Sample>> {
-        let request = Request::Run { runs, idle_us: idle.as_micros() as u64, threads: 1 };
-        Ok(self.0.samples(&request)?.into_iter().map(|(sample, _)| sample).collect())
+        self.0.run(runs, idle, 1)?.into_iter().map(|run| if run.ready { Ok(run.sample) } else { Err(anyhow!("a start found nothing ready")) }).collect()
     }
 
     fn probe(&mut self) -> Result<Option<String>> {

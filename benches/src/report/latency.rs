@@ -15,8 +15,8 @@ use crate::{
 /// Writes the section.
 pub fn write(figures: &Figures, page: &mut String) -> Result<()> {
     writeln!(page, "## Latency of a do-nothing program\n")?;
-    for (condition, title) in [(BURST, "In a burst"), (IDLE, "After 30 ms of idleness")] {
-        writeln!(page, "{title}:\n")?;
+    for (condition, title, plot) in [(BURST, "In a burst", "latency-burst.svg"), (IDLE, "After 30 ms of idleness", "latency-idle.svg")] {
+        writeln!(page, "{title}:\n\n![latencies](benchmarks/{plot})\n")?;
         writeln!(page, "| | runs | exec p50 | p90 | p99 | of the floor's | ended p50 | p90 | p99 | of crun's |")?;
         writeln!(page, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for entry in &ALL {
