@@ -1,8 +1,9 @@
-//! The bundle that every runtime gets: a static program that does nothing, runc's default configuration around it.
+//! The bundles that runtimes get: a static program that does nothing, and runc's default configuration around it, or that with every wall.
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
+use dyno_runtime::{Profile, seccomp};
 use serde_json::{Value, json};
 
 /// Programs of the root file system: one that ends at once, one that stays.
@@ -26,6 +27,44 @@ pub fn make(dir: &Path, program: &str) -> Result<()> {
     }
     fs::write(dir.join("config.json"), serde_json::to_vec_pretty(&config(program))?)?;
     Ok(())
+}
+
+/// What a bundle asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walls {
+    /// What `runc spec` writes, and limits.
+    Usual,
+    /// Also a user namespace and a system-call filter, and no capabilities.
+    All,
+}
+
+/// Writes the bundle `dir` around `root`, whose program is run; memory, processes and processor are limited.
+///
+/// # Errors
+/// Of writing.
+pub fn write(dir: &Path, root: &Path, program: &str, walls: Walls) -> Result<()> {
+    let mut config = config(program);
+    config["root"]["path"] = json!(root);
+    config["linux"]["resources"]["memory"] = json!({ "limit": 256 << 20 });
+    config["linux"]["resources"]["pids"] = json!({ "limit": 64 });
+    config["linux"]["resources"]["cpu"] = json!({ "quota": 100_000, "period": 100_000 });
+    if walls == Walls::All {
+        let ids = json!([{ "containerID": 0, "hostID": 300_000, "size": 65536 }]);
+        config["linux"]["uidMappings"] = ids.clone();
+        config["linux"]["gidMappings"] = ids;
+        config["linux"]["namespaces"].as_array_mut().context("namespaces")?.push(json!({ "type": "user" }));
+        config["process"]["capabilities"] = json!({});
+        config["linux"]["seccomp"] = filter()?;
+    }
+    fs::create_dir_all(dir)?;
+    Ok(fs::write(dir.join("config.json"), serde_json::to_vec_pretty(&config)?)?)
+}
+
+/// The calls that our own filter lets through whatever their arguments, as an OCI filter.
+fn filter() -> Result<Value> {
+    let all = seccomp::explain_all(&Profile::Dyno, &[])?;
+    let allowed: Vec<&str> = all.iter().filter(|e| e.action == "allow").map(|e| e.call.as_str()).collect();
+    Ok(json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{ "names": allowed, "action": "SCMP_ACT_ALLOW" }] }))
 }
 
 /// What `runc spec` writes, without a terminal and the mount of control groups, and without a limit of open files (raising one takes CAP_SYS_RESOURCE, which

@@ -3,10 +3,19 @@
 //! `cargo xtask bench` builds what it needs and calls it. Lone numbers say more of the host than of a program; so the peers take turns, round
 //! by round, and every table has a column that is 1.
 
+mod agent;
 mod bundle;
+mod figures;
+mod machine;
 mod measure;
+mod measurements;
 mod oci;
 mod platform;
+mod peers;
+mod report;
+mod sample;
+mod stage;
+mod whole;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -21,6 +30,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
+    /// Starts by the library beside every peer, under every condition, and a report.
+    All(whole::Options),
+    /// The report again, from its figures.
+    Report {
+        /// `figures.json`.
+        json: PathBuf,
+        /// As of `all`.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// `run` and `exec` of a do-nothing container by OCI runtimes and bubblewrap.
     Oci {
         /// The runtime to be measured.
@@ -38,6 +57,15 @@ enum What {
     },
     /// A running platform: a hundred dynos, the wake of an app that sleeps, what the router adds.
     Platform(platform::Options),
+    /// A process that starts dynos when it is asked to (for `all`).
+    #[command(hide = true)]
+    Agent {
+        /// Mounts to be made first.
+        #[arg(long)]
+        mounts: usize,
+        /// JSON.
+        setup: String,
+    },
     /// Tells the peak memory of a command in KiB (for `oci`).
     #[command(hide = true)]
     Peak {
@@ -49,6 +77,9 @@ enum What {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().what {
+        What::All(options) => whole::run(options),
+        What::Report { json, out } => whole::report_again(&json, &out),
+        What::Agent { mounts, setup } => serde_json::from_str(&setup).map_err(Into::into).and_then(|setup| agent::serve(&setup, mounts)),
         What::Oci { runtime, rounds, json, check } => oci::run(&runtime, rounds, json.as_deref(), check),
         What::Platform(options) => platform::run(&options),
         What::Peak { command } => measure::print_peak(&command),

@@ -23,8 +23,8 @@ const PACKAGES: [(&str, &str); 9] = [
     ("uidmap", "newuidmap"),
 ];
 
-/// Those whose programs run containers with our runtime in the tests, and the runtimes that it is compared with.
-const CLIENTS: [(&str, &str); 10] = [
+/// Those whose programs run containers with our runtime in the tests, the runtimes that it is compared with, and what counts instructions.
+const CLIENTS: [(&str, &str); 11] = [
     ("podman", "podman"),
     ("conmon", "conmon"),
     ("catatonit", "catatonit"),
@@ -35,6 +35,7 @@ const CLIENTS: [(&str, &str); 10] = [
     ("busybox-static", "busybox"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("valgrind", "valgrind"),
 ];
 
 /// What invoke-rc.d and deb-systemd-invoke ask before they start a service (policy-rc.d(8)).
@@ -64,7 +65,12 @@ pub fn install(packages: &[(&str, &str)]) -> Result<()> {
 /// Installs the clients of the runtime. Their services are not started: the tests start daemons of their own, and a docker engine that runs
 /// changes the host's packet filter.
 pub fn install_clients() -> Result<()> {
-    if CLIENTS.iter().all(|(_, program)| on_path(program)) {
+    install_quietly(&CLIENTS)
+}
+
+/// Installs those that are missing, and starts none of their services.
+pub fn install_quietly(packages: &[(&str, &str)]) -> Result<()> {
+    if packages.iter().all(|(_, program)| on_path(program)) {
         return Ok(());
     }
     let policy = OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
@@ -75,7 +81,7 @@ pub fn install_clients() -> Result<()> {
         Err(e) => Err(e),
     };
     let ours = ours.with_context(|| format!("write {POLICY}"))?;
-    let installed = install(&CLIENTS);
+    let installed = install(packages);
     if ours && Path::new(POLICY).exists() {
         fs::remove_file(POLICY).with_context(|| format!("remove {POLICY}"))?;
     }

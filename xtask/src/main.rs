@@ -23,6 +23,7 @@ Examples:
   cargo xtask test          all tests, with all their set-up, and vm-test
   cargo xtask test --no-vm  without it
   cargo xtask vm-test       the runtime's tests on Debian's kernels, in virtual machines
+  cargo xtask bench         starts by the library beside every peer, ten minutes; --quick takes one
   cargo xtask bench oci     the OCI runtime beside crun, runc and bubblewrap
   cargo xtask dist          the static dyno-runtime
   cargo xtask test -- cgroup   only tests whose name holds `cgroup`")]
@@ -55,11 +56,13 @@ enum Task {
     Stack,
     /// Run the programs on other kernels, in a throw-away virtual machine with pure cgroup v2.
     VmTest(vm::Options),
-    /// Measure the programs beside their peers.
+    /// Measure the library and the programs beside their peers: the whole, or a part.
     Bench {
-        /// What.
+        /// What of it; without, the whole.
         #[command(subcommand)]
-        what: bench::Bench,
+        what: Option<bench::Bench>,
+        #[command(flatten)]
+        whole: bench::Whole,
     },
     /// Build the static `dyno-runtime` and say where it is.
     Dist,
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
         Task::Demo { once, .. } => demo::run(once),
         Task::Test { no_vm, filter } => test::run(&filter, no_vm),
         Task::VmTest(options) => vm::run(&options),
-        Task::Bench { what } => bench::run(&what),
+        Task::Bench { what, whole } => bench::run(what.as_ref(), &whole),
         Task::Dist => cargo::static_runtime().map(|path| println!("{}", path.display())),
         Task::Tidy => tidy::run(),
         Task::Stack => host::prepare().and_then(|()| images::make()).map(|images| {
