@@ -25,6 +25,9 @@ fn compile(name: &str, source: &str) {
     for argument in ["-nostartfiles", "-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,relro"] {
         command.args(["-C", &format!("link-arg={argument}")]);
     }
+    if env::var_os("CARGO_FEATURE_BREAK_WALLS").is_some() {
+        command.args(["--cfg", "break_walls"]);
+    }
     let status = command.status().expect("rustc runs");
     assert!(status.success(), "{name} did not compile; see rustc's message above");
 }
