@@ -29,6 +29,9 @@ fn compile(name: &str, source: &str) {
     if target.ends_with("-musl") {
         command.args(["-C", "link-self-contained=no"]);
     }
+    if env::var_os("CARGO_FEATURE_BREAK_WALLS").is_some() {
+        command.args(["--cfg", "break_walls"]);
+    }
     let status = command.status().expect("rustc runs");
     assert!(status.success(), "{name} did not compile; see rustc's message above");
 }

@@ -75,8 +75,13 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     for fd in [LOG, RECORD, READY, CPU, REQUESTS, REQUESTS_PEER] {
         sys::set_cloexec(fd);
     }
+    #[cfg(break_walls)]
+    // SAFETY: the NULL-ended vector of the kernel.
+    let dumpable = unsafe { start::dumpable(envp) };
+    #[cfg(not(break_walls))]
+    let dumpable = false;
     // SAFETY: PR_SET_DUMPABLE (4) takes a number. The app, of the same uid, can then not read our memory or fds.
-    if unsafe { sys::call3(sys::PRCTL, 4, 0, 0) } != 0 {
+    if unsafe { sys::call3(sys::PRCTL, 4, usize::from(dumpable), 0) } != 0 {
         sys::exit(125);
     }
     // PR_SET_NAME (15): else it goes by the name of the memory file that it came from, or by a descriptor's number.

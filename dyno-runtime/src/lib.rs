@@ -58,6 +58,10 @@
 //! ([`Host::open_rootless`]; what is missing then is accepted by name). `dyno-runtime doctor`
 //! ([`doctor::examine`]) tells what this host lacks, what that costs, and how to mend it.
 
+#[cfg(feature = "break-walls")]
+pub mod broken;
+#[cfg(not(feature = "break-walls"))]
+mod broken;
 pub mod cgroup;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -22,6 +22,7 @@ mod wall;
 
 pub use clean::{is_as_made, prove_clean};
 pub use fresh::fresh;
+pub(crate) use fresh::fresh_from_here;
 #[cfg(feature = "oci")]
 pub(crate) use handover::hand_over;
 pub use recycled::Recycled;
@@ -65,17 +66,6 @@ fn within<T>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T>) -> Result<
     let home = Home::remember()?;
     home.left(move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))).io(|| "setns(CLONE_NEWNET)".into())?;
     work()
-}
-
-/// A new network namespace of the caller's user namespace, its loopback up. Costs the calling thread half a millisecond.
-///
-/// # Errors
-/// Of unshare(2), socket(2), SIOCSIFFLAGS and of opening it.
-pub(crate) fn fresh() -> Result<OwnedFd> {
-    within_new(|| {
-        sys::interface_up(c"lo").wall(|| "bring lo up: ioctl(SIOCSIFFLAGS)".into())?;
-        Ok(std::fs::File::open("/proc/thread-self/ns/net").io(|| "open(/proc/thread-self/ns/net)".into())?.into())
-    })
 }
 
 /// Gives the host that process `pid` lives on, a sandbox's init that waits, another name.

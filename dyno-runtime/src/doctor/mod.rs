@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod ground;
+mod hardening;
 mod kernel;
 mod storage;
 mod sysctls;
@@ -44,7 +45,7 @@ pub enum Severity {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What it belongs to: `kernel`, `namespaces`, `cgroups`, `storage`, `network`, `user`, `sysctls`.
+    /// What it belongs to: `kernel`, `namespaces`, `cgroups`, `storage`, `network`, `user`, `sysctls`, `hardening`.
     pub area: String,
     /// Its name.
     pub name: String,
@@ -77,7 +78,7 @@ pub fn examine() -> Report {
 }
 
 fn report(ground: &Ground) -> Report {
-    let parts = [kernel::calls, kernel::versions, kernel::namespaces, cgroups::cgroups, storage::storage, storage::network, user::user, sysctls::sysctls];
+    let parts = [kernel::calls, kernel::versions, kernel::namespaces, cgroups::cgroups, storage::storage, storage::network, user::user, sysctls::sysctls, hardening::hardening];
     Report { kernel: ground.release.clone(), root: ground.root_user, findings: parts.iter().flat_map(|look| look(ground)).collect() }
 }
 

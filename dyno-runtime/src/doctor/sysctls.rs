@@ -20,13 +20,6 @@ const FLOORS: &[(&str, u64, &str)] = &[
     ("net.netfilter.nf_conntrack_max", 65_536, "connections of all networks with a way out together"),
 ];
 
-/// Key, the value that is right, what another costs.
-const VALUES: &[(&str, u64, &str)] = &[
-    ("dev.tty.legacy_tiocsti", 0, "with the profiles docker and unconfined a program can type into a terminal that it shares with others"),
-    ("fs.protected_symlinks", 1, "programs of the host can be led astray by symlinks in directories such as /tmp"),
-    ("kernel.unprivileged_bpf_disabled", 2, "with the profile unconfined a program can load BPF"),
-];
-
 pub(super) fn sysctls(ground: &Ground) -> Vec<Finding> {
     let value = |key: &str| ground.number(&format!("/proc/sys/{}", key.replace('.', "/")));
     let persist = "persistently in /etc/sysctl.d/";
@@ -35,14 +28,7 @@ pub(super) fn sysctls(ground: &Ground) -> Vec<Finding> {
         let found = Finding::new("sysctls", *key, is.to_string()).weighs(Severity::Note);
         Some(found.limited_unless(is >= *least, format!("at most {is} {what}"), format!("sysctl -w {key}={least}; {persist}")))
     };
-    let exact = |(key, want, costs): &(&str, u64, &str)| {
-        let is = value(key)?;
-        // 1 of unprivileged_bpf_disabled is 2 that cannot be taken back.
-        let ok = is == *want || (*key == "kernel.unprivileged_bpf_disabled" && is == 1);
-        let found = Finding::new("sysctls", *key, is.to_string()).weighs(Severity::Note);
-        Some(found.limited_unless(ok, *costs, format!("sysctl -w {key}={want}; {persist}")))
-    };
-    let mut findings: Vec<Finding> = FLOORS.iter().filter_map(floor).chain(VALUES.iter().filter_map(exact)).collect();
+    let mut findings: Vec<Finding> = FLOORS.iter().filter_map(floor).collect();
     if let Some(mode) = value("vm.overcommit_memory") {
         let found = Finding::new("sysctls", "vm.overcommit_memory", mode.to_string()).weighs(Severity::Note);
         findings.push(found.limited_unless(mode != 2, "programs that reserve much memory and use little (Go, Java, Node) fail to start", format!("sysctl -w vm.overcommit_memory=0; {persist}")));

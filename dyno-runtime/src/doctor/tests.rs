@@ -12,7 +12,7 @@ const FILES: &[(&str, &str)] = &[
     ("/proc/pressure/memory", "some\n"),
     ("/proc/swaps", "Filename\n/swapfile\n"),
     ("/proc/filesystems", "nodev\ttmpfs\nnodev\tdevpts\nnodev\toverlay\n\text4\n"),
-    ("/lib/modules/6.18.1/modules.dep", "kernel/fs/squashfs/squashfs.ko.xz:\nkernel/drivers/block/loop.ko:\n"),
+    ("/lib/modules/6.18.44/modules.dep", "kernel/fs/squashfs/squashfs.ko.xz:\nkernel/drivers/block/loop.ko:\n"),
     ("/dev/loop-control", ""),
     ("/usr/sbin/mkfs.ext4", ""),
     ("/usr/bin/mksquashfs", ""),
@@ -24,6 +24,12 @@ const FILES: &[(&str, &str)] = &[
     ("/proc/self/status", "CapEff:\t000001ffffffffff\n"),
     ("/proc/sys/net/ipv4/ip_forward", "1\n"),
     ("/proc/sys/kernel/pid_max", "4194304\n"),
+    ("/proc/sys/fs/protected_regular", "2\n"),
+    ("/proc/sys/kernel/unprivileged_bpf_disabled", "1\n"),
+    ("/proc/sys/kernel/core_pattern", "core\n"),
+    ("/sys/kernel/mm/ksm/run", "0\n"),
+    ("/sys/devices/system/cpu/smt/active", "0\n"),
+    ("/sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected\n"),
     ("/sys/kernel/rcu_normal", "0\n"),
     ("/sys/kernel/rcu_expedited", "0\n"),
 ];
@@ -63,13 +69,15 @@ fn find(report: &Report, area: &str, name: &str) -> Finding {
 
 #[test]
 fn a_host_on_which_all_is_well() {
-    let (_dir, ground) = host("6.18.1");
+    let (_dir, ground) = host("6.18.44");
     let report = report(&ground);
     let faults: Vec<&Finding> = report.findings.iter().filter(|f| f.state != State::Ok).collect();
     assert!(faults.is_empty(), "{faults:#?}");
     assert!(report.is_usable());
     assert!(!report.to_string().contains("What to do"), "{report}");
     assert_eq!(find(&report, "cgroups", "memory").found, "v2, /sys/fs/cgroup");
+    assert_eq!(find(&report, "hardening", "fs.protected_regular").state, State::Ok);
+    assert_eq!(find(&report, "hardening", "kernel.core_pattern").found, "a file");
     assert_eq!(find(&report, "storage", "squashfs").found, "a module that is loaded at its first use");
 }
 
@@ -92,7 +100,7 @@ const FAULTS: &[Fault] = &[
     (|g| std::fs::remove_file(g.at("/sys/fs/cgroup/user.slice/memory.swap.max")).unwrap(), "cgroups", "swap", State::Limited, true),
     (|g| std::fs::remove_file(g.at("/proc/pressure/memory")).unwrap(), "cgroups", "pressure (PSI)", State::Missing, true),
     (|g| put(g, "/proc/filesystems", "nodev\ttmpfs\n"), "storage", "overlay", State::Missing, false),
-    (|g| put(g, "/lib/modules/6.18.1/modules.dep", ""), "storage", "squashfs", State::Missing, true),
+    (|g| put(g, "/lib/modules/6.18.44/modules.dep", ""), "storage", "squashfs", State::Missing, true),
     (|g| std::fs::remove_file(g.at("/dev/loop-control")).unwrap(), "storage", "loop devices", State::Limited, true),
     (|g| g.path.clear(), "storage", "mkfs.ext4", State::Missing, true),
     (|g| g.path.clear(), "network", "nft", State::Missing, true),
@@ -104,14 +112,33 @@ const FAULTS: &[Fault] = &[
     (|g| put(g, "/etc/subgid", "somebody:100000:10"), "user", "/etc/subgid", State::Limited, true),
     (|g| put(g, "/proc/sys/kernel/pid_max", "32768"), "sysctls", "kernel.pid_max", State::Limited, true),
     (|g| put(g, "/proc/sys/vm/overcommit_memory", "2"), "sysctls", "vm.overcommit_memory", State::Limited, true),
-    (|g| put(g, "/proc/sys/dev/tty/legacy_tiocsti", "1"), "sysctls", "dev.tty.legacy_tiocsti", State::Limited, true),
+    (|g| put(g, "/proc/sys/dev/tty/legacy_tiocsti", "1"), "hardening", "dev.tty.legacy_tiocsti", State::Limited, true),
+    (|g| put(g, "/proc/sys/dev/tty/ldisc_autoload", "1"), "hardening", "dev.tty.ldisc_autoload", State::Limited, true),
+    (|g| put(g, "/proc/sys/fs/protected_symlinks", "0"), "hardening", "fs.protected_symlinks", State::Limited, true),
+    (|g| put(g, "/proc/sys/fs/protected_hardlinks", "0"), "hardening", "fs.protected_hardlinks", State::Limited, true),
+    (|g| put(g, "/proc/sys/fs/protected_fifos", "1"), "hardening", "fs.protected_fifos", State::Limited, true),
+    (|g| put(g, "/proc/sys/fs/protected_regular", "1"), "hardening", "fs.protected_regular", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/io_uring_disabled", "1"), "hardening", "kernel.io_uring_disabled", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/unprivileged_bpf_disabled", "0"), "hardening", "kernel.unprivileged_bpf_disabled", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/perf_event_paranoid", "-1"), "hardening", "kernel.perf_event_paranoid", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/dmesg_restrict", "0"), "hardening", "kernel.dmesg_restrict", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/kptr_restrict", "0"), "hardening", "kernel.kptr_restrict", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/randomize_va_space", "1"), "hardening", "kernel.randomize_va_space", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/kexec_load_disabled", "0"), "hardening", "kernel.kexec_load_disabled", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/yama/ptrace_scope", "0"), "hardening", "kernel.yama.ptrace_scope", State::Limited, true),
+    (|g| put(g, "/proc/sys/vm/unprivileged_userfaultfd", "1"), "hardening", "vm.unprivileged_userfaultfd", State::Limited, true),
+    (|g| put(g, "/proc/sys/kernel/core_pattern", "|/usr/lib/handler %p"), "hardening", "kernel.core_pattern", State::Limited, true),
+    (|g| put(g, "/sys/kernel/mm/ksm/run", "1"), "hardening", "same-page merging (KSM)", State::Limited, true),
+    (|g| put(g, "/sys/devices/system/cpu/smt/active", "1"), "hardening", "processor siblings (SMT)", State::Limited, true),
+    (|g| put(g, "/sys/devices/system/cpu/vulnerabilities/mds", "Vulnerable: no microcode"), "hardening", "processor weaknesses", State::Limited, true),
+    (|g| g.release = "6.18.20".into(), "hardening", "walks between namespaces (nsfs)", State::Limited, true),
     (|g| put(g, "/sys/kernel/rcu_normal", "1"), "sysctls", "RCU grace periods", State::Limited, true),
 ];
 
 #[test]
 fn every_fault_is_told_with_its_price_and_its_cure() {
     for (damage, area, name, state, usable) in FAULTS {
-        let (_dir, mut ground) = host("6.18.1");
+        let (_dir, mut ground) = host("6.18.44");
         damage(&mut ground);
         let report = report(&ground);
         let found = find(&report, area, name);
@@ -141,7 +168,7 @@ fn v1_and_an_older_kernel() {
 
 #[test]
 fn an_ordinary_user() {
-    let (_dir, mut ground) = host("6.18.1");
+    let (_dir, mut ground) = host("6.18.44");
     ground.root_user = false;
     ground.calls.iter_mut().find(|(name, _)| *name == "fsopen").unwrap().1 = Answer::Refused;
     put(&ground, "/proc/sys/kernel/unprivileged_userns_clone", "1");

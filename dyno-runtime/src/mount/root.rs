@@ -16,6 +16,7 @@ use rustix::{
 
 use super::{Disks, Lease, by_path, dev::new_tmpfs};
 use crate::{
+    broken::{self, Part},
     error::{Context, Error, ErrorKind, Result},
     spec::{Upper, Volume},
     sys::{self, MountAttr},
@@ -107,7 +108,8 @@ pub fn clone_tree(layer: BorrowedFd<'_>, lease: &Lease) -> Result<LayerTree> {
     let tree = open_clone(layer)?;
     // Under systemd every mount of the host is shared. A clone of it would be too: pivot_root(2) refuses such a root, and what
     // the sandbox mounts below would appear on the host.
-    let plain = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NODEV, propagation: sys::PRIVATE, ..MountAttr::default() };
+    let read_only = if broken::is(Part::ReadOnlyRoot) { 0 } else { sys::RDONLY };
+    let plain = MountAttr { set: read_only | sys::NOSUID | sys::NODEV, propagation: sys::PRIVATE, ..MountAttr::default() };
     let mapped = MountAttr { set: plain.set | sys::IDMAP, userns_fd: lease.userns().as_raw_fd() as u64, ..plain };
     match sys::mount_setattr(tree.as_fd(), c"", false, &mapped) {
         Ok(()) => Ok(LayerTree { tree, shifted: true }),
@@ -170,6 +172,8 @@ fn by_descriptor(layers: &[LayerTree], writable: Option<&WritableLayer>) -> Resu
 pub(super) fn mount(fs: &OwnedFd, writable: bool) -> Result<OwnedFd> {
     fsconfig_create(fs).wall(|| "fsconfig(overlay, create)".into())?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, !broken::is(Part::NoSuid));
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !broken::is(Part::NoDev));
     if !writable {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }

@@ -21,12 +21,17 @@ pub fn fresh() -> Result<OwnedFd> {
     making.join().unwrap_or_else(|_| Err(Error::refused(ErrorKind::Wall, "the thread that made a network namespace panicked")))
 }
 
-/// Makes a namespace and leaves the calling thread in it: for a thread that does nothing else, and may do it again and again.
-///
-/// # Errors
-/// As [`fresh`].
-pub(crate) fn enter_fresh() -> Result<OwnedFd> {
+/// [`fresh`] by the calling thread, which is back where it was after.
+pub(crate) fn fresh_from_here() -> Result<OwnedFd> {
+    super::within_new(open_with_loopback)
+}
+
+fn enter_fresh() -> Result<OwnedFd> {
     sys::unshare(sys::Flags::NEWNET).wall(|| "unshare(CLONE_NEWNET)".into())?;
+    open_with_loopback()
+}
+
+fn open_with_loopback() -> Result<OwnedFd> {
     sys::interface_up(c"lo").wall(|| "ioctl(SIOCSIFFLAGS, lo up)".into())?;
     let path = "/proc/thread-self/ns/net";
     Ok(std::fs::File::open(path).wall(|| format!("open({path})"))?.into())

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 pub(crate) use self::check::check_id;
 use crate::{
+    broken,
     error::Result,
     spec::{Capability, Identity, Layer, Limits, Missing, Network, Policy, Profile, Sandbox, Upper, Volume},
 };
@@ -184,8 +185,9 @@ fn owned(identity: &Identity, network: &Network) -> Vec<&'static str> {
 fn mounts(sandbox: &Sandbox) -> Vec<Mount> {
     let text = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
     let mut mounts = vec![Mount::Dev { devices: sandbox.devices.clone() }, Mount::Pts { max: 64 }, Mount::Shm { bytes: 64 << 20 }, Mount::Proc];
-    mounts.extend(MASKED.map(|path| Mount::Masked(path.to_owned())));
-    mounts.extend(READ_ONLY.map(|path| Mount::ReadOnly(path.to_owned())));
+    let covered = |path: &&str| !broken::uncovers(path);
+    mounts.extend(MASKED.into_iter().filter(covered).map(|path| Mount::Masked(path.to_owned())));
+    mounts.extend(READ_ONLY.into_iter().filter(covered).map(|path| Mount::ReadOnly(path.to_owned())));
     mounts.extend(sandbox.volumes.iter().cloned().map(Mount::Volume));
     mounts.extend(name_servers(sandbox).then_some(Mount::NameServers));
     mounts.extend(sandbox.read_only.iter().map(text).map(Mount::ReadOnly));

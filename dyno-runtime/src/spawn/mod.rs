@@ -33,6 +33,7 @@ use self::{
     words::{failure, killed_early},
 };
 use crate::{
+    broken::{self, Part},
     cgroup::{Cgroups, Group},
     denials::Denials,
     dyno::{Dyno, Record, Tier, write_sandbox},
@@ -312,7 +313,8 @@ fn born_with(child: &Child<'_>) -> Flags {
     let flag = |wanted, flag| if wanted { flag } else { Flags::NONE };
     let mounts = flag(child.nowhere.is_none(), Flags::NEWNS);
     let network = flag(matches!(child.network, ChildNetwork::New), Flags::NEWNET);
-    Flags::NEWPID.and(Flags::NEWIPC).and(Flags::NEWUTS).and(mounts).and(network)
+    let unless = |part, flag| if broken::is(part) { Flags::NONE } else { flag };
+    unless(Part::PidNamespace, Flags::NEWPID).and(unless(Part::IpcNamespace, Flags::NEWIPC)).and(Flags::NEWUTS).and(mounts).and(network)
 }
 
 /// Whether the program is to wait for our word: something is to be made inside before it starts, or its network is known by its process

@@ -142,7 +142,7 @@ impl Host {
         debris.group = self.cgroups().map(|cgroups| cgroups.make_spare()?.limited(&plan.limits)).transpose()?;
         let (line, theirs) = socket_pair(SocketType::SEQPACKET, "parked")?;
         let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits: false, line: Some(theirs.as_fd()) };
-        let Walled { pid, ready, prepared, walled, netns, mounts } = self.raise_walls(&wanted, Ground::Ready(net::fresh()?), &mut debris)?;
+        let Walled { pid, ready, prepared, walled, netns, mounts } = self.raise_walls(&wanted, Ground::Ready(net::fresh_from_here()?), &mut debris)?;
         furnished.streams.close_child_ends();
         let Streams::Log(log) = furnished.streams.parent else { return Err(Error::refused(ErrorKind::Io, "a parked sandbox without log")) };
         let netns = netns.ok_or_else(|| Error::refused(ErrorKind::Io, "a parked sandbox without network"))?;

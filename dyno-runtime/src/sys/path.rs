@@ -10,6 +10,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::broken::{self, Part};
+
 /// Longest name of a directory entry (NAME_MAX).
 const NAME_MAX: usize = 255;
 
@@ -23,7 +25,8 @@ const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CL
 /// # Errors
 /// ELOOP for a symlink; of openat2(2) and openat(2).
 pub fn open_without_symlinks(path: &CStr) -> Result<OwnedFd, Errno> {
-    match openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+    let resolve = if broken::is(Part::NoSymlinks) { ResolveFlags::empty() } else { ResolveFlags::NO_SYMLINKS };
+    match openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
         Err(Errno::NOSYS) => walk(open(c"/", ON_THE_WAY | OFlags::DIRECTORY, Mode::empty())?, path.to_bytes(), OFlags::PATH),
         other => other,
     }

@@ -303,7 +303,7 @@ impl Shared {
                 self.bench().leases.push(lease);
             }
             Job::Network => {
-                let netns = net::fresh()?;
+                let netns = net::fresh_from_here()?;
                 self.bench().networks.push(netns);
             }
             Job::Group => {
@@ -335,7 +335,7 @@ impl Shared {
 impl Work {
     /// The child first: the caller sleeps as long as it does.
     fn make(&self) {
-        let made = net::fresh();
+        let made = net::fresh_from_here();
         if let Ok(netns) = &made
             && let Err(e) = sys::send_descriptor(self.line.as_raw_fd(), netns.as_raw_fd())
         {

@@ -76,11 +76,15 @@ pub fn make_rootfs(dir: &Path) -> Result<()> {
         fs::copy(&compiled, &program).with_context(|| format!("copy DYNO_TEST_PROGRAM={}", compiled.display()))?;
         return Ok(());
     }
+    compile(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/program.rs").as_ref(), &program)
+}
+
+/// Compiles one source file to a static program, with rustc alone.
+pub fn compile(source: &Path, program: &Path) -> Result<()> {
     let mut command = Command::new(rustc());
     command.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "opt-level=1", "-C", "strip=symbols", "-o"]);
-    command.arg(program).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/program.rs"));
-    let output = command.output().context("run rustc")?;
-    ensure!(output.status.success(), "the test program did not compile: {}", String::from_utf8_lossy(&output.stderr));
+    let output = command.arg(program).arg(source).output().context("run rustc")?;
+    ensure!(output.status.success(), "{} did not compile: {}", source.display(), String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 
