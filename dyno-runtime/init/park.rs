@@ -16,18 +16,22 @@ use crate::{
 const MOST: usize = 64 * 1024;
 static mut MESSAGE: [usize; MOST / 8] = [0; MOST / 8];
 
-/// Starts the process that waits; its pid.
-pub fn waiting(output: [i32; 2]) -> isize {
+/// Starts the process that waits; its pid. `inits` are descriptors that are the init's alone.
+pub fn waiting(output: [i32; 2], inits: &[i32]) -> isize {
     // SAFETY: this program has one thread, and the child goes on with a copy of all.
     match unsafe { sys::fork() } {
-        0 => wait(output),
+        0 => wait(output, inits),
         pid => pid,
     }
 }
 
-fn wait(output: [i32; 2]) -> ! {
+fn wait(output: [i32; 2], inits: &[i32]) -> ! {
+    // The program may have few descriptors, and what comes needs some.
+    for fd in inits {
+        sys::close(*fd);
+    }
     // SAFETY: F_DUPFD_CLOEXEC (1030) takes a number: the line must vanish with exec, which is its answer.
-    let line = unsafe { sys::call3(sys::FCNTL, 0, 1030, 10) } as i32;
+    let line = unsafe { sys::call3(sys::FCNTL, 0, 1030, 3) } as i32;
     let mut rights = Rights::none();
     // SAFETY: MESSAGE is used here only.
     let message = unsafe { core::slice::from_raw_parts_mut(addr_of_mut!(MESSAGE).cast::<usize>(), MOST / 8) };

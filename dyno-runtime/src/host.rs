@@ -167,7 +167,7 @@ impl Host {
 
     /// Keeps `count` sandboxes like `like` parked from now on: raised with every wall up, waiting for a program. [`Host::start`] takes one
     /// for whoever asks for the same walls; program, environment, working directory, host name, streams and listening sockets are free to
-    /// choose. They are made in the background, while no start is under way; 0 ends those that are left. Each costs some 500 KB of memory,
+    /// choose. They are made in the background, while no start is under way; 0 ends those that are left and returns when they are gone. Each costs some 500 KB of memory,
     /// an id range and two processes, and ends with this process.
     ///
     /// # Errors

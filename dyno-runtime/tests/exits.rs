@@ -1,6 +1,6 @@
 //! Exit records: every way to end, and who is told.
 
-mod support;
+pub(crate) mod support;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -13,7 +13,7 @@ use rustix::{
 
 use support::{Case, Stage, same};
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("codes", codes),
     ("signals", signals),
     ("memory", memory),

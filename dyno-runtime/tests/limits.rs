@@ -1,6 +1,6 @@
 //! Limits, as a program meets them.
 
-mod support;
+pub(crate) mod support;
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use support::{
     same,
 };
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("processes_and_threads", processes_and_threads),
     ("open_files", open_files),
     ("cpu_quota", cpu_quota),

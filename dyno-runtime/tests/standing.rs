@@ -1,6 +1,6 @@
 //! Who the program is inside: capabilities on request, groups, devices, Landlock, other networks than its own.
 
-mod support;
+pub(crate) mod support;
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use dyno_runtime::{Capability, Cause, Network, Profile, Sandbox, Stdio, Upper, V
 
 use support::{Case, PROGRAM, Stage, same};
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     ("capabilities_asked_for_are_held_and_no_others", capabilities_asked_for_are_held_and_no_others),
     ("capabilities_do_what_they_are_for", capabilities_do_what_they_are_for),
     ("supplementary_groups", supplementary_groups),

@@ -107,6 +107,17 @@ impl Group {
         self.parts().filter(|p| p.version() == Version::V1).map(Part::entrance).collect()
     }
 
+    /// One more hierarchy for who has not yet entered any.
+    pub(super) fn add(&mut self, part: Part) -> Result<()> {
+        let entrances = self.entrances.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // With none open yet all are opened when they are asked for.
+        if part.version() == Version::V1 && !entrances.is_empty() {
+            entrances.push(part.entrance()?);
+        }
+        self.parts.push(part);
+        Ok(())
+    }
+
     /// The file that tells the processor time used: `cpu.stat` of the v2 tree, or v1's `cpuacct.usage`.
     ///
     /// # Errors

@@ -160,7 +160,7 @@ impl Group {
         for hierarchy in cgroups.needed(&Controller::asked_for(limits))? {
             if !self.parts.iter().any(|part| std::sync::Arc::ptr_eq(&part.home, hierarchy)) {
                 let part = Part::make(hierarchy, &self.name)?;
-                self.parts.push(part);
+                self.add(part)?;
             }
         }
         self.limit(limits)?;

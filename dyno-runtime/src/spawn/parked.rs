@@ -19,6 +19,7 @@ use std::{
 };
 
 use rustix::{
+    event::Timespec,
     fs::RenameFlags,
     io::Errno,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, sendmsg},
@@ -108,6 +109,8 @@ pub(crate) fn refusal(sandbox: &Sandbox) -> Option<&'static str> {
         Some("network: only a private one can wait")
     } else if wall_ms.is_some() || cpu_ms.is_some() || output.is_some() {
         Some("limits.wall_ms, cpu_ms, output: what is counted from the start cannot wait")
+    } else if sandbox.limits.open_files < 16 {
+        Some("limits.open_files: below 16 the waiting process cannot receive its streams")
     } else if !sandbox.identity.capabilities.is_empty() {
         Some("identity.capabilities: they hold over namespaces that are made at the start")
     } else if sandbox.root.layers.iter().any(|layer| matches!(layer, spec::Layer::UpperOf(_))) {
@@ -189,7 +192,7 @@ impl Host {
 
 impl Parked {
     fn is_alive(&self) -> bool {
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         matches!(rustix::event::poll(&mut [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)], Some(&now)), Ok(0))
     }
 
@@ -209,13 +212,17 @@ impl Parked {
             other => other.io(|| format!("rename({}, {})", self.dir.display(), dir.display()))?,
         }
         self.dir.clone_from(&dir);
+        if !matches!(streams.parent, Streams::Log(_)) {
+            rustix::fs::unlinkat(rustix::fs::CWD, dir.join("log"), rustix::fs::AtFlags::empty()).io(|| format!("unlink({}/log)", dir.display()))?;
+        }
+        let let_go = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         self.send(command, &streams)?;
         streams.close_child_ends();
         // From here on it execs, on another processor where there is one.
         let record = self.write_down(host, id, sandbox)?;
         answer(self.line.as_fd(), &sandbox.argv[0])?;
         let exec_us = micros(asked.elapsed());
-        self.tell(exec_us)?;
+        self.tell(let_go, exec_us)?;
         let Belongings { netns, mounts, group, upper, log } = self.belongings.take().ok_or_else(killed_early)?;
         let parent = match streams.parent {
             Streams::Log(_) => Streams::Log(log),
@@ -259,9 +266,10 @@ impl Parked {
     }
 
     /// The init learns that it is known, and when its program began.
-    fn tell(&self, exec_us: u64) -> Result<()> {
-        let mut word = *b"g\0\0\0\0";
-        word[1..].copy_from_slice(&u32::try_from(exec_us).unwrap_or(u32::MAX).to_le_bytes());
+    fn tell(&self, let_go: Timespec, exec_us: u64) -> Result<()> {
+        let mut word = [b'g'; 17];
+        word[1..9].copy_from_slice(&(let_go.tv_sec * 1_000_000 + let_go.tv_nsec / 1000).to_le_bytes());
+        word[9..].copy_from_slice(&exec_us.to_le_bytes());
         match rustix::net::send(&self.ready, &word, SendFlags::NOSIGNAL) {
             // It has ended since, and has told how.
             Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),

@@ -36,7 +36,8 @@ use crate::{
 /// User namespaces that lie ready. Each is a few kilobytes.
 const LEASES: usize = 2;
 
-/// As long as starts come thicker than this, none is parked for later: it would take the processors from those that are wanted now.
+/// As long as starts come thicker than this, what is kept ready is not topped up: it would take processors and locks from those that are
+/// under way.
 const QUIET: Duration = Duration::from_millis(5);
 
 /// See the module.
@@ -76,6 +77,8 @@ struct Bench {
     order: Option<Arc<Work>>,
     /// The thread makes a network.
     busy: bool,
+    /// The thread raises a sandbox to be parked.
+    parking: bool,
     closing: bool,
     /// The first start was asked for, and nothing that should lie ready could not be made since.
     stocking: bool,
@@ -134,7 +137,7 @@ impl Workshop {
         bench.last = Some(Instant::now());
         if let Some(netns) = bench.networks.pop() {
             drop(bench);
-            self.shared.bell.notify_one();
+            self.shared.bell.notify_all();
             return Ok(Ground::Ready(netns));
         }
         if bench.busy || bench.closing || bench.order.is_some() {
@@ -144,7 +147,7 @@ impl Workshop {
         let work = Arc::new(Work { line: ours, done: Mutex::default(), bell: Condvar::new() });
         bench.order = Some(work.clone());
         drop(bench);
-        self.shared.bell.notify_one();
+        self.shared.bell.notify_all();
         Ok(Ground::Coming(Order { work, line: childs }))
     }
 
@@ -173,7 +176,7 @@ impl Workshop {
             bench.last = Some(Instant::now());
             bench.lots.take(sandbox)
         })
-        .inspect(|_| self.shared.bell.notify_one())
+        .inspect(|_| self.shared.bell.notify_all())
     }
 
     /// Keeps `count` sandboxes like `like` parked, from now on.
@@ -183,7 +186,12 @@ impl Workshop {
         // Ended outside the lock.
         drop(dropped);
         if self.is_open() {
-            self.shared.bell.notify_one();
+            self.shared.bell.notify_all();
+        }
+        // What was being made for a lot that is no more ends as well.
+        let mut bench = self.shared.bench();
+        while count == 0 && bench.parking {
+            bench = self.shared.bell.wait(bench).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -258,10 +266,14 @@ impl Shared {
                 Job::Rest(Some(time)) => bench = self.bell.wait_timeout(bench, time).unwrap_or_else(PoisonError::into_inner).0,
                 job => {
                     bench.busy = matches!(job, Job::Order(_));
+                    bench.parking = matches!(job, Job::Park(..));
                     drop(bench);
                     let failed = self.carry_out(job).err();
                     bench = self.bench();
                     bench.busy = false;
+                    if std::mem::take(&mut bench.parking) {
+                        self.bell.notify_all();
+                    }
                     if let Some(e) = failed {
                         // Whoever needs it makes it himself, and is told why he cannot.
                         tracing::debug!(%e, "nothing is kept ready for now");
@@ -284,15 +296,21 @@ impl Shared {
         if bench.stocking && bench.leases.len() < LEASES {
             return Job::Lease;
         }
-        if bench.stocking && bench.networks.len() < self.spares {
-            return Job::Network;
-        }
-        if bench.stocking && bench.groups.len() < self.spares && self.cgroups.is_some() {
-            return Job::Group;
-        }
-        let Some((host, like, empty)) = bench.lots.wanting() else { return Job::Rest(None) };
         let busy = bench.last.map_or(Duration::ZERO, |last| QUIET.saturating_sub(last.elapsed()));
-        if empty || busy.is_zero() { Job::Park(host, Box::new(like)) } else { Job::Rest(Some(busy)) }
+        // An empty shelf is filled whatever else goes on, a full one topped up when nobody is in a hurry.
+        let (short, is_empty) = match (bench.stocking, bench.networks.len(), bench.groups.len()) {
+            (true, networks, _) if networks < self.spares => (Some(Job::Network), networks == 0),
+            (true, _, groups) if groups < self.spares && self.cgroups.is_some() => (Some(Job::Group), groups == 0),
+            _ => match bench.lots.wanting() {
+                Some((host, like, is_empty)) => (Some(Job::Park(host, Box::new(like))), is_empty),
+                None => (None, false),
+            },
+        };
+        match short {
+            Some(job) if is_empty || busy.is_zero() => job,
+            Some(_) => Job::Rest(Some(busy)),
+            None => Job::Rest(None),
+        }
     }
 
     fn carry_out(&self, job: Job) -> Result<()> {

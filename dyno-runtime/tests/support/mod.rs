@@ -19,11 +19,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use dyno_runtime::{Dyno, ExitRecord, Host, Layer, Sandbox, StartOptions, Stdio, Streams};
+use dyno_runtime::{Dyno, ExitRecord, Host, Layer, Sandbox, StartOptions, Stdio, Streams, Tier};
 use tempfile::TempDir;
 
 #[allow(unused_imports, reason = "the library's own tests run under another harness")]
-pub use self::suite::{Case, suite};
+pub use self::suite::{Case, suite, suite_on};
 
 /// Where the program is inside.
 pub const PROGRAM: &str = "/bin/program";
@@ -38,6 +38,8 @@ pub struct Stage {
     pub name: String,
     work: TempDir,
     next: AtomicU32,
+    /// Whether what can be parked is started from a parked sandbox, and no other.
+    pub parked: bool,
 }
 
 /// Why such tests cannot run here.
@@ -95,7 +97,12 @@ impl Stage {
         let work = TempDir::new()?;
         make_rootfs(&work.path().join("rootfs"))?;
         let run = Path::new("/run").join(&name);
-        Ok(Self { host: Host::open(&run, &name)?, run, name, work, next: AtomicU32::new(1) })
+        Ok(Self { host: Host::open(&run, &name)?, run, name, work, next: AtomicU32::new(1), parked: false })
+    }
+
+    /// A stage on which everything that can be parked starts from a parked sandbox.
+    pub fn of_parked(name: &str) -> Result<Self> {
+        Ok(Self { parked: true, ..Self::new(name)? })
     }
 
     /// For files of the test's own.
@@ -127,7 +134,26 @@ impl Stage {
 
     /// Starts with these streams.
     pub fn start(&self, sandbox: &Sandbox, stdio: Stdio) -> dyno_runtime::Result<Dyno> {
-        self.host.start(&self.id(), sandbox, StartOptions { stdio, ..Default::default() })
+        let waits = self.parked && !matches!(stdio, Stdio::Tty { .. }) && self.park(sandbox);
+        let started = self.host.start(&self.id(), sandbox, StartOptions { stdio, ..Default::default() });
+        if waits {
+            self.host.keep_parked(sandbox, 0)?;
+            assert!(!started.as_ref().is_ok_and(|dyno| dyno.tier() != Tier::Parked), "one was parked, and another was started");
+        }
+        started
+    }
+
+    /// Waits until a sandbox like this one is parked; false when none can be.
+    pub fn park(&self, sandbox: &Sandbox) -> bool {
+        // The workshop tells nobody when it is done.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while self.host.keep_parked(sandbox, 1).is_ok() && std::time::Instant::now() < end {
+            if self.host.parked(sandbox) > 0 {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        false
     }
 
     /// Starts a program that stays; returns once it has said `here`.

@@ -17,6 +17,11 @@ pub type Case = (&'static str, fn(&Stage) -> Result<()>);
 ///
 /// The last case, `leaves_nothing_behind`, is the leak check; it fails as well when a case has left a dyno.
 pub fn suite(name: &'static str, tools: &[&str], cases: &[Case]) -> ExitCode {
+    suite_on(name, tools, cases, Stage::new)
+}
+
+/// [`suite`] on a stage of another make.
+pub fn suite_on(name: &'static str, tools: &[&str], cases: &[Case], set: fn(&str) -> Result<Stage>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let inert = |ignored| cases.iter().map(|(name, _)| Trial::test(*name, || Ok(())).with_ignored_flag(ignored)).collect();
@@ -27,7 +32,7 @@ pub fn suite(name: &'static str, tools: &[&str], cases: &[Case]) -> ExitCode {
     if arguments.list {
         return libtest_mimic::run(&arguments, inert(false)).exit_code();
     }
-    let stage = match Stage::new(name) {
+    let stage = match set(name) {
         Ok(stage) => Arc::new(Mutex::new(Some(stage))),
         Err(e) => {
             eprintln!("the stage could not be set: {e:#}");
