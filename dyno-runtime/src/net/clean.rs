@@ -70,7 +70,7 @@ pub fn is_as_made(netns: BorrowedFd<'_>) -> Result<bool> {
         let mut counts = Counts::read()?;
         let mut asking = None;
         if counts.lingering > 0 && counts.sockets == 0 {
-            asking = Some(end_lingering()?);
+            asking = Some(end_lingering(counts.lingering)?);
             counts = Counts::read()?;
             counts.sockets = counts.sockets.saturating_sub(1);
         }
