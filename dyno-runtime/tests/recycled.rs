@@ -103,14 +103,15 @@ fn counted() -> Result<u64> {
 
 fn a_thousand_leave_nothing(_: &Stage) -> Result<()> {
     let before = counted()?;
-    let rounds = if support::emulated() { 2 } else { 20 };
+    let rounds = if support::emulated() { 10 } else { 20 };
     for _ in 0..rounds {
         let fifty = (0..50).map(|_| net::fresh()).collect::<dyno_runtime::Result<Vec<_>>>()?;
         ensure!(counted()? >= 50, "they are not counted");
         drop(fifty);
     }
     let end = Instant::now() + Duration::from_secs(60);
-    while counted()? > before + 60 {
+    // Newer kernels count what a processor keeps for reuse (sheaves, Linux 6.18) as in use.
+    while counted()? > before + 250 {
         ensure!(Instant::now() < end, "before {before}, now {}", counted()?);
         std::thread::sleep(Duration::from_millis(10));
     }
