@@ -103,14 +103,15 @@ fn counted() -> Result<u64> {
 
 fn a_thousand_leave_nothing(_: &Stage) -> Result<()> {
     let before = counted()?;
-    let rounds = if support::emulated() { 2 } else { 20 };
+    let rounds = if support::emulated() { 10 } else { 20 };
     for _ in 0..rounds {
         let fifty = (0..50).map(|_| net::fresh()).collect::<dyno_runtime::Result<Vec<_>>>()?;
         ensure!(counted()? >= 50, "they are not counted");
         drop(fifty);
     }
     let end = Instant::now() + Duration::from_secs(60);
-    while counted()? > before + 60 {
+    // Newer kernels count what a processor keeps for reuse (sheaves, Linux 6.18) as in use.
+    while counted()? > before + 250 {
         ensure!(Instant::now() < end, "before {before}, now {}", counted()?);
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -155,18 +156,13 @@ fn connections_in_time_wait_are_ended(_: &Stage) -> Result<()> {
     };
     inside(netns.as_fd(), || leave_time_wait("127.0.0.1:0").and_then(|()| leave_time_wait("[::1]:0")))?;
     same("in TIME_WAIT", waiting()?, "2".to_owned())?;
-    if !ends_time_wait()? {
-        println!("skipped: the kernel ends no connection in TIME_WAIT (SOCK_DESTROY, Linux 6.2)");
+    net::prove_clean(netns.as_fd())?;
+    if waiting()? == "2" {
+        println!("skipped: this kernel ends no connection in TIME_WAIT (SOCK_DESTROY)");
         return is_not_clean_without_sockets(netns.as_fd());
     }
     becomes_clean(netns.as_fd())?;
     same("left", waiting()?, "0".to_owned())
-}
-
-fn ends_time_wait() -> Result<bool> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|n| n.parse::<u32>().ok());
-    Ok((numbers.next().context("no release")?, numbers.next().context("no release")?) >= (6, 2))
 }
 
 /// A kind of socket, and how it is made.
@@ -246,7 +242,12 @@ fn what_the_host_changed(_: &Stage) -> Result<()> {
         let netns = net::fresh()?;
         same("before", net::prove_clean(netns.as_fd())?, true)?;
         let output = inside(netns.as_fd(), || Ok(Command::new("/bin/sh").args(["-c", script]).env("PATH", path).output()?))?;
-        ensure!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        if tool == "nft" && said.contains("not supported") {
+            println!("skipped: {what}: a kernel without nf_tables");
+            continue;
+        }
+        ensure!(output.status.success(), "{what}: {said}");
         is_not_clean_without_sockets(netns.as_fd()).context(what)?;
     }
     Ok(())

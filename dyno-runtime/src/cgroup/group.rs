@@ -226,9 +226,9 @@ impl Group {
         self.parts().try_for_each(Part::kill_each)
     }
 
-    /// Removes the group. The kernel empties it some moments after the last process has been seen to end, and tells
-    /// of it only on v2, so EBUSY is tried again for two seconds. What came into it from outside and stayed is killed, where the
-    /// kernel can do that ([`Self::kill`]).
+    /// Removes the group. A process is out of it before its end is seen; what came into it from outside may be in it still, so EBUSY
+    /// is tried again for two seconds: at once when v2's `cgroup.events` tells that it is empty, and on v1, which tells nobody, after ever
+    /// longer pauses. What stays is killed, where the kernel can do that ([`Self::kill`]).
     ///
     /// # Errors
     /// EBUSY when processes are left. What can be removed is removed all the same.
@@ -245,11 +245,13 @@ impl Group {
     fn remove_while(&self, mut result: Result<()>, empty: impl Fn() -> Result<()>) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(2);
         for part in self.parts() {
+            let mut pause = Duration::from_micros(20);
             loop {
                 match remove_dir(part.parent(), part.name()) {
                     Ok(()) => break,
                     Err(Errno::BUSY) if Instant::now() < end => {
-                        std::thread::sleep(Duration::from_millis(1));
+                        part.wait_for_empty(pause);
+                        pause = (2 * pause).min(Duration::from_millis(1));
                         result = result.and(empty());
                     }
                     Err(e) => {

@@ -13,7 +13,7 @@
 //! spare       groups made ahead, which become a dyno's
 //! knob        Limits -> what is written to which file, and what must be read back; limit does it
 //! update      other limits for a group that lives
-//! stats       what was used; freeze: pause and resume; events: what happens, as it happens
+//! stats       what is used; usage: what was, in the end; freeze: pause and resume; events: what happens, as it happens
 //! ```
 //!
 //! Memory, pids and cpu are joined by every dyno. Others are joined at the start by those whose limits ask for them, and later by those
@@ -34,6 +34,7 @@ mod pressure;
 mod spare;
 mod stats;
 mod update;
+mod usage;
 #[cfg(test)]
 mod v1_only;
 
@@ -43,7 +44,8 @@ pub use group::Group;
 pub use parent::CgroupParent;
 pub use spare::Spare;
 pub use pressure::{Pressure, Stall, Stalls};
-pub use stats::{CpuStats, Disk, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats, Usage};
+pub use stats::{CpuStats, Disk, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
+pub use usage::Usage;
 
 use crate::spec::Limits;
 

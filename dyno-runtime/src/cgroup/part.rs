@@ -3,9 +3,11 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, mkdirat, openat},
     io::Errno,
 };
@@ -13,7 +15,7 @@ use rustix::{
 use super::{
     Controller, Version,
     detect::{Hierarchy, inherit_cpuset},
-    file::{open_dir, read_file, remove_dir, write_file},
+    file::{open_dir, open_file, read_file, read_from_start, remove_dir, value_of, write_file},
     group::LOOKS,
 };
 use crate::{
@@ -120,6 +122,19 @@ impl Part {
             }
         }
         Err(Error::call(ErrorKind::Io, format!("cgroup: rmdir({})", self.path()), Errno::BUSY))
+    }
+
+    /// Waits until it is told to be empty, but not longer than `pause`.
+    pub fn wait_for_empty(&self, pause: Duration) {
+        if self.version() == Version::V1 {
+            return std::thread::sleep(pause);
+        }
+        let populated = |events: &OwnedFd| read_from_start(events).is_ok_and(|text| value_of(&text, "populated") == Some(1));
+        match (open_file(&self.dir, "cgroup.events"), Timespec::try_from(pause)) {
+            // Reading arms the notification (kernfs). Whatever poll says, rmdir is tried again.
+            (Ok(events), Ok(pause)) if populated(&events) => drop(poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&pause))),
+            _ => std::thread::sleep(pause),
+        }
     }
 
     /// SIGKILL to each process in it, by a descriptor that pins the process while the group still lists it.

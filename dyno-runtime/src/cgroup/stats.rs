@@ -17,25 +17,6 @@ use super::{
 };
 use crate::error::{Context, Result};
 
-/// The totals that an exit record keeps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Highest memory use in bytes (v1 `max_usage_in_bytes`; v2 `memory.peak`, Linux 5.19).
-    pub memory_peak: Option<u64>,
-    /// Memory in use now, bytes.
-    pub memory: Option<u64>,
-    /// Processes killed at the memory limit.
-    pub oom_kills: u64,
-    /// Times that a fork failed at the pids limit.
-    pub pids_refused: u64,
-    /// Bytes read from disks.
-    pub io_read: Option<u64>,
-    /// Bytes written to disks.
-    pub io_written: Option<u64>,
-    /// Whether the writable layer had no room left.
-    pub disk_full: bool,
-}
-
 /// What a dyno uses. None: this host does not tell, or, of a limit, there is none.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Stats {
@@ -140,22 +121,6 @@ pub struct HugetlbStats {
 }
 
 impl Group {
-    /// The totals. Files that this host lacks leave their field empty.
-    pub fn usage(&self) -> Usage {
-        let memory = self.part(Controller::Memory).map(memory).unwrap_or_default();
-        let pids = self.part(Controller::Pids).map(pids).unwrap_or_default();
-        let io = self.io();
-        Usage {
-            memory_peak: memory.peak,
-            memory: memory.now,
-            oom_kills: memory.oom_kills,
-            pids_refused: pids.refused,
-            io_read: io.as_ref().map(|io| io.total.read),
-            io_written: io.as_ref().map(|io| io.total.written),
-            disk_full: false,
-        }
-    }
-
     /// Everything but whether it is frozen.
     ///
     /// # Errors
@@ -195,7 +160,7 @@ impl Group {
         }
     }
 
-    fn io(&self) -> Option<IoStats> {
+    pub(super) fn io(&self) -> Option<IoStats> {
         let told = self.part(Controller::Io).and_then(|part| match part.version() {
             Version::V2 => Some(io_v2(&read_file(&part.dir, "io.stat").ok()?)),
             Version::V1 => {
@@ -219,7 +184,7 @@ impl Group {
 }
 
 impl Part {
-    fn number(&self, file: &str) -> Option<u64> {
+    pub(super) fn number(&self, file: &str) -> Option<u64> {
         read_file(&self.dir, file).ok()?.trim().parse().ok()
     }
 
@@ -270,7 +235,7 @@ fn memory(part: &Part) -> MemoryStats {
             kernel: part.number("memory.kmem.usage_in_bytes"),
             // With swap accounting only.
             swap: value_of(&stat, "total_swap"),
-            oom_kills: read_file(&part.dir, "memory.oom_control").ok().and_then(|text| value_of(&text, "oom_kill")).unwrap_or(0),
+            oom_kills: part.oom_kills(),
             high: None,
         };
     }
@@ -289,8 +254,7 @@ fn memory(part: &Part) -> MemoryStats {
 }
 
 fn pids(part: &Part) -> PidsStats {
-    let refused = read_file(&part.dir, "pids.events").ok().and_then(|text| value_of(&text, "max"));
-    PidsStats { now: part.number("pids.current"), peak: part.number("pids.peak"), limit: part.limited("pids.max"), refused: refused.unwrap_or(0) }
+    PidsStats { now: part.number("pids.current"), peak: part.number("pids.peak"), limit: part.limited("pids.max"), refused: part.forks_refused() }
 }
 
 fn hugetlb(part: &Part) -> BTreeMap<String, HugetlbStats> {

@@ -23,7 +23,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Stat, fstat, stat},
+    fs::{Dir, Mode, OFlags, fstat, open, readlinkat_raw},
     io::Errno,
 };
 
@@ -36,6 +36,7 @@ use super::{
     within,
 };
 use crate::{
+    cgroup::file::read_from_start,
     error::{Context, Error, ErrorKind, Result},
     sys,
 };
@@ -61,65 +62,74 @@ pub fn prove_clean(netns: BorrowedFd<'_>) -> Result<bool> {
 /// # Errors
 /// Of a check that could not be made.
 pub fn is_as_made(netns: BorrowedFd<'_>) -> Result<bool> {
-    if !is_ours(netns)? {
+    let made = as_made()?;
+    if owner(netns)? != Some(made.owner) {
         return Ok(false);
     }
-    let made = as_made()?;
     within(netns, || {
         let mut counts = Counts::read()?;
         let mut asking = None;
         if counts.lingering > 0 && counts.sockets == 0 {
-            asking = Some(end_lingering()?);
+            asking = Some(end_lingering(counts.lingering)?);
             counts = Counts::read()?;
             counts.sockets = counts.sockets.saturating_sub(1);
         }
-        let clean = counts == made.0 && Picture::take()? == made.1;
+        let clean = counts == made.counts && Picture::take()? == made.picture;
         drop(asking);
         Ok(clean)
     })
 }
 
 /// What one that was just made looks like on this host.
-fn as_made() -> Result<&'static (Counts, Picture)> {
-    static MADE: OnceLock<(Counts, Picture)> = OnceLock::new();
+#[derive(Debug)]
+struct Made {
+    owner: Number,
+    counts: Counts,
+    picture: Picture,
+}
+
+fn as_made() -> Result<&'static Made> {
+    static MADE: OnceLock<Made> = OnceLock::new();
     if let Some(made) = MADE.get() {
         return Ok(made);
     }
-    let made = within(fresh()?.as_fd(), || Ok((Counts::read()?, Picture::take()?)))?;
-    Ok(MADE.get_or_init(|| made))
-}
-
-/// Whether its owner is the user namespace of this process, so that nobody who has his capabilities in another one has any over it.
-fn is_ours(netns: BorrowedFd<'_>) -> Result<bool> {
-    let owner = match sys::owner_of(netns) {
-        // Not below ours.
-        Err(Errno::PERM) => return Ok(false),
-        other => other.io(|| "ioctl(NS_GET_USERNS) of a network namespace".into())?,
-    };
-    let its = fstat(&owner).io(|| "fstat(user namespace)".into())?;
-    let ours = stat("/proc/self/ns/user").io(|| "stat(/proc/self/ns/user)".into())?;
-    Ok(number(&its) == number(&ours))
+    let netns = fresh()?;
+    let nobody = || Error::refused(ErrorKind::Io, "a network namespace of our own has an owner above us");
+    let owner = owner(netns.as_fd())?.ok_or_else(nobody)?;
+    let (counts, picture) = within(netns.as_fd(), || Ok((Counts::read()?, Picture::take()?)))?;
+    Ok(MADE.get_or_init(|| Made { owner, counts, picture }))
 }
 
 /// What tells one namespace from another (ioctl_ns(2)).
-fn number(of: &Stat) -> (u64, u64) {
-    (of.st_dev, of.st_ino)
+type Number = (u64, u64);
+
+/// The user namespace that owns it: who has his capabilities in another one has none over it. None when that is not below ours.
+fn owner(netns: BorrowedFd<'_>) -> Result<Option<Number>> {
+    match sys::owner_of(netns) {
+        Err(Errno::PERM) => Ok(None),
+        other => {
+            let stat = fstat(other.io(|| "ioctl(NS_GET_USERNS) of a network namespace".into())?).io(|| "fstat(user namespace)".into())?;
+            Ok(Some((stat.st_dev, stat.st_ino)))
+        }
+    }
 }
 
 /// Whether a process is in it, as its first thread is.
 fn has_process(netns: BorrowedFd<'_>) -> Result<bool> {
-    let wanted = number(&fstat(netns).io(|| "fstat(network namespace)".into())?);
-    for entry in std::fs::read_dir("/proc").io(|| "list /proc".into())? {
-        let name = entry.io(|| "list /proc".into())?.file_name();
-        let Some(pid) = name.to_str().filter(|name| name.starts_with(|c: char| c.is_ascii_digit())) else { continue };
-        let path = format!("/proc/{pid}/ns/net");
-        match stat(&path) {
-            Ok(its) if number(&its) == wanted => return Ok(true),
+    // As the kernel writes it (namespaces(7)).
+    let wanted = format!("net:[{}]", fstat(netns).io(|| "fstat(network namespace)".into())?.st_ino);
+    let proc = open("/proc", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).io(|| "open(/proc)".into())?;
+    let mut link = [0u8; 64];
+    for entry in Dir::read_from(&proc).io(|| "list /proc".into())? {
+        let entry = entry.io(|| "list /proc".into())?;
+        let Some(pid) = entry.file_name().to_str().ok().filter(|name| name.starts_with(|c: char| c.is_ascii_digit())) else { continue };
+        match readlinkat_raw(&proc, format!("{pid}/ns/net"), &mut link[..]) {
+            Ok(length) if link.get(..length) == Some(wanted.as_bytes()) => return Ok(true),
             // It has ended, or is a zombie.
             Ok(_) | Err(Errno::NOENT | Errno::SRCH) => {}
             // The host's own first process may have rights that this one lacks; it is no sandbox's.
             Err(Errno::ACCESS) if pid == "1" => {}
-            Err(e) => return Err(e).io(|| format!("stat({path})")),
+            Err(e) => return Err(e).io(|| format!("readlink(/proc/{pid}/ns/net)")),
         }
     }
     Ok(false)
@@ -191,7 +201,8 @@ impl Picture {
 /// Of the calling thread's namespace.
 fn proc_net(file: &str) -> Result<String> {
     let path = format!("/proc/thread-self/net/{file}");
-    std::fs::read_to_string(&path).io(|| format!("read {path}"))
+    let opened = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).io(|| format!("open({path})"))?;
+    read_from_start(&opened).io(|| format!("read {path}"))
 }
 
 /// `TCP: inuse 0 orphan 0`: protocol, field, number.

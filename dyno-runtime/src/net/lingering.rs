@@ -7,20 +7,24 @@ use super::netlink::{DUMP, Message, Socket};
 use crate::error::{Context, Result};
 
 const BY_FAMILY: u16 = 20; // SOCK_DIAG_BY_FAMILY
-const DESTROY: u16 = 21; // SOCK_DESTROY, Linux 4.5; TIME_WAIT since 6.2
+const DESTROY: u16 = 21; // SOCK_DESTROY, Linux 4.5; TIME_WAIT later (6.1.192 and 6.18 do)
 const TIME_WAIT: u32 = 1 << 6;
 
 /// Where `struct inet_diag_sockid` is in `struct inet_diag_msg`.
 const ID: std::ops::Range<usize> = 4..52;
 
-/// Ends those of the calling thread's network namespace. A kernel that cannot leaves them, which is no error. The socket that was used
-/// is counted as long as it is open, and a moment longer.
+/// Ends the `lingering` ones of the calling thread's network namespace. A kernel that cannot leaves them, which is no error. To look for
+/// them is to go through the connections of the whole host, once for each family. The socket that was used is counted as long as it is
+/// open, and a moment longer.
 ///
 /// # Errors
 /// Of socket(2) and of asking for them.
-pub(super) fn end_lingering() -> Result<Socket> {
+pub(super) fn end_lingering(mut lingering: u64) -> Result<Socket> {
     let socket = Socket::open(Some(netlink::SOCK_DIAG), "NETLINK_SOCK_DIAG")?;
     for family in [libc::AF_INET, libc::AF_INET6] {
+        if lingering == 0 {
+            break;
+        }
         let question = Message::new(BY_FAMILY, DUMP, &request(family, &[0; 48]));
         let all = match socket.ask(question) {
             // No such protocol, or a kernel without the question.
@@ -29,8 +33,9 @@ pub(super) fn end_lingering() -> Result<Socket> {
         };
         for id in all.iter().filter_map(|answer| answer.get(ID)) {
             match socket.ask(Message::new(DESTROY, 0, &request(family, id))) {
+                Ok(_) => lingering = lingering.saturating_sub(1),
                 // Gone by itself; or this kernel cannot.
-                Ok(_) | Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
                 Err(e) => return Err(e).io(|| "netlink SOCK_DESTROY(TIME_WAIT)".into()),
             }
         }

@@ -4,7 +4,7 @@
 //! nf_tables. For that little, a crate of message types would be most of this library.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -95,6 +95,8 @@ impl Message {
 pub(super) struct Socket {
     fd: OwnedFd,
     sequence: Cell<u32>,
+    /// The kernel cuts dumps to fit a reader of 32 KiB.
+    buffer: RefCell<Vec<u8>>,
 }
 
 impl Socket {
@@ -102,7 +104,7 @@ impl Socket {
     /// EPROTONOSUPPORT where the kernel lacks the family.
     pub fn open(family: Option<Protocol>, name: &str) -> Named<Self> {
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, family);
-        Ok(Self { fd: fd.wall(|| format!("socket(AF_NETLINK, {name})"))?, sequence: Cell::new(0) })
+        Ok(Self { fd: fd.wall(|| format!("socket(AF_NETLINK, {name})"))?, sequence: Cell::new(0), buffer: RefCell::default() })
     }
 
     /// A line on which the kernel tells of changes in `groups`.
@@ -143,8 +145,8 @@ impl Socket {
             return Err(Errno::MSGSIZE);
         }
         let mut answers = Vec::new();
-        // The kernel cuts dumps to fit a reader of 32 KiB.
-        let mut buffer = vec![0u8; 32 << 10];
+        let mut buffer = self.buffer.borrow_mut();
+        buffer.resize(32 << 10, 0);
         loop {
             let length = match recv(&self.fd, &mut buffer[..], RecvFlags::TRUNC) {
                 Err(Errno::INTR) => continue,
