@@ -105,7 +105,7 @@ impl Scene {
                 command
             }
         };
-        if control == Control::Nobody {
+        if matches!(control, Control::Nobody | Control::Terminal) {
             command.uid(USER).gid(USER);
         }
         command.env("DYNO_BATTERY_SECRET", "canary").stdin(Stdio::null()).current_dir(&self.work);
