@@ -92,6 +92,17 @@ fn trials(state: &Shared) -> Vec<Trial> {
             Ok(())
         })
     }));
+    let shared = state.clone();
+    trials.push(Trial::test("from_parked_sandboxes", move || {
+        with(&shared, |state| {
+            let scene = state.scene.as_ref().ok_or_else(|| anyhow!("no scene"))?;
+            let judged = &mut state.judged;
+            if judged.is_empty() {
+                println!("skipped: no row was run before it");
+            }
+            scene.stage.leaves_nothing(|| run::from_parked(scene, judged))
+        })
+    }));
     trials
 }
 
