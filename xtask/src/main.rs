@@ -58,8 +58,9 @@ enum Task {
     Stack,
     /// Run the programs on other kernels, in a throw-away virtual machine with pure cgroup v2.
     VmTest(vm::Options),
-    /// Measure the library and the programs beside their peers: the whole, or a part.
     /// Attack sandboxes: bare, with the wall in question taken away, and full.
+    Battery(battery::Options),
+    /// Measure the library and the programs beside their peers: the whole, or a part.
     Bench {
         /// What of it; without, the whole.
         #[command(subcommand)]
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         Task::Demo { once, .. } => demo::run(once),
         Task::Test { no_vm, filter } => test::run(&filter, no_vm),
         Task::VmTest(options) => vm::run(&options),
+        Task::Battery(options) => battery::run(&options),
         Task::Bench { what, whole } => bench::run(what.as_ref(), &whole),
         Task::Dist => cargo::static_runtime().map(|path| println!("{}", path.display())),
         Task::Tidy => tidy::run(),
