@@ -5,7 +5,7 @@
 //! is quiet, and of the API below 100 ms; both are printed. What is asserted is wider, because on a host of two processors that does
 //! other work as well the quiet figure is mostly that work: only a victim that all but stands still fails. One stressor misses the goal
 //! by far, `asynchronous_requests`: processes of the C library's own threads that wake each other up with signals keep the victim from
-//! being woken for half a second and more (measured in three runs of four, Linux 6.18, two processors). Shares of the processor are
+//! being woken for half a second and more (measured in three runs of five, Linux 6.18, two processors). Shares of the processor are
 //! weights, and weights say nothing of how soon.
 
 use std::{
