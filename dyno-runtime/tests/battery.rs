@@ -39,8 +39,7 @@ struct State {
 type Shared = Arc<Mutex<State>>;
 
 fn main() -> ExitCode {
-    let mutates = std::env::args().any(|arg| arg == "--mutate");
-    let mut arguments = Arguments::from_iter(std::env::args().filter(|arg| arg != "--mutate"));
+    let mut arguments = Arguments::from_args();
     // One scene; and the session keyring with the canary is this thread's.
     arguments.test_threads = Some(1);
     let architecture = (std::env::consts::ARCH != "x86_64").then(|| "its calls are x86-64's".to_owned());
@@ -65,7 +64,7 @@ fn main() -> ExitCode {
     }
     let state = Arc::new(Mutex::new(State { scene: Some(scene), judged: Vec::new() }));
     let conclusion = libtest_mimic::run(&arguments, trials(&state));
-    let finished = finish(&state, mutates);
+    let finished = finish(&state);
     if let Err(e) = &finished {
         eprintln!("{e:#}");
     }
@@ -91,6 +90,17 @@ fn trials(state: &Shared) -> Vec<Trial> {
             let difference = filter::difference(scene, &Mutant::default())?;
             ensure!(difference.is_none(), "{}", difference.unwrap_or_default());
             Ok(())
+        })
+    }));
+    let shared = state.clone();
+    trials.push(Trial::test("from_parked_sandboxes", move || {
+        with(&shared, |state| {
+            let scene = state.scene.as_ref().ok_or_else(|| anyhow!("no scene"))?;
+            let judged = &mut state.judged;
+            if judged.is_empty() {
+                println!("skipped: no row was run before it");
+            }
+            scene.stage.leaves_nothing(|| run::from_parked(scene, judged))
         })
     }));
     trials
@@ -125,10 +135,10 @@ fn with(shared: &Shared, work: impl FnOnce(&mut State) -> Result<()>) -> Result<
 }
 
 /// Mutations, the report, and the leak check.
-fn finish(shared: &Shared, mutates: bool) -> Result<()> {
+fn finish(shared: &Shared) -> Result<()> {
     let mut state = shared.lock().map_err(|e| anyhow!("{e}"))?;
     let scene = state.scene.take().ok_or_else(|| anyhow!("no scene"))?;
-    let fates = mutates.then(|| mutate::run(&scene)).transpose()?;
+    let fates = std::env::var("DYNO_BATTERY_MUTATE").ok().map(|which| mutate::run(&scene, which == "walls")).transpose()?;
     report::write(&state.judged, fates.as_deref())?;
     let (run, name, work) = (scene.stage.run.clone(), scene.stage.name.clone(), scene.stage.work().to_owned());
     scene.close()?;

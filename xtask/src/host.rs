@@ -23,8 +23,8 @@ const PACKAGES: [(&str, &str); 9] = [
     ("uidmap", "newuidmap"),
 ];
 
-/// Those whose programs run containers with our runtime in the tests, the runtimes that it is compared with, and what counts instructions.
-const CLIENTS: [(&str, &str); 11] = [
+/// Those whose programs run containers with our runtime in the tests, the runtimes that it is compared with, what counts instructions, and what attacks.
+const CLIENTS: [(&str, &str); 12] = [
     ("podman", "podman"),
     ("conmon", "conmon"),
     ("catatonit", "catatonit"),
@@ -36,6 +36,7 @@ const CLIENTS: [(&str, &str); 11] = [
     ("runc", "runc"),
     ("crun", "crun"),
     ("valgrind", "valgrind"),
+    ("stress-ng", "stress-ng"),
 ];
 
 /// What invoke-rc.d and deb-systemd-invoke ask before they start a service (policy-rc.d(8)).

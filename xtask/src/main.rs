@@ -1,5 +1,6 @@
 //! The repository's commands. The README and CI use these and no others.
 
+mod battery;
 mod bench;
 mod cargo;
 mod demo;
@@ -24,6 +25,7 @@ Examples:
   cargo xtask test --no-vm  without it
   cargo xtask vm-test       the runtime's tests on Debian's kernels, in virtual machines
   cargo xtask bench         starts by the library beside every peer, ten minutes; --quick takes one
+  cargo xtask battery --mutate   the attacks, and whether they see every wall that is taken away
   cargo xtask bench oci     the OCI runtime beside crun, runc and bubblewrap
   cargo xtask dist          the static dyno-runtime
   cargo xtask test -- cgroup   only tests whose name holds `cgroup`")]
@@ -56,6 +58,8 @@ enum Task {
     Stack,
     /// Run the programs on other kernels, in a throw-away virtual machine with pure cgroup v2.
     VmTest(vm::Options),
+    /// Attack sandboxes: bare, with the wall in question taken away, and full.
+    Battery(battery::Options),
     /// Measure the library and the programs beside their peers: the whole, or a part.
     Bench {
         /// What of it; without, the whole.
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Task::Demo { once, .. } => demo::run(once),
         Task::Test { no_vm, filter } => test::run(&filter, no_vm),
         Task::VmTest(options) => vm::run(&options),
+        Task::Battery(options) => battery::run(&options),
         Task::Bench { what, whole } => bench::run(what.as_ref(), &whole),
         Task::Dist => cargo::static_runtime().map(|path| println!("{}", path.display())),
         Task::Tidy => tidy::run(),

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{cargo, host, images, vm};
+use crate::{battery, cargo, host, images, vm};
 
 /// Prepares the host, makes images and programs, runs all tests; `filter` goes to the test programs. The machines come last, and
 /// not when only some tests are asked for.
@@ -22,7 +22,9 @@ pub fn run(filter: &[String], no_vm: bool) -> Result<()> {
     if std::env::var_os("DYNO_OCI_RUNTIME").is_none() {
         command.env("DYNO_OCI_RUNTIME", &programs.runtime);
     }
-    cargo::run(&mut command)?;
+    let tested = cargo::run(&mut command);
+    let attacked = if filter.is_empty() { battery::run(&battery::Options::default()) } else { Ok(()) };
+    tested.and(attacked)?;
     if no_vm || !filter.is_empty() {
         println!("-----> Not run: the machines with other kernels (cargo xtask vm-test)");
         return Ok(());

@@ -40,11 +40,18 @@ const FORBIDDEN: [&str; 14] = [
     concat!("effort", "less"),
 ];
 
-/// The page that says what the runtime can do; its tests are named from [`CLAIMED`] on: `tests/walls.rs::mount_table`.
+/// The page that says what the runtime can do; its tests are named from the crate on: `tests/walls.rs::mount_table`.
 const CLAIMS: &str = "docs/features.md";
 
-/// The crate that [`CLAIMS`] is about.
-const CLAIMED: &str = "dyno-runtime";
+/// The page that says what stops which attack; its tests are named from either crate or from the repository on, and `battery::NAME` is a
+/// row of [`BATTERY`].
+const THREATS: &str = "docs/threat-model.md";
+
+/// From where the tests of a page are named.
+const CLAIMED: [(&str, &[&str]); 2] = [(CLAIMS, &["dyno-runtime"]), (THREATS, &["dyno-runtime", "dyno-manager", ""])];
+
+/// The battery's program, and the directory of its rows.
+const BATTERY: [&str; 2] = ["dyno-runtime/tests/battery.rs", "dyno-runtime/tests/battery/rows"];
 
 /// Checks the repository; the complaints are the error.
 pub fn run() -> Result<()> {
@@ -91,8 +98,11 @@ fn complaints_about(name: &str, text: &str) -> Vec<String> {
     if name.ends_with(".md") {
         found.extend(dead_links(name, text));
     }
-    if name == CLAIMS {
-        found.extend(claims_without_proof(text));
+    if let Some((_, bases)) = CLAIMED.iter().find(|(page, _)| *page == name) {
+        found.extend(claims_without_proof(text, bases));
+    }
+    if name == THREATS {
+        found.extend(attacks_without_proof(text));
     }
     found.into_iter().map(|complaint| format!("{name}{complaint}")).collect()
 }
@@ -182,7 +192,7 @@ fn dead_links(name: &str, text: &str) -> Vec<String> {
 }
 
 /// Every test that is named exists, and every row of a table whose second cell, ours, begins with "yes" names one.
-fn claims_without_proof(text: &str) -> Vec<String> {
+fn claims_without_proof(text: &str, bases: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     for (i, line) in text.lines().enumerate() {
         let ours = line.strip_prefix('|').and_then(|row| row.split('|').nth(1)).unwrap_or_default();
@@ -190,15 +200,41 @@ fn claims_without_proof(text: &str) -> Vec<String> {
             found.push(format!(":{}: a yes that names no test", i + 1));
         }
         for (file, test) in named_tests(line) {
-            let path = Path::new(CLAIMED).join(file);
-            match fs::read_to_string(cargo::root().join(&path)) {
-                Ok(code) if holds_test(&code, test) => {}
-                Ok(_) => found.push(format!(":{}: {} holds no test {test}", i + 1, path.display())),
-                Err(e) => found.push(format!(":{}: {}: {e}", i + 1, path.display())),
+            let mut codes = bases.iter().filter_map(|base| fs::read_to_string(cargo::root().join(base).join(file)).ok()).peekable();
+            if codes.peek().is_none() {
+                found.push(format!(":{}: {file}: No such file below {bases:?}", i + 1));
+            } else if !codes.any(|code| holds_test(&code, test)) {
+                found.push(format!(":{}: {file} holds no test {test}", i + 1));
             }
         }
     }
     found
+}
+
+/// Every row of the battery that is named is there, and every class with a CVE names a test or says `none:` and why.
+fn attacks_without_proof(text: &str) -> Vec<String> {
+    let (mut found, rows) = (Vec::new(), battery());
+    for (i, line) in text.lines().enumerate() {
+        let quoted = || line.split('`').skip(1).step_by(2);
+        for row in quoted().filter_map(|quoted| quoted.strip_prefix("battery::")).filter(|row| *row != "NAME") {
+            if !rows.contains(&format!("\"{row}\"")) {
+                found.push(format!(":{}: the battery has no row {row}", i + 1));
+            }
+        }
+        let proven = named_tests(line).next().is_some() || quoted().any(|quoted| quoted.starts_with("battery::")) || line.contains("| none: ");
+        let class = line.strip_prefix('|').and_then(|row| row.split('|').next()).unwrap_or_default();
+        if class.contains("(CVE-") && !proven {
+            found.push(format!(":{}: a class of attack without a test", i + 1));
+        }
+    }
+    found
+}
+
+/// The code of the battery's rows.
+fn battery() -> String {
+    let root = cargo::root();
+    let rows = fs::read_dir(root.join(BATTERY[1])).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    rows.chain([root.join(BATTERY[0])]).filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 
 /// File and test of each `file.rs::test` between backticks.
@@ -211,9 +247,9 @@ fn named_tests(line: &str) -> impl Iterator<Item = (&str, &str)> {
 fn holds_test(code: &str, test: &str) -> bool {
     let lines = || code.lines().map(str::trim_start);
     let case = format!("(\"{test}\",");
-    let function = format!("fn {test}(");
-    let marked = |at: usize| lines().take(at).collect::<Vec<_>>().into_iter().rev().take_while(|line| line.starts_with("#[")).any(|line| line == "#[test]");
-    lines().enumerate().any(|(at, line)| line.starts_with(&case) || line.starts_with(&function) && marked(at))
+    let (function, future) = (format!("fn {test}("), format!("async fn {test}("));
+    let marked = |at: usize| lines().take(at).collect::<Vec<_>>().into_iter().rev().take_while(|line| line.starts_with("#[")).any(|line| line == "#[test]" || line.starts_with("#[tokio::test"));
+    lines().enumerate().any(|(at, line)| line.starts_with(&case) || (line.starts_with(&function) || line.starts_with(&future)) && marked(at))
 }
 
 #[cfg(test)]
@@ -227,6 +263,10 @@ mod tests {
 
     #[test]
     fn every_rule_bites() {
+        let threat = |text: &str| complaints_about(THREATS, text).join("\n");
+        assert!(threat("| a (CVE-1) | b | `walls` |\n").contains("without a test"));
+        assert!(threat("`battery::no_such_row`").contains("no row no_such_row"));
+        assert!(threat("`tests/walls.rs::no_such_test`").contains("holds no test no_such_test"));
         let check = |name: &str, text: &str, want: &str| {
             let found = complaints_about(name, text).join("\n");
             assert!(found.contains(want), "{name}: {found:?} does not say {want:?}");
@@ -241,8 +281,8 @@ mod tests {
         check("notes.txt", &format!("a\nsee {}x\n", concat!("/wo", "rk/")), ":2:");
         check("README.md", "[a](docs/never-written.md#there)\n", "leads nowhere");
         check(CLAIMS, "# x\n\n| a root | yes, always | no |\n", ":3: a yes that names no test");
-        check(CLAIMS, "| a root | yes `tests/never_written.rs::x` |\n", ":1: dyno-runtime/tests/never_written.rs: No such file");
-        check(CLAIMS, "see `tests/walls.rs::never_written`\n", ":1: dyno-runtime/tests/walls.rs holds no test never_written");
+        check(CLAIMS, "| a root | yes `tests/never_written.rs::x` |\n", ":1: tests/never_written.rs: No such file");
+        check(CLAIMS, "see `tests/walls.rs::never_written`\n", ":1: tests/walls.rs holds no test never_written");
         // A function of the suite that is no case of it.
         check(CLAIMS, "| a | yes `tests/walls.rs::main` |\n", "holds no test main");
     }
@@ -268,6 +308,7 @@ mod tests {
         check("src/a.rs", "#![forbid(unsafe_code)]\n//! x\n// unsafe todo!()\nlet x = \"unsafe todo!()\";\n");
         check("src/a.rs", &format!("//! x\n#[cfg(test)]\nmod tests {{\n{}}}\n", "\n".repeat(MAX_LINES)));
         check(CLAIMS, "| feature | ours |\n|---|---|\n| a root | yes `tests/walls.rs::mount_table`, `src/exit.rs::causes` |\n| b | no |\n");
+        check(THREATS, "| a (CVE-1) | b | `tests/walls.rs::mount_table`, `battery::unshare_user` |\n| c (CVE-2) | d | none: why |\n| e | f | g |\n");
         check("README.md", "| a | yes |\n");
         check("README.md", "[a](Cargo.toml) [b](https://example.com/x) [c](#part)\n");
     }

@@ -34,7 +34,7 @@ pub enum Fate {
 /// A mutation by name.
 type Named = (String, Mutant);
 
-fn mutants(all: &[Row]) -> Result<Vec<Named>> {
+fn mutants(all: &[Row], walls_only: bool) -> Result<Vec<Named>> {
     let mut named: Vec<Named> = PARTS.iter().map(|part| (format!("without {part:?}"), Mutant { parts: vec![*part], ..Mutant::default() })).collect();
     let masked = all.iter().filter(|row| row.name.starts_with("masked_")).filter_map(|row| row.attack.split(' ').nth(1)).map(str::to_owned);
     let read_only = procfs_read_only().map(|name| format!("/proc/{name}"));
@@ -42,12 +42,13 @@ fn mutants(all: &[Row]) -> Result<Vec<Named>> {
     let has = |path: &String| std::fs::read_dir(path).map_or_else(|_| std::path::Path::new(path).exists(), |mut entries| entries.next().is_some());
     let covered = masked.chain(read_only).filter(has);
     named.extend(covered.map(|path| (format!("{path} as it is"), Mutant { uncovered: vec![path], ..Mutant::default() })));
-    named.extend(filter::mutants()?.into_iter().map(|(name, data)| (name, Mutant { profile: Some(data), ..Mutant::default() })));
+    let rules = if walls_only { Vec::new() } else { filter::mutants()? };
+    named.extend(rules.into_iter().map(|(name, data)| (name, Mutant { profile: Some(data), ..Mutant::default() })));
     Ok(named)
 }
 
-/// Tries them all.
-pub fn run(scene: &Scene) -> Result<Vec<(String, Fate)>> {
+/// Tries them all, or only those that are no rules of the filter.
+pub fn run(scene: &Scene, walls_only: bool) -> Result<Vec<(String, Fate)>> {
     // A row that is not as it must be with all walls up (vacuous ones are) would be red whatever is taken away.
     let mut all = Vec::new();
     for row in rows() {
@@ -55,7 +56,7 @@ pub fn run(scene: &Scene) -> Result<Vec<(String, Fate)>> {
             all.push(row);
         }
     }
-    mutants(&rows())?
+    mutants(&rows(), walls_only)?
         .into_iter()
         .map(|(name, mutant)| {
             let fate = if run::may_run(&mutant) { fate(scene, &all, &mutant)? } else { Fate::Left("in a throw-away machine only") };

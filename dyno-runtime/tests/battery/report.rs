@@ -28,8 +28,9 @@ fn support_config() -> Option<String> {
     Some(hash[..12].to_owned())
 }
 
-fn verdict(outcome: &Result<Outcome, String>) -> String {
+fn verdict(row: &Row, outcome: &Result<Outcome, String>) -> String {
     match outcome {
+        Ok(Outcome { verdict: Verdict::Holds, .. }) if row.without.is_empty() => "holds; nothing to try without its wall".into(),
         Ok(Outcome { verdict: Verdict::Holds, .. }) => "holds".into(),
         Ok(Outcome { verdict: Verdict::Vacuous(why), .. }) => format!("vacuous ({why})"),
         Ok(Outcome { verdict: Verdict::FullOnly(why), .. }) => format!("holds; not tried without its wall ({why})"),
@@ -51,9 +52,10 @@ pub fn json(judged: &[Judged], fates: Option<&[(String, Fate)]>) -> Value {
     let row = |(row, outcome): &Judged| {
         let without = outcome.as_ref().map(|o| o.without.iter().map(|(text, answer)| json!({"changed": text, "answer": answer.to_string()})).collect::<Vec<_>>());
         json!({
-            "id": row.id, "test": row.test(), "attack": row.what, "probe": row.attack, "wall": row.wall, "verdict": verdict(outcome),
+            "id": row.id, "test": row.test(), "attack": row.what, "probe": row.attack, "wall": row.wall, "verdict": verdict(row, outcome),
             "control": control(row, outcome), "without": without.unwrap_or_default(),
             "full": outcome.as_ref().map_or_else(|e| e.clone(), |o| o.full.to_string()), "wanted": row.full.to_string(),
+            "parked": outcome.as_ref().ok().and_then(|o| o.parked.as_ref()).map(ToString::to_string),
             "given": row.given.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     };
@@ -64,13 +66,14 @@ pub fn json(judged: &[Judged], fates: Option<&[(String, Fate)]>) -> Value {
 pub fn page(judged: &[Judged], fates: Option<&[(String, Fate)]>) -> Result<String> {
     let mut text = String::from(INTRODUCTION);
     writeln!(text, "\n## Rows\n\nWritten by `cargo xtask battery --write` on {}.\n", host())?;
-    writeln!(text, "| row | attack | wall | bare | without the wall | full | verdict |\n|---|---|---|---|---|---|---|")?;
+    writeln!(text, "| row | attack | wall | bare | without the wall | full | parked | verdict |\n|---|---|---|---|---|---|---|---|")?;
     for (row, outcome) in judged {
         let given = row.given.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let attack = if given.is_empty() { row.what.to_owned() } else { format!("{} ({given})", row.what) };
         let steps = outcome.as_ref().map(|o| o.without.iter().map(|(text, answer)| format!("{text}: {answer}")).collect::<Vec<_>>().join("; ")).unwrap_or_default();
         let full = outcome.as_ref().map_or("-".into(), |o| o.full.to_string());
-        writeln!(text, "| {} `{}` | {attack} | {} | {} | {steps} | {full} | {} |", row.id, row.name, row.wall, control(row, outcome), verdict(outcome))?;
+        let parked = outcome.as_ref().ok().and_then(|o| o.parked.as_ref()).map(ToString::to_string).unwrap_or_default();
+        writeln!(text, "| {} `{}` | {attack} | {} | {} | {steps} | {full} | {parked} | {} |", row.id, row.name, row.wall, control(row, outcome), verdict(row, outcome))?;
     }
     if let Some(fates) = fates {
         let (caught, tried, percent) = mutate::score(fates);
@@ -107,8 +110,10 @@ succeeds without the wall, so that this wall is what holds it off, or meets the 
 full sandbox answers as it must.
 
 - **vacuous**: bare the kernel says that it has no such thing; the full sandbox is run all the same, and must not let it through.
+- **parked**: the full sandbox once more, raised before anybody asked for it; empty where none can be (capabilities, walls taken away).
 - **not run here**, **not tried**: the run belongs into a throw-away machine (`cargo xtask vm-test --suite battery`).
-- **none**: there is no such run, for the reason given.
+- **none**: there is no such run, for the reason given. Where the column without the wall is empty, there is no way to leave that wall
+  alone out, and the row says only that bare the attack works and inside it does not.
 
 Attacks on a resource ask for a stated amount, somewhat more than the plan gives; the wall taken away is a plan that gives more. How walls
 are taken away: what a `Sandbox` can be asked for is asked for (another profile, a capability, the host's network); what it cannot be asked

@@ -141,7 +141,7 @@ pub enum Control {
     Nobody,
     /// As root, in namespaces made for it (mounts, network, names, ipc).
     Apart,
-    /// As root, on a terminal of its own.
+    /// As an ordinary user, on a terminal of its own.
     Terminal,
     /// In a throw-away machine only.
     Machine,

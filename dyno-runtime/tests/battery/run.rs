@@ -1,10 +1,14 @@
 //! The runs of a row: bare, with walls taken away, full; and what they say together.
 
-use std::{path::Path, sync::OnceLock};
+use std::{
+    path::Path,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use dyno_runtime::{
-    Capability, Layer, Network, Profile, Sandbox, Stdio, Streams, Upper, Volume,
+    Capability, Layer, Network, Profile, Sandbox, Stdio, Streams, Tier, Upper, Volume,
     broken::{self, Part},
     seccomp::ProfileData,
 };
@@ -45,6 +49,8 @@ pub struct Outcome {
     /// What was taken away, and the answer.
     pub without: Vec<(String, Answer)>,
     pub full: Answer,
+    /// The same from a sandbox that was parked; None where none can be.
+    pub parked: Option<Answer>,
 }
 
 /// Whether this is a throw-away machine: two signs of it, so that a variable that was left set does no harm.
@@ -84,13 +90,13 @@ pub fn judge(scene: &Scene, row: &Row) -> Result<Outcome> {
     if let Some(answer) = control.as_ref().filter(|_| lacking) {
         ensure!(!matches!(full, Answer::Did(_)), "vacuous bare, and yet it succeeds inside: {full:?}");
         let why = format!("bare: {answer}");
-        return Ok(Outcome { verdict: Verdict::Vacuous(why), control, without: Vec::new(), full });
+        return Ok(Outcome { verdict: Verdict::Vacuous(why), control, without: Vec::new(), full, parked: None });
     }
     ensure!(row.full.is(&full), "full: wanted {}, got {full:?}", row.full);
     if let Some(answer) = &control {
         ensure!(matches!(answer, Answer::Did(_)), "the attack does not work bare: {answer:?}");
     }
-    let mut outcome = Outcome { verdict: Verdict::Holds, control, without: Vec::new(), full };
+    let mut outcome = Outcome { verdict: Verdict::Holds, control, without: Vec::new(), full, parked: None };
     for (changes, want) in &row.without {
         let text = changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ");
         if only_in_machine(&[&row.given[..], changes].concat()) && !in_machine() {
@@ -106,7 +112,7 @@ pub fn judge(scene: &Scene, row: &Row) -> Result<Outcome> {
 
 /// Where the wall itself is not there.
 fn absent(scene: &Scene, row: &Row, why: String) -> Result<Outcome> {
-    Ok(Outcome { verdict: Verdict::Vacuous(why), control: None, without: Vec::new(), full: attacked(scene, row, &[], &Mutant::default())? })
+    Ok(Outcome { verdict: Verdict::Vacuous(why), control: None, without: Vec::new(), full: attacked(scene, row, &[], &Mutant::default())?, parked: None })
 }
 
 /// The full sandbox's answer to a row under a mutation, if it is another than it must be.
@@ -117,10 +123,62 @@ pub fn red(scene: &Scene, row: &Row, mutant: &Mutant) -> Result<bool> {
 
 /// One run in a sandbox.
 pub fn attacked(scene: &Scene, row: &Row, changes: &[Change], mutant: &Mutant) -> Result<Answer> {
+    set(scene, row, changes, mutant)?.run(scene)
+}
+
+/// The full run of every row that holds once more, in sandboxes that were raised before anybody asked for them. Rows that ask for nothing of
+/// their own share a shape, because what runs inside is free to choose; those of which none can be parked are left out.
+pub fn from_parked(scene: &Scene, judged: &mut [super::report::Judged]) -> Result<()> {
+    let mut wrong = Vec::new();
+    for alike in [true, false] {
+        for (row, outcome) in judged.iter_mut().filter(|(row, _)| row.given.is_empty() == alike) {
+            let Ok(outcome) = outcome else { continue };
+            let setting = set(scene, row, &[], &Mutant::default())?;
+            let whole = setting.parts.is_empty() && setting.uncovered.is_empty() && setting.layer.is_none() && matches!(setting.stdio, Stdio::Pipes);
+            if matches!(outcome.verdict, Verdict::Vacuous(_)) || !whole || !park(scene, &setting.sandbox)? {
+                continue;
+            }
+            let shape = setting.sandbox.clone();
+            let answer = setting.run_on(scene, Some(Tier::Parked))?;
+            if !alike {
+                scene.stage.host.keep_parked(&shape, 0)?;
+            }
+            if !row.full.is(&answer) {
+                wrong.push(format!("{}: wanted {}, got {answer:?}", row.test(), row.full));
+            }
+            outcome.parked = Some(answer);
+        }
+        let alike = Sandbox::new(vec![Layer::Directory(scene.stage.rootfs())], ["/bin/probe"]);
+        scene.stage.host.keep_parked(&bounded(alike), 0)?;
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// So that no attack takes more than a test may.
+fn bounded(sandbox: Sandbox) -> Sandbox {
+    let limits = dyno_runtime::Limits { memory: Some(128 << 20), ..sandbox.limits };
+    Sandbox { limits, ..sandbox }
+}
+
+/// Waits until one is parked; false where none can be.
+fn park(scene: &Scene, sandbox: &Sandbox) -> Result<bool> {
+    if scene.stage.host.keep_parked(sandbox, 2).is_err() {
+        return Ok(false);
+    }
+    // Nobody is told when it is.
+    let end = Instant::now() + Duration::from_secs(30);
+    while scene.stage.host.parked(sandbox) == 0 {
+        ensure!(Instant::now() < end, "nothing was parked");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(true)
+}
+
+fn set(scene: &Scene, row: &Row, changes: &[Change], mutant: &Mutant) -> Result<Setting> {
     let mut argv = vec!["/bin/probe".to_owned()];
     argv.extend(scene.words(row.attack, true)?);
-    let mut sandbox = Sandbox::new(vec![Layer::Directory(scene.stage.rootfs())], argv);
-    sandbox.limits.memory = Some(128 << 20);
+    let mut sandbox = bounded(Sandbox::new(vec![Layer::Directory(scene.stage.rootfs())], argv));
     if let Some(profile) = &mutant.profile {
         sandbox.seccomp = Profile::Custom(Box::new(profile.clone()));
     }
@@ -128,7 +186,7 @@ pub fn attacked(scene: &Scene, row: &Row, changes: &[Change], mutant: &Mutant) -
     for change in row.given.iter().chain(changes) {
         setting.apply(scene, *change)?;
     }
-    setting.run(scene)
+    Ok(setting)
 }
 
 /// A sandbox in the making.
@@ -181,7 +239,12 @@ impl Setting {
         Ok(())
     }
 
-    fn run(mut self, scene: &Scene) -> Result<Answer> {
+    fn run(self, scene: &Scene) -> Result<Answer> {
+        self.run_on(scene, None)
+    }
+
+    /// With a tier that it must have been started from.
+    fn run_on(mut self, scene: &Scene, tier: Option<Tier>) -> Result<Answer> {
         if self.parts.contains(&Part::Undumpable) {
             self.sandbox.env.insert("DYNO_BREAK_WALLS".into(), "dumpable".into());
         }
@@ -192,6 +255,7 @@ impl Setting {
             Ok(dyno) => dyno,
             Err(e) => return Ok(Answer::NoStart(e.to_string())),
         };
+        ensure!(tier.is_none_or(|tier| dyno.tier() == tier), "started from {:?}, not {tier:?}", dyno.tier());
         let said = match dyno.take_streams() {
             Streams::Pipes { stdout, .. } => support::read_all(stdout)?,
             Streams::Tty(master) => support::read_all(master)?,

@@ -38,6 +38,8 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Result<Self> {
+        // Before there is a thread that prepares sandboxes: it is to have the key too.
+        super::segment::own_session_with_key()?;
         let stage = Stage::new("battery")?;
         let work = stage.work().join("scene");
         let probe = furnish(&stage, &work)?;
@@ -49,7 +51,6 @@ impl Scene {
         let local = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&abstract_name)?)?;
         // Inheritable, as a careless program's are.
         let (read, write) = rustix::pipe::pipe()?;
-        super::segment::own_session_with_key()?;
         Ok(Self {
             listener: TcpListener::bind("127.0.0.1:0")?,
             segment: Segment::new(0x6479_6e00 | (std::process::id() & 0xff))?,
@@ -105,7 +106,7 @@ impl Scene {
                 command
             }
         };
-        if control == Control::Nobody {
+        if matches!(control, Control::Nobody | Control::Terminal) {
             command.uid(USER).gid(USER);
         }
         command.env("DYNO_BATTERY_SECRET", "canary").stdin(Stdio::null()).current_dir(&self.work);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::cargo;
+use crate::{battery, cargo};
 
 /// A group of items; a line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,6 +23,8 @@ pub enum Suite {
     Platform,
     /// The runtime's own tests.
     Runtime,
+    /// The attacks, and those runs of them that belong nowhere else.
+    Battery,
 }
 
 /// One thing to run.
@@ -48,6 +50,7 @@ impl Suite {
             Self::Examples => "examples",
             Self::Platform => "platform",
             Self::Runtime => "runtime",
+            Self::Battery => "battery",
         }
     }
 }
@@ -60,14 +63,17 @@ pub fn gather(suites: &[Suite]) -> Result<Vec<Item>> {
         items.push(script(Suite::Host, "host.sh", 120, Vec::new()));
     }
     if wanted(Suite::Examples) || wanted(Suite::Runtime) {
-        let built = build()?;
+        let built = build(&["test", "-p", "dyno-runtime"])?;
         let hello = built.iter().find(|b| b.kind == "example" && b.name == "hello").context("cargo built no example `hello`")?;
         if wanted(Suite::Examples) {
             items.push(script(Suite::Examples, "hello.sh", 180, vec![hello.program.clone()]));
         }
         if wanted(Suite::Runtime) {
-            items.extend(tests(&built, &test_program()?));
+            items.extend(tests(&built, &program("support/program", "vm/test-program")?));
         }
+    }
+    if wanted(Suite::Battery) {
+        items.push(attacks()?);
     }
     if wanted(Suite::Platform) {
         items.push(script(Suite::Platform, "platform.sh", 900, Vec::new()));
@@ -92,14 +98,25 @@ fn tests(built: &[Built], inner: &Path) -> Vec<Item> {
     built.iter().filter(|b| b.is_test).map(item).collect()
 }
 
-/// Compiles the program that the tests run inside sandboxes, because the machine has no compiler; its path below the target directory.
-fn test_program() -> Result<PathBuf> {
-    let program = PathBuf::from("vm/test-program");
+/// The battery, with the mutations that may be nowhere else. Two signs tell it where it is: this variable, and the payload's plan.
+fn attacks() -> Result<Item> {
+    let built = build(&battery::BUILD)?;
+    let test = built.into_iter().find(|b| b.is_test && b.name == "battery").context("cargo built no battery")?.program;
+    let (inner, probe) = (program("support/program", "vm/test-program")?, program("battery/probe", "vm/probe")?);
+    let environment = "DYNO_TEST_THROWAWAY=1 DYNO_BATTERY_MUTATE=walls DYNO_BATTERY_PAGE=/dev/stdout";
+    let helpers = format!("DYNO_TEST_PROGRAM=$VM_TARGET/{} DYNO_TEST_PROBE=$VM_TARGET/{}", inner.display(), probe.display());
+    let command = format!("{environment} {helpers} bash /payload/run/suite.sh \"$VM_TARGET/{}\"", test.display());
+    Ok(Item { suite: Suite::Battery, name: "rows".into(), seconds: 900, command, programs: vec![test, inner, probe] })
+}
+
+/// Compiles a program that tests run inside sandboxes, because the machine has no compiler; its path below the target directory.
+fn program(source: &str, program: &str) -> Result<PathBuf> {
+    let program = PathBuf::from(program);
     let output = cargo::target().join(&program);
     fs::create_dir_all(cargo::target().join("vm")).context("mkdir vm")?;
     let mut command = Command::new("rustc");
     command.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "opt-level=1", "-C", "strip=symbols", "-o"]).arg(output);
-    cargo::run(command.arg("dyno-runtime/tests/support/program.rs"))?;
+    cargo::run(command.arg(format!("dyno-runtime/tests/{source}.rs")))?;
     Ok(program)
 }
 
@@ -113,10 +130,10 @@ struct Built {
     program: PathBuf,
 }
 
-fn build() -> Result<Vec<Built>> {
+fn build(what: &[&str]) -> Result<Vec<Built>> {
     println!("-----> Building the runtime's test programs");
     let mut command = Command::new("cargo");
-    command.args(["test", "-p", "dyno-runtime", "--no-run", "--message-format=json-render-diagnostics"]).current_dir(cargo::root());
+    command.args(what).args(["--no-run", "--message-format=json-render-diagnostics"]).current_dir(cargo::root());
     let output = command.stderr(std::process::Stdio::inherit()).output().context("run cargo")?;
     ensure!(output.status.success(), "{command:?} failed ({})", output.status);
     let mut built = artifacts(&String::from_utf8(output.stdout)?, &cargo::target())?;
