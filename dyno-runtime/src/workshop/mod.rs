@@ -80,6 +80,9 @@ struct Bench {
     /// The thread raises a sandbox to be parked.
     parking: bool,
     closing: bool,
+    /// A test wants everything made in place.
+    #[cfg(test)]
+    resting: bool,
     /// The first start was asked for, and nothing that should lie ready could not be made since.
     stocking: bool,
     leases: Vec<Lease>,
@@ -133,6 +136,10 @@ impl Workshop {
             return Ok(Ground::InPlace);
         }
         let mut bench = self.shared.bench();
+        #[cfg(test)]
+        if bench.resting {
+            return Ok(Ground::InPlace);
+        }
         bench.stocking = true;
         bench.last = Some(Instant::now());
         if let Some(netns) = bench.networks.pop() {
@@ -153,6 +160,10 @@ impl Workshop {
 
     /// A lease that lies ready.
     pub fn lease(&self) -> Option<Lease> {
+        #[cfg(test)]
+        if self.shared.bench().resting {
+            return None;
+        }
         self.take(|bench| bench.leases.pop())
     }
 
@@ -198,6 +209,24 @@ impl Workshop {
     /// How many are parked now that can run `sandbox`.
     pub fn count(&self, sandbox: &Sandbox) -> usize {
         self.shared.bench().lots.count(sandbox)
+    }
+
+    /// From now on everything is made in place, or not.
+    #[cfg(test)]
+    pub fn rest(&self, resting: bool) {
+        self.shared.bench().resting = resting;
+    }
+
+    /// Waits until the thread runs, has what should lie ready, and nothing to do.
+    #[cfg(test)]
+    pub fn settle(&self) {
+        assert!(self.is_open());
+        let mut bench = self.shared.bench();
+        while bench.leases.len() < LEASES || bench.busy || bench.order.is_some() {
+            bench.stocking = true;
+            self.shared.bell.notify_all();
+            bench = self.shared.bell.wait_timeout(bench, Duration::from_millis(1)).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Ends the thread and gives back what lies ready. Nothing can be ordered any more.
