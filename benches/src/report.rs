@@ -95,3 +95,41 @@ pub fn ratio(a: Option<f64>, b: Option<f64>) -> String {
         _ => "-".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        measurements::{BURST, LATENCY},
+        peers::name::{COLD, FLOOR},
+        sample::Sample,
+    };
+
+    fn figures() -> Figures {
+        let mut figures = Figures::default();
+        for (who, us) in [(FLOOR, 1000.0), (COLD, 500.0)] {
+            figures.add(LATENCY, who, BURST, &[Sample { exec: Some(us), end: us + 100.0 }]);
+        }
+        figures.failed.extend([("a peer", "broken\n  twice\n"), ("another", "broken\n  twice\n")].map(|(who, why)| (who.to_owned(), why.to_owned())));
+        figures
+    }
+
+    #[test]
+    fn a_page_tells_what_was_met_and_what_was_not_measured() {
+        let page = markdown(&figures()).unwrap();
+        assert!(page.contains("| cold start to exec, of the floor's, burst | ≤ x0.60 | x0.50 | met |"), "{page}");
+        assert!(page.contains("| - | not measured |"));
+        assert!(page.contains("| dyno, cold | 1 | 500 µs | 500 µs | 500 µs | x0.50 | 600 µs"));
+        assert!(page.contains("- **a peer, another**: broken / twice\n"));
+    }
+
+    #[test]
+    fn plots_of_few_figures_and_of_none() {
+        let dir = tempfile::tempdir().unwrap();
+        for figures in [Figures::default(), figures()] {
+            plots::draw(&figures, dir.path()).unwrap();
+        }
+        let burst = std::fs::read_to_string(dir.path().join("latency-burst.svg")).unwrap();
+        assert!(burst.contains("<svg") && burst.contains(COLD) && burst.contains(FLOOR));
+    }
+}

@@ -74,7 +74,7 @@ impl Line {
         let status = child.wait()?;
         let end = micros(from.elapsed());
         ensure!(ended, "{:?} did not end in {} s, and was killed", self.run, PATIENCE.as_secs());
-        let said = || child.stderr.take().map(std::io::read_to_string).transpose();
+        let mut said = || child.stderr.take().map(std::io::read_to_string).transpose();
         ensure!(status.success(), "{:?} failed ({status}): {}", self.run, said()?.unwrap_or_default().trim());
         Ok(Sample { exec: None, end })
     }
