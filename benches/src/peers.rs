@@ -65,6 +65,8 @@ pub mod name {
     pub const PARTS: &str = "dyno, parts ready";
     /// Ours, parked.
     pub const PARKED: &str = "dyno, parked";
+    /// Ours with network namespaces of former dynos of the same tenant; no start takes one yet.
+    pub const RECYCLED: &str = "dyno, recycled networks";
     /// Our OCI runtime.
     pub const OCI: &str = "dyno-runtime run";
     /// The floor program.

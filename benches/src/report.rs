@@ -69,7 +69,8 @@ fn failed(figures: &Figures, page: &mut String) -> Result<()> {
     for (why, who) in reasons {
         // The first lines say it; what follows is a stack.
         let why: Vec<&str> = why.lines().map(str::trim).filter(|l| !l.is_empty()).take(4).collect();
-        writeln!(page, "- **{}**: {}", who.join(", "), why.join(" / "))?;
+        let why: String = why.join(" / ").chars().take(400).collect();
+        writeln!(page, "- **{}**: {why}", who.join(", "))?;
     }
     if figures.failed.is_empty() {
         writeln!(page, "Nothing failed.")?;
