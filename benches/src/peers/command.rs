@@ -1,7 +1,6 @@
 //! Peers that are commands: each run is a process from its start to its collected end, as whoever calls them pays for it.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
@@ -143,16 +142,5 @@ pub fn bubblewrap(stage: &Stage) -> Result<Box<dyn Peer>> {
 pub fn nspawn(stage: &Stage) -> Result<Box<dyn Peer>> {
     let (nspawn, root) = (program("systemd-nspawn")?, stage.root().display().to_string());
     let line = |payload: &str| words(&[&nspawn, "--quiet", "--register=no", "--keep-unit", "--private-network", "--pipe", "--directory", &root, payload]);
-    Ok(Box::new(opened(line("/true"), line("/probe"), Vec::new())?))
-}
-
-/// LXC in the foreground.
-pub fn lxc(stage: &Stage) -> Result<Box<dyn Peer>> {
-    let (lxc, place, conf) = (program("lxc-start")?, stage.path("lxc"), stage.path("lxc.conf"));
-    fs::create_dir_all(&place)?;
-    let config = format!("lxc.uts.name = bench\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.mount.auto = proc:mixed\nlxc.console.path = none\n", stage.root().display());
-    fs::write(&conf, config)?;
-    let (place, conf) = (place.display().to_string(), conf.display().to_string());
-    let line = |payload: &str| words(&[&lxc, "--lxcpath", &place, "--name", "dyno-bench", "--rcfile", &conf, "--foreground", "--define", &format!("lxc.init.cmd={payload}")]);
     Ok(Box::new(opened(line("/true"), line("/probe"), Vec::new())?))
 }
