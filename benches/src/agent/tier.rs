@@ -23,7 +23,7 @@ pub enum Tier {
 }
 
 /// Parts tell nobody when they are ready; each takes about a millisecond to make.
-const STOCKING: Duration = Duration::from_millis(100);
+const STOCKING: Duration = Duration::from_millis(200);
 
 /// As long as it may take until enough are parked.
 const PATIENCE: Duration = Duration::from_secs(30);
