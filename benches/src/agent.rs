@@ -83,7 +83,7 @@ pub struct Phases {
     pub prepare: f64,
     /// Namespaces and walls.
     pub walls: f64,
-    /// The init's start to the program's exec.
+    /// The rest up to the program's exec.
     pub exec: f64,
     /// Exec to the collected exit.
     pub end: f64,

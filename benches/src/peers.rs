@@ -65,6 +65,8 @@ pub mod name {
     pub const PARTS: &str = "dyno, parts ready";
     /// Ours, parked.
     pub const PARKED: &str = "dyno, parked";
+    /// Ours with network namespaces of former dynos of the same tenant; no start takes one yet.
+    pub const RECYCLED: &str = "dyno, recycled networks";
     /// Our OCI runtime.
     pub const OCI: &str = "dyno-runtime run";
     /// The floor program.
@@ -93,7 +95,7 @@ pub const ALL: [Entry; 15] = [
     Entry { name: "youki run", limits: THREE, turn: 5, share: 20, open: |s| command::oci(s, "youki", "plain") },
     Entry { name: name::BWRAP, limits: "none", turn: 5, share: 34, open: command::bubblewrap },
     Entry { name: "systemd-nspawn", limits: "none", turn: 2, share: 8, open: command::nspawn },
-    Entry { name: "lxc-start", limits: "none", turn: 2, share: 8, open: command::lxc },
+    Entry { name: "lxc-start", limits: "none", turn: 2, share: 8, open: engine::lxc },
     Entry { name: "podman run", limits: THREE, turn: 2, share: 6, open: engine::podman },
     Entry { name: "docker run", limits: THREE, turn: 2, share: 6, open: engine::docker },
 ];

@@ -69,7 +69,8 @@ fn failed(figures: &Figures, page: &mut String) -> Result<()> {
     for (why, who) in reasons {
         // The first lines say it; what follows is a stack.
         let why: Vec<&str> = why.lines().map(str::trim).filter(|l| !l.is_empty()).take(4).collect();
-        writeln!(page, "- **{}**: {}", who.join(", "), why.join(" / "))?;
+        let why: String = why.join(" / ").chars().take(400).collect();
+        writeln!(page, "- **{}**: {why}", who.join(", "))?;
     }
     if figures.failed.is_empty() {
         writeln!(page, "Nothing failed.")?;
@@ -93,5 +94,43 @@ pub fn ratio(a: Option<f64>, b: Option<f64>) -> String {
         (Some(a), Some(b)) if b > 0.0 && a / b < 9.95 => format!("x{:.2}", a / b),
         (Some(a), Some(b)) if b > 0.0 => format!("x{:.0}", a / b),
         _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        measurements::{BURST, LATENCY},
+        peers::name::{COLD, FLOOR},
+        sample::Sample,
+    };
+
+    fn figures() -> Figures {
+        let mut figures = Figures::default();
+        for (who, us) in [(FLOOR, 1000.0), (COLD, 500.0)] {
+            figures.add(LATENCY, who, BURST, &[Sample { exec: Some(us), end: us + 100.0 }]);
+        }
+        figures.failed.extend([("a peer", "broken\n  twice\n"), ("another", "broken\n  twice\n")].map(|(who, why)| (who.to_owned(), why.to_owned())));
+        figures
+    }
+
+    #[test]
+    fn a_page_tells_what_was_met_and_what_was_not_measured() {
+        let page = markdown(&figures()).unwrap();
+        assert!(page.contains("| cold start to exec, of the floor's, burst | ≤ x0.60 | x0.50 | met |"), "{page}");
+        assert!(page.contains("| - | not measured |"));
+        assert!(page.contains("| dyno, cold | 1 | 500 µs | 500 µs | 500 µs | x0.50 | 600 µs"));
+        assert!(page.contains("- **a peer, another**: broken / twice\n"));
+    }
+
+    #[test]
+    fn plots_of_few_figures_and_of_none() {
+        let dir = tempfile::tempdir().unwrap();
+        for figures in [Figures::default(), figures()] {
+            plots::draw(&figures, dir.path()).unwrap();
+        }
+        let burst = std::fs::read_to_string(dir.path().join("latency-burst.svg")).unwrap();
+        assert!(burst.contains("<svg") && burst.contains(COLD) && burst.contains(FLOOR));
     }
 }

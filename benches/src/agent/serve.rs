@@ -18,7 +18,7 @@ use rustix::{
     net::SocketAddrV4,
 };
 
-use super::{Answer, App, Phases, Request, Run, Setup, tier};
+use super::{Answer, App, Phases, Request, Run, Setup, Tier, tier};
 use crate::sample::{Sample, micros};
 
 /// How long an app may take to its first answer.
@@ -61,7 +61,10 @@ fn open(setup: &Setup, mounts: usize) -> Result<(Server, super::ballast::Carried
     sandbox.limits.memory = Some(256 << 20);
     sandbox.limits.pids = Some(64);
     sandbox.limits.cpu_millis = Some(1000);
-    Ok((Server { setup: setup.clone(), host, sandbox, next: AtomicUsize::new(0), alive: Vec::new() }, ballast))
+    let server = Server { setup: setup.clone(), host, sandbox, next: AtomicUsize::new(0), alive: Vec::new() };
+    // The first start reads files, and begins what makes things ready.
+    server.once(Duration::ZERO)?;
+    Ok((server, ballast))
 }
 
 /// Mounts in this process's own mount namespace, which vanish with it.
@@ -130,7 +133,9 @@ impl Server {
         let (timing, ready) = (dyno.timing(), self.setup.tier.was_ready(&dyno));
         dyno.free()?;
         let free = micros(from.elapsed()) - end;
-        let phases = Phases { prepare: timing.prepare_us as f64, walls: timing.walls_us as f64, exec: timing.exec_us as f64, end: end - exec, free };
+        // A parked one was prepared and walled before anybody asked.
+        let made = if self.setup.tier == Tier::Parked { (0.0, 0.0) } else { (timing.prepare_us as f64, timing.walls_us as f64) };
+        let phases = Phases { prepare: made.0, walls: made.1, exec: exec - made.0 - made.1, end: end - exec, free };
         Ok(Run { sample: Sample { exec: Some(exec), end }, phases, ready })
     }
 

@@ -1,7 +1,12 @@
 //! The tiers of a start: nothing ready, parts ready, a whole sandbox parked.
 
-use anyhow::{Result, bail};
-use dyno_runtime::{Dyno, Host, HostOptions, Sandbox};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use dyno_runtime::{Dyno, Host, HostOptions, Sandbox, Tier as Found};
 use serde::{Deserialize, Serialize};
 
 use super::Setup;
@@ -17,22 +22,42 @@ pub enum Tier {
     Parked,
 }
 
+/// Parts tell nobody when they are ready; each takes about a millisecond to make.
+const STOCKING: Duration = Duration::from_millis(200);
+
+/// As long as it may take until enough are parked.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Tier {
     /// Whether `dyno` found ready what this tier promises.
-    pub fn was_ready(self, _dyno: &Dyno) -> bool {
-        self == Self::Cold
+    pub fn was_ready(self, dyno: &Dyno) -> bool {
+        match self {
+            Self::Cold => dyno.tier() == Found::Cold,
+            Self::Parts => dyno.tier() == Found::Parts,
+            Self::Parked => dyno.tier() == Found::Parked,
+        }
     }
 }
 
 /// Opens the instance with what its tier keeps ready.
 pub fn open(setup: &Setup) -> Result<Host> {
-    if setup.tier != Tier::Cold {
-        bail!("the runtime has no such tier yet");
-    }
-    Ok(Host::open_with(&setup.dir, &setup.name, &HostOptions::default())?)
+    let spares = if setup.tier == Tier::Parts { setup.ready } else { 0 };
+    Ok(Host::open_with(&setup.dir, &setup.name, &HostOptions { spares, ..HostOptions::default() })?)
 }
 
-/// Waits until what the tier keeps is there.
-pub fn fill(_host: &Host, _setup: &Setup, _like: &Sandbox) -> Result<()> {
+/// Waits until what the tier keeps for `like` is there.
+pub fn fill(host: &Host, setup: &Setup, like: &Sandbox) -> Result<()> {
+    match setup.tier {
+        Tier::Cold => {}
+        Tier::Parts => sleep(STOCKING),
+        Tier::Parked => {
+            let from = Instant::now();
+            host.keep_parked(like, setup.ready)?;
+            while host.parked(like) < setup.ready {
+                ensure!(from.elapsed() < PATIENCE, "{} of {} were parked in {} s", host.parked(like), setup.ready, PATIENCE.as_secs());
+                sleep(Duration::from_millis(1));
+            }
+        }
+    }
     Ok(())
 }

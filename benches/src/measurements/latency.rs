@@ -56,27 +56,28 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
         all = all.into_iter().filter_map(|mut turns| {
             while turns.taken * rounds < turns.due * round {
                 if let Err(e) = turns.take() {
-                    bench.failed(turns.entry.name, &e);
-                    return close(bench, turns).and(None);
+                    bench.failed(&format!("{}, after {} runs", turns.entry.name, turns.burst.len() + turns.idle.len()), &e);
+                    close(bench, turns);
+                    return None;
                 }
             }
             Some(turns)
         }).collect();
     }
-    for turns in all {
-        bench.figures.add(TABLE, turns.entry.name, BURST, &turns.burst);
-        bench.figures.add(TABLE, turns.entry.name, IDLE, &turns.idle);
-        close(bench, turns);
-    }
+    all.into_iter().for_each(|turns| close(bench, turns));
     Ok(())
 }
 
-/// None: it is gone.
-fn close(bench: &mut Bench, turns: Turns) -> Option<()> {
+/// What was measured counts, even of one that failed later; that is told as well.
+fn close(bench: &mut Bench, turns: Turns) {
+    for (condition, samples) in [(BURST, &turns.burst), (IDLE, &turns.idle)] {
+        if !samples.is_empty() {
+            bench.figures.add(TABLE, turns.entry.name, condition, samples);
+        }
+    }
     if let Err(e) = turns.peer.finish() {
         bench.failed(turns.entry.name, &e);
     }
-    None
 }
 
 fn open(bench: &mut Bench) -> Vec<Turns> {

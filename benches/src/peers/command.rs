@@ -1,15 +1,18 @@
 //! Peers that are commands: each run is a process from its start to its collected end, as whoever calls them pays for it.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use super::Peer;
 use crate::{
@@ -25,7 +28,12 @@ pub struct Line {
     run: Vec<String>,
     probe: Vec<String>,
     env: Vec<(String, PathBuf)>,
+    /// Ends what a run that had to be killed has left; fails where nothing is left.
+    delete: Option<Vec<String>>,
 }
+
+/// How long a run may take. One that never ends must not end the benchmark.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Words of a command.
 pub fn words(list: &[&str]) -> Vec<String> {
@@ -34,8 +42,8 @@ pub fn words(list: &[&str]) -> Vec<String> {
 
 /// Tries it once, so that a peer that cannot run here is told with its own words before any turn.
 pub fn opened(run: Vec<String>, probe: Vec<String>, env: Vec<(String, PathBuf)>) -> Result<Line> {
-    let line = Line { run, probe, env };
-    crate::stage::run(&mut line.command(&line.run))?;
+    let line = Line { run, probe, env, delete: None };
+    line.once()?;
     Ok(line)
 }
 
@@ -52,21 +60,46 @@ impl Line {
         command.args(&words[1..]).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
+
+    fn once(&self) -> Result<Sample> {
+        let mut command = self.command(&self.run);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let from = Instant::now();
+        let mut child = command.spawn().with_context(|| format!("start {}", self.run[0]))?;
+        let ended = ends(&child)?;
+        if !ended {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        let end = micros(from.elapsed());
+        ensure!(ended, "{:?} did not end in {} s, and was killed", self.run, PATIENCE.as_secs());
+        let mut said = || child.stderr.take().map(std::io::read_to_string).transpose();
+        ensure!(status.success(), "{:?} failed ({status}): {}", self.run, said()?.unwrap_or_default().trim());
+        Ok(Sample { exec: None, end })
+    }
+}
+
+/// Whether it ends before patience does.
+fn ends(child: &Child) -> Result<bool> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a pid")?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open")?;
+    Ok(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&Timespec::try_from(PATIENCE)?))? == 1)
 }
 
 impl Peer for Line {
     fn turn(&mut self, runs: usize, idle: Duration) -> Result<Vec<Sample>> {
-        let mut command = self.command(&self.run);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut once = || {
+        let once = |_| {
             sleep(idle);
-            let from = Instant::now();
-            let status = command.status()?;
-            let end = micros(from.elapsed());
-            ensure!(status.success(), "{:?} ended with {status}", self.run);
-            Ok(Sample { exec: None, end })
+            self.once()
         };
-        (0..runs).map(|_| once()).collect()
+        (0..runs).map(once).collect()
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        if let Some(delete) = &self.delete {
+            self.command(delete).stdin(Stdio::null()).output()?;
+        }
+        Ok(())
     }
 
     fn probe(&mut self) -> Result<Option<String>> {
@@ -83,7 +116,8 @@ fn runtime(stage: &Stage, name: &str, program: &str, bundle: &str) -> Result<Box
         let bundle = stage.path(&format!("{bundle}-{payload}")).display().to_string();
         words(&[program, "--root", &root, "run", "--bundle", &bundle, &id])
     };
-    Ok(Box::new(opened(line("true"), line("probe"), Vec::new())?))
+    let delete = words(&[program, "--root", &root, "delete", "--force", &id]);
+    Ok(Box::new(Line { delete: Some(delete), ..opened(line("true"), line("probe"), Vec::new())? }))
 }
 
 /// An OCI runtime with one of the stage's bundles.
@@ -108,16 +142,5 @@ pub fn bubblewrap(stage: &Stage) -> Result<Box<dyn Peer>> {
 pub fn nspawn(stage: &Stage) -> Result<Box<dyn Peer>> {
     let (nspawn, root) = (program("systemd-nspawn")?, stage.root().display().to_string());
     let line = |payload: &str| words(&[&nspawn, "--quiet", "--register=no", "--keep-unit", "--private-network", "--pipe", "--directory", &root, payload]);
-    Ok(Box::new(opened(line("/true"), line("/probe"), Vec::new())?))
-}
-
-/// LXC in the foreground.
-pub fn lxc(stage: &Stage) -> Result<Box<dyn Peer>> {
-    let (lxc, place, conf) = (program("lxc-start")?, stage.path("lxc"), stage.path("lxc.conf"));
-    fs::create_dir_all(&place)?;
-    let config = format!("lxc.uts.name = bench\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.mount.auto = proc:mixed\nlxc.console.path = none\n", stage.root().display());
-    fs::write(&conf, config)?;
-    let (place, conf) = (place.display().to_string(), conf.display().to_string());
-    let line = |payload: &str| words(&[&lxc, "--lxcpath", &place, "--name", "dyno-bench", "--rcfile", &conf, "--foreground", "--define", &format!("lxc.init.cmd={payload}")]);
     Ok(Box::new(opened(line("/true"), line("/probe"), Vec::new())?))
 }

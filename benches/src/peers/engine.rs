@@ -1,4 +1,5 @@
-//! podman, and docker with an engine of the bench's own: their state is below the stage, their networks are switched off.
+//! What keeps state at places of its own: LXC, podman, and docker with an engine of the bench's own. Their state is below the stage as far as
+//! they let it, their networks are switched off.
 
 use std::{fs, path::{Path, PathBuf}, process::Command, time::Duration};
 
@@ -24,6 +25,21 @@ const TREES: [u64; 2] = [0x27e0eb, 0x6367_7270];
 /// Hosts without CAP_SYS_RESOURCE cannot raise a hard limit, and podman asks for more than they have.
 const ULIMITS: &str = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]";
 
+/// LXC in the foreground.
+pub fn lxc(stage: &Stage) -> Result<Box<dyn Peer>> {
+    let (lxc, place, conf) = (program("lxc-start")?, stage.path("lxc"), stage.path("lxc.conf"));
+    fs::create_dir_all(&place)?;
+    let config = format!("lxc.uts.name = bench\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.mount.auto = proc:mixed\nlxc.console.path = none\n", stage.root().display());
+    fs::write(&conf, config)?;
+    let (place, conf) = (place.display().to_string(), conf.display().to_string());
+    let line = |payload: &str| words(&[&lxc, "--lxcpath", &place, "--name", "dyno-bench", "--rcfile", &conf, "--foreground", "--define", &format!("lxc.init.cmd={payload}")]);
+    // It keeps a group to leave others from.
+    let made = Made::before(&["/run/lxc"], "lxc.pivot");
+    let line = opened(line("/true"), line("/probe"), Vec::new())?;
+    Ok(Box::new(Engine { line, daemon: None, unmount: None, made }))
+}
+
+
 /// podman on a directory: no image, no storage driver.
 pub fn podman(stage: &Stage) -> Result<Box<dyn Peer>> {
     let (podman, place) = (program("podman")?, stage.path("podman"));
@@ -45,7 +61,7 @@ pub fn podman(stage: &Stage) -> Result<Box<dyn Peer>> {
         line
     };
     let env = vec![("CONTAINERS_CONF".to_owned(), place.join("containers.conf")), ("CONTAINERS_STORAGE_CONF".to_owned(), place.join("storage.conf")), ("HOME".to_owned(), place.join("home"))];
-    let made = Made::before(&["/run/libpod", "/run/containers", "/var/lib/containers", "/dev/shm/libpod_lock", "/run/crun", "/var/lib/cni"]);
+    let made = Made::before(&["/run/libpod", "/run/containers", "/var/lib/containers", "/dev/shm/libpod_lock", "/run/crun", "/var/lib/cni"], &group());
     let line = opened(line("/true"), line("/probe"), env)?;
     Ok(Box::new(Engine { line, daemon: None, unmount: None, made }))
 }
@@ -62,7 +78,7 @@ pub fn docker(stage: &Stage) -> Result<Box<dyn Peer>> {
         "cgroup-parent": format!("/{}", group()), "exec-opts": ["native.cgroupdriver=cgroupfs"], "log-level": "warn",
     });
     fs::write(place.join("daemon.json"), config.to_string())?;
-    let made = Made::before(&["/run/docker", "/run/containerd", "/run/runc", "/etc/docker", "/var/lib/docker"]);
+    let made = Made::before(&["/run/docker", "/run/containerd", "/run/runc", "/etc/docker", "/var/lib/docker"], &group());
     let ready = || Command::new(&docker).args(["--host", &host, "version"]).output().is_ok_and(|o| o.status.success());
     let daemon = started(Command::new(dockerd).arg("--config-file").arg(place.join("daemon.json")), &place.join("log"), ready)?;
     let archive = text("image.tar");
@@ -115,20 +131,25 @@ impl Peer for Engine {
     }
 }
 
-/// Places that engines insist on; those that the host did not have are removed in the end.
-struct Made(Vec<PathBuf>);
+/// Places and a control group that engines insist on; those that the host did not have are removed in the end.
+struct Made {
+    places: Vec<PathBuf>,
+    group: Option<String>,
+}
 
 impl Made {
-    fn before(places: &[&str]) -> Self {
-        Self(places.iter().filter(|place| rustix::fs::access(**place, Access::EXISTS).is_err()).map(PathBuf::from).collect())
+    fn before(places: &[&str], group: &str) -> Self {
+        let group = (!Path::new("/sys/fs/cgroup/memory").join(group).exists()).then(|| group.to_owned());
+        let places = places.iter().filter(|place| rustix::fs::access(**place, Access::EXISTS).is_err()).map(PathBuf::from).collect();
+        Self { places, group }
     }
 
     fn remove(&self) -> Result<()> {
-        for place in self.0.iter().filter(|place| place.exists()) {
+        for place in self.places.iter().filter(|place| place.exists()) {
             let removed = if place.is_dir() { fs::remove_dir_all(place) } else { fs::remove_file(place) };
             removed.with_context(|| format!("remove {}", place.display()))?;
         }
-        remove_groups(Path::new("/sys/fs/cgroup"), &group())
+        self.group.as_ref().map_or(Ok(()), |group| remove_groups(Path::new("/sys/fs/cgroup"), group))
     }
 }
 

@@ -103,6 +103,6 @@ fn memory(figures: &Figures, page: &mut String) -> Result<()> {
 }
 
 fn phases(figures: &Figures, page: &mut String) -> Result<()> {
-    writeln!(page, "## Where the time goes\n\nBy the library's own clock, microseconds, p50.\n\n![a bar per phase](benchmarks/phases.svg)\n")?;
+    writeln!(page, "## Where the time goes\n\nBy the library's own clock, microseconds, p50. Preparing is layers, root, group and streams; a parked sandbox has that and its walls behind it.\n\n![a bar per phase](benchmarks/phases.svg)\n")?;
     numbers(figures, page, stop::PHASES)
 }

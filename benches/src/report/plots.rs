@@ -128,12 +128,14 @@ fn lines(figures: &Figures, area: &Area) -> Result<()> {
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(70)
-        .build_cartesian_2d(0f64..1000f64, 0f64..highest * 1.1)
+        .build_cartesian_2d(0f64..1000f64, 0f64..highest * 1.4)
         .map_err(|e| anyhow!("{e}"))?;
     let mut mesh = chart.configure_mesh();
     mesh.x_desc("alive").x_label_formatter(&|n| format!("{n:.0}")).y_label_formatter(&|us| super::time(*us)).draw().map_err(|e| anyhow!("{e}"))?;
-    for (at, (tier, idle)) in tiers.iter().flat_map(|tier| [(*tier, false), (*tier, true)]).enumerate() {
-        let style = color(at).stroke_width(2);
+    for (tier, idle) in tiers.iter().flat_map(|tier| [(*tier, false), (*tier, true)]) {
+        // As in the other pictures; thin after idleness.
+        let at = ALL.iter().position(|entry| entry.name == tier).unwrap_or(0);
+        let style = color(at).stroke_width(if idle { 1 } else { 3 });
         let points = points(tier, idle);
         if points.is_empty() {
             continue;
