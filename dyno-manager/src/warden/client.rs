@@ -11,6 +11,7 @@ use tokio::{
     net::{TcpSocket, TcpStream, UnixStream},
     sync::Semaphore,
 };
+use dyno_runtime::Sandbox;
 use uuid::Uuid;
 
 use super::{Held, Launch, Reply, Request, Started, StdioFds, StreamKind, WardenError, wire};
@@ -102,6 +103,15 @@ impl Client {
         self.call(Request::Free(id)).await.map(drop)
     }
 
+    /// Keeps `count` sandboxes like this ready for [`Self::start`], from now on; what cannot be kept ready is started as any other. A warden
+    /// that comes after this one knows nothing of it.
+    ///
+    /// # Errors
+    /// When it may not be started here either, or cannot wait.
+    pub async fn park(&self, sandbox: Sandbox, count: usize) -> Result<(), WardenError> {
+        self.call(Request::Park { sandbox: Box::new(sandbox), count }).await.map(drop)
+    }
+
     /// Ends every dyno and the warden itself; the host is then as before.
     ///
     /// # Errors
@@ -179,7 +189,7 @@ pub fn answers(socket: &Path) -> bool {
 }
 
 fn started((reply, fds): (Reply, Vec<OwnedFd>)) -> Result<Started, WardenError> {
-    let Reply::Started { pid, streams, listeners } = reply else { return Err(unexpected(&reply)) };
+    let Reply::Started { pid, streams, listeners, socket } = reply else { return Err(unexpected(&reply)) };
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| WardenError::new("io", "the warden sent too few descriptors"));
     let pidfd = next()?;
@@ -190,7 +200,8 @@ fn started((reply, fds): (Reply, Vec<OwnedFd>)) -> Result<Started, WardenError> 
         StreamKind::Pipes => StdioFds::Pipes { stdin: next()?, stdout: next()?, stderr: next()? },
     };
     let listeners = (0..listeners).map(|_| next()).collect::<Result<_, _>>()?;
-    Ok(Started { pidfd, pid, stdio, listeners })
+    let socket = socket.then(next).transpose()?;
+    Ok(Started { pidfd, pid, stdio, listeners, socket })
 }
 
 fn unexpected(reply: &Reply) -> WardenError {
