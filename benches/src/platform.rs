@@ -173,6 +173,8 @@ fn wake(platform: &Platform, server: &Server, rounds: usize, figures: &mut Figur
             for app in &apps {
                 until(60, "the app sleeps and nothing of it is left", || asleep(platform, app))?;
             }
+            // What is parked is parked in the background, for a request that comes sooner or later.
+            sleep(Duration::from_millis(500));
             for app in &apps {
                 sleep(rest);
                 let from = now();

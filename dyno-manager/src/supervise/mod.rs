@@ -22,9 +22,13 @@ use std::{
     time::Duration,
 };
 
+use dyno_runtime::Sandbox;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+};
 use uuid::Uuid;
 
 use self::sleep::Parked;
@@ -69,6 +73,7 @@ struct Inner {
     live: Mutex<HashMap<DynoId, Arc<Live>>>,
     routed: Mutex<HashMap<Uuid, crate::model::AppName>>,
     parked: Parked,
+    parking: mpsc::UnboundedSender<(Sandbox, usize)>,
     changed: watch::Sender<u64>,
 }
 
@@ -95,6 +100,8 @@ impl Supervisor {
     /// A supervisor without any app; [`crate::platform::Platform::load`] and [`Self::adopt`] fill it.
     pub fn new(settings: Settings, warden: Client, logs: LogHub, table: Arc<router::Table>) -> Self {
         let state = State::with_timing(Uuid::new_v4(), settings.timing);
+        let (parking, wanted) = mpsc::unbounded_channel();
+        tokio::spawn(sleep::keep_parked(warden.clone(), wanted));
         let this = Self(Arc::new(Inner {
             settings,
             warden,
@@ -104,6 +111,7 @@ impl Supervisor {
             live: Mutex::default(),
             routed: Mutex::default(),
             parked: Parked::default(),
+            parking,
             changed: watch::channel(0).0,
         }));
         tokio::spawn(this.clone().keep_time());

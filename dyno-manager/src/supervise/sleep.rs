@@ -6,11 +6,23 @@
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
 use dyno_runtime::Sandbox;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use uuid::Uuid;
 
 use super::{Supervisor, launch, lock};
-use crate::{model::DynoState, schedule::Event};
+use crate::{model::DynoState, schedule::Event, warden::Client};
+
+/// Tells the warden what is to be parked, in the order in which it was decided.
+pub(super) async fn keep_parked(warden: Client, mut wanted: mpsc::UnboundedReceiver<(Sandbox, usize)>) {
+    while let Some((sandbox, count)) = wanted.recv().await {
+        if let Err(e) = warden.park(sandbox, count).await {
+            tracing::debug!(count, %e, "park");
+        }
+    }
+}
 
 /// What is parked for which app, the longest first.
 pub(super) type Parked = Mutex<VecDeque<(Uuid, Sandbox)>>;
@@ -75,11 +87,7 @@ impl Supervisor {
     }
 
     fn tell_parked(&self, sandbox: Sandbox, count: usize) {
-        let warden = self.0.warden.clone();
-        tokio::spawn(async move {
-            if let Err(e) = warden.park(sandbox, count).await {
-                tracing::debug!(count, %e, "park");
-            }
-        });
+        // Only a supervisor that ends no longer listens.
+        drop(self.0.parking.send((sandbox, count)));
     }
 }

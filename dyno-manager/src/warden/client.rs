@@ -112,6 +112,14 @@ impl Client {
         self.call(Request::Park { sandbox: Box::new(sandbox), count }).await.map(drop)
     }
 
+    /// Takes back every [`Self::park`], those of a former daemon too.
+    ///
+    /// # Errors
+    /// When the warden cannot be reached.
+    pub async fn park_none(&self) -> Result<(), WardenError> {
+        self.call(Request::ParkNone).await.map(drop)
+    }
+
     /// Ends every dyno and the warden itself; the host is then as before.
     ///
     /// # Errors
@@ -151,10 +159,10 @@ impl Inner {
         if let Some(mut stream) = kept
             && wire::send_later(&mut stream, &frame).await.is_ok()
         {
-            // The warden may have gone between two calls; only a request that it cannot have taken is sent again.
+            // The warden may have gone between two calls. What it may have begun and must not do twice is not sent again.
             match wire::receive_later(&mut stream).await {
                 Ok(Some(answer)) => return Ok(self.keep(stream, answer)),
-                _ if !matches!(request, Request::List | Request::Socket(_) | Request::Open(_) | Request::Exit(_) | Request::Free(_)) => {
+                _ if matches!(request, Request::Start(_) | Request::Signal { .. } | Request::Shutdown) => {
                     return Err(WardenError::new("io", "the warden went away in the middle of a request"));
                 }
                 _ => {}

@@ -131,6 +131,12 @@ impl Dynos {
         Ok(())
     }
 
+    /// Takes back every [`Self::park`].
+    pub fn park_none(&self) -> Result<(), WardenError> {
+        let parked = std::mem::take(&mut *lock(&self.parked));
+        parked.iter().try_for_each(|(sandbox, _)| Ok(self.host.keep_parked(sandbox, 0)?))
+    }
+
     fn unmake(&self, id: Uuid, entry: Arc<Entry>) -> Result<(), WardenError> {
         if let Body::Dyno(dyno) = &entry.body {
             dyno.kill()?;

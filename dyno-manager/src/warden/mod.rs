@@ -142,6 +142,7 @@ enum Request {
     Exit(Uuid),
     Free(Uuid),
     Park { sandbox: Box<Sandbox>, count: usize },
+    ParkNone,
     Shutdown,
 }
 

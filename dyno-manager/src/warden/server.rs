@@ -203,6 +203,7 @@ fn answer(request: Request, dynos: &Dynos, settings: &Settings) -> Answer {
             dynos.park(&sandbox, count)?;
             Ok((Reply::Done, Vec::new()))
         }
+        Request::ParkNone => dynos.park_none().map(|()| (Reply::Done, Vec::new())),
         Request::Shutdown => shutdown(dynos),
     }
 }
