@@ -59,10 +59,10 @@ impl Supervisor {
         let kept = parked.back().is_some_and(|(id, _)| *id == app_id);
         drop(parked);
         for (_, sandbox) in gone {
-            self.tell_parked(sandbox, 0);
+            self.tell_parked(sandbox);
         }
         if kept {
-            self.tell_parked(sandbox, 1);
+            self.tell_parked(sandbox);
         }
     }
 
@@ -75,18 +75,25 @@ impl Supervisor {
         let mut parked = lock(&self.0.parked);
         let sandbox = find(&parked).and_then(|at| parked.remove(at)).map(|(_, sandbox)| sandbox);
         drop(parked);
-        sandbox.into_iter().for_each(|sandbox| self.tell_parked(sandbox, 0));
+        sandbox.into_iter().for_each(|sandbox| self.tell_parked(sandbox));
     }
 
-    /// What the app's first dyno that sleeps will be started as.
+    /// The walls of the app's first dyno that sleeps; what a parked sandbox leaves open is left out.
     fn asleep(&self, app_id: Uuid) -> Option<Sandbox> {
         let state = lock(&self.0.state);
         let dyno = state.dynos(app_id).into_iter().find(|d| d.state == DynoState::Idle)?;
         let (app, release) = (state.app(app_id)?, state.release(app_id)?);
-        launch::launch(&self.0.settings, app, release, dyno).ok().map(|launch| launch.sandbox)
+        let mut sandbox = launch::launch(&self.0.settings, app, release, dyno).ok()?.sandbox;
+        sandbox.argv.truncate(1);
+        sandbox.env.clear();
+        sandbox.hostname = "parked".to_owned();
+        Some(sandbox)
     }
 
-    fn tell_parked(&self, sandbox: Sandbox, count: usize) {
+    /// Apps of the same slug have the same walls: as many of these are to be parked as sleep.
+    fn tell_parked(&self, sandbox: Sandbox) {
+        let parked = lock(&self.0.parked);
+        let count = parked.iter().filter(|(_, other)| *other == sandbox).count();
         // Only a supervisor that ends no longer listens.
         drop(self.0.parking.send((sandbox, count)));
     }
