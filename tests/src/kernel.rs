@@ -134,7 +134,9 @@ impl Platform {
         let roots = ["pids", ""].map(|h| PathBuf::from("/sys/fs/cgroup").join(h).join(self.cgroup()));
         let Some(root) = roots.iter().find(|r| r.is_dir()) else { return Ok(Vec::new()) };
         let dirs = fs::read_dir(root)?.filter_map(Result::ok).filter(|e| e.path().is_dir());
-        Ok(dirs.filter_map(|e| e.file_name().into_string().ok()).filter(|name| name.contains('-')).collect())
+        // What is kept ready for later has a name that begins with a point.
+        let of_a_dyno = |name: &String| name.contains('-') && !name.starts_with('.');
+        Ok(dirs.filter_map(|e| e.file_name().into_string().ok()).filter(of_a_dyno).collect())
     }
 
     /// Host pids of a dyno's processes.

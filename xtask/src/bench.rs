@@ -46,6 +46,12 @@ pub enum Bench {
         #[arg(long, default_value_t = 100)]
         rounds: usize,
     },
+    /// A running platform: a hundred dynos, the wake of an app that sleeps, what the router adds.
+    Platform {
+        /// Fail unless the goals are met.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 /// The whole benchmark, when nothing smaller is asked for.
@@ -72,6 +78,7 @@ pub fn run(what: Option<&Bench>, whole: &Whole) -> Result<()> {
     match what {
         None => run_whole(whole),
         Some(Bench::Oci { check, rounds }) => run_oci(*check, *rounds),
+        Some(Bench::Platform { check }) => run_platform(*check),
     }
 }
 
@@ -79,6 +86,20 @@ fn run_oci(check: bool, rounds: usize) -> Result<()> {
     let runtime = cargo::static_runtime()?;
     let mut command = meter("oci")?;
     command.arg("--runtime").arg(&runtime).arg("--rounds").arg(rounds.to_string()).arg("--json").arg(cargo::target().join("bench-oci.json"));
+    if check {
+        command.arg("--check");
+    }
+    cargo::run(&mut command)
+}
+
+fn run_platform(check: bool) -> Result<()> {
+    let images = images::make()?;
+    cargo::run(Command::new("cargo").args(["build", "--release", "-p", "dyno-bench", "-p", "dyno-manager", "--bins"]))?;
+    let release = cargo::target().join("release");
+    let mut command = Command::new(release.join("dyno-bench"));
+    command.arg("platform").arg("--json").arg(cargo::target().join("bench-platform.json"));
+    command.env("DYNO_STACK", &images.stack).env("DYNO_BUILDPACKS", &images.buildpacks);
+    command.env("DYNO_BIN_DYNOD", release.join("dynod")).env("DYNO_BIN_DYNO", release.join("dyno"));
     if check {
         command.arg("--check");
     }

@@ -68,7 +68,7 @@ pub(super) fn build(id: Uuid, request: &BuildRequest, settings: &Settings, cache
         writable: false,
     }));
     let listen = if networked { vec![PROXY_PORT] } else { Vec::new() };
-    Launch { id, meta: meta(request), sandbox, stdio: Stdio::Pipes, listen, lease_of: None, keep_upper: true }
+    Launch { id, meta: meta(request), sandbox, stdio: Stdio::Pipes, listen, lease_of: None, socket: false, keep_upper: true }
 }
 
 /// The dyno that reads what `built`, which has ended, left behind.
@@ -78,7 +78,7 @@ pub(super) fn pack(id: Uuid, built: Uuid, request: &BuildRequest, settings: &Set
     env.insert("HOME".into(), "/".into());
     let sandbox = sandbox(layers(Some(built), settings, cache), "/buildpacks/bin/pack", env);
     let meta = meta(request);
-    Launch { id, meta, sandbox, stdio: Stdio::Pipes, listen: Vec::new(), lease_of: Some(built), keep_upper: false }
+    Launch { id, meta, sandbox, stdio: Stdio::Pipes, listen: Vec::new(), lease_of: Some(built), socket: false, keep_upper: false }
 }
 
 /// The build that a held dyno belongs to, if any.

@@ -98,6 +98,12 @@ pub struct Options {
     /// Seconds without a request after which an app's web dynos sleep until the next one; 0: never.
     #[arg(long, global = true, env = "DYNO_SLEEP_AFTER", default_value_t = 0, value_name = "SECONDS")]
     pub sleep_after: u64,
+    /// Apps that sleep and keep a sandbox ready for their next request, the last ones to fall asleep.
+    #[arg(long, global = true, env = "DYNO_PARKED", default_value_t = 16, value_name = "COUNT")]
+    pub parked: usize,
+    /// Networks and control groups that are kept ready for the next dynos.
+    #[arg(long, global = true, env = "DYNO_SPARES", default_value_t = 4, value_name = "COUNT")]
+    pub spares: usize,
     /// One JSON object per log line, for log collectors.
     #[arg(long, global = true, env = "DYNO_LOG_JSON")]
     pub log_json: bool,
@@ -147,6 +153,7 @@ fn serve_dynos(options: &Options, layout: &Layout) -> anyhow::Result<()> {
         name: options.cgroup.clone(),
         socket: layout.warden_socket(),
         client_uid: options.uid,
+        spares: options.spares,
         volumes: vec![options.ca_bundle.clone()],
     })
 }

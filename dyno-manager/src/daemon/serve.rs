@@ -78,7 +78,7 @@ async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: bu
 
     let (logs, table, warden) = (LogHub::default(), Arc::new(router::Table::new()), Client::new(layout.warden_socket()));
     let slugs = layout.state().join("slugs");
-    let running = supervise::Settings { stack: build.stack.clone(), slugs, timing: options.timing(), sleep_after: options.sleep_after() };
+    let running = supervise::Settings { stack: build.stack.clone(), slugs, timing: options.timing(), sleep_after: options.sleep_after(), parked: options.parked };
     let supervisor = Supervisor::new(running, warden.clone(), logs.clone(), table.clone());
     let builder = Builder::new(build, warden).context("prepare builds")?;
     let settings = platform::Settings {

@@ -51,6 +51,7 @@ pub(super) fn start_warden(options: &Options) -> Result<()> {
     let mut command = Command::new(me);
     command.arg("warden").arg("--run-dir").arg(&options.run_dir).arg("--state-dir").arg(&options.state_dir);
     command.arg("--uid").arg(options.uid.to_string()).arg("--cgroup").arg(&options.cgroup).arg("--ca-bundle").arg(&options.ca_bundle);
+    command.arg("--spares").arg(options.spares.to_string());
     if options.log_json {
         command.arg("--log-json");
     }

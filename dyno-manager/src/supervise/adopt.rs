@@ -26,6 +26,10 @@ impl Supervisor {
                 _ => self.free(held.id).await,
             }
         }
+        // Whoever slept is started now.
+        if let Err(e) = self.0.warden.park_none().await {
+            tracing::warn!(%e, "what a former daemon had parked stays parked");
+        }
         self.take(Event::Settled);
         Ok(())
     }

@@ -37,6 +37,7 @@ impl Supervisor {
             Ok(launch) => self.0.warden.start(&launch).await.map_err(|e| (e.message, (e.kind == "image").then_some("R17"))),
             Err(reason) => Err((reason, None)),
         };
+        self.unpark(dyno.app_id);
         let Some(live) = self.live(dyno.id) else {
             // Forgotten meanwhile: nobody will ask for it to be freed.
             return self.free(dyno.id).await;
@@ -54,7 +55,7 @@ impl Supervisor {
 
     /// From the moment that a dyno runs to the moment that nothing of it is left.
     pub(super) async fn follow(self, dyno: Dyno, started: Started, live: Arc<Live>) {
-        let Started { pidfd, stdio, .. } = started;
+        let Started { pidfd, stdio, socket, .. } = started;
         let done = CancellationToken::new();
         let log = match stdio {
             StdioFds::Log(fifo) => {
@@ -69,7 +70,7 @@ impl Supervisor {
         live.phase.send_replace(Phase::Started);
         self.take(Event::Started { dyno_id: dyno.id });
         if dyno.binds_port() {
-            tokio::spawn(self.clone().wait_bound(dyno.id, done.clone()));
+            tokio::spawn(self.clone().wait_bound(dyno.id, socket, done.clone()));
         }
         if let Err(e) = ended(&pidfd).await {
             tracing::error!(dyno = %dyno.id, %e, "cannot watch a dyno; it is ended");
@@ -132,22 +133,19 @@ impl Supervisor {
     /// Resolves when the dyno listens on its port. The kernel has no event for that, so it is asked: over one socket inside the
     /// dyno's network, which takes any number of refusals (a refused connect on a loopback costs some 20 us and wakes nobody). The
     /// first ones follow fast and then ever slower, to twenty a second.
-    pub(super) async fn wait_bound(self, id: DynoId, done: CancellationToken) {
-        let socket = tokio::select! {
-            () = done.cancelled() => return,
-            socket = self.0.warden.socket(id) => match socket {
-                Ok(socket) => socket,
-                Err(e) => return tracing::debug!(dyno = %id, %e, "no socket inside its network"),
-            },
-        };
-        let (mut pause, mut asked) = (Duration::from_millis(1), None);
+    pub(super) async fn wait_bound(self, id: DynoId, socket: Option<OwnedFd>, done: CancellationToken) {
+        let (mut socket, mut pause, mut asked) = (socket, Duration::from_millis(1), None);
         loop {
-            match try_connect(&socket) {
-                Ok(()) => break,
+            if socket.is_none() {
+                // The warden may just be coming back.
+                socket = self.0.warden.socket(id).await.inspect_err(|e| tracing::debug!(dyno = %id, %e, "no socket inside its network")).ok();
+            }
+            match socket.as_ref().map(try_connect) {
+                Some(Ok(())) => break,
                 // It has met a listener that is too busy to take it.
-                Err(Errno::ALREADY) if asked.get_or_insert_with(Instant::now).elapsed() > BUSY => break,
-                Err(Errno::ALREADY) => {}
-                Err(_) => asked = None,
+                Some(Err(Errno::ALREADY)) if asked.get_or_insert_with(Instant::now).elapsed() > BUSY => break,
+                Some(Err(Errno::ALREADY)) => {}
+                _ => asked = None,
             }
             tokio::select! {
                 () = done.cancelled() => return,

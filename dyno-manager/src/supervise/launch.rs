@@ -4,18 +4,12 @@ use std::collections::BTreeMap;
 
 use dyno_runtime::{Layer, Limits, Sandbox, Upper};
 
-use super::{PORT, Settings};
+use super::{PORT, Settings, boot};
 use crate::{
-    model::{App, DynoSize},
+    model::{App, DynoKind, DynoSize},
     schedule::{CurrentRelease, Dyno},
     warden::{Launch, Stdio},
 };
-
-/// Run by bash in the dyno, the command as `$0`: what buildpacks left in `.profile.d`, then the app's `.profile`, then the command.
-const BOOT: &str = "\
-for script in /app/.profile.d/*.sh; do [ -r \"$script\" ] && . \"$script\"; done
-[ -r /app/.profile ] && . /app/.profile
-exec /bin/bash -c \"$0\"";
 
 /// The search path of dynos; buildpacks put their own in front.
 pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
@@ -26,7 +20,8 @@ pub(super) fn launch(settings: &Settings, app: &App, release: &CurrentRelease, d
         Layer::Image { path: settings.slugs.join(format!("{}.sqsh", slug.sha256)), sha256: slug.sha256.clone() },
         Layer::Image { path: settings.stack.path.clone(), sha256: settings.stack.sha256.clone() },
     ];
-    let mut sandbox = Sandbox::new(layers, ["/bin/bash", "-c", BOOT, &dyno.command]);
+    let argv = if dyno.kind == DynoKind::Formation { boot::lean(&dyno.command) } else { boot::shell(&dyno.command) };
+    let mut sandbox = Sandbox::new(layers, argv);
     sandbox.env = environment(app, release, dyno);
     sandbox.cwd = "/app".into();
     sandbox.hostname = dyno.id.to_string();
@@ -39,7 +34,7 @@ pub(super) fn launch(settings: &Settings, app: &App, release: &CurrentRelease, d
         (true, Some((rows, cols))) => Stdio::Tty { rows, cols },
     };
     let meta = serde_json::to_value(dyno).map_err(|e| e.to_string())?;
-    Ok(Launch { id: dyno.id, meta, sandbox, stdio, listen: Vec::new(), lease_of: None, keep_upper: false })
+    Ok(Launch { id: dyno.id, meta, sandbox, stdio, listen: Vec::new(), lease_of: None, socket: dyno.binds_port(), keep_upper: false })
 }
 
 /// The limits of a size.

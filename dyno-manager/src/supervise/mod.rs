@@ -9,6 +9,7 @@
 //! ```
 
 mod adopt;
+mod boot;
 mod follow;
 mod launch;
 mod routes;
@@ -21,11 +22,16 @@ use std::{
     time::Duration,
 };
 
+use dyno_runtime::Sandbox;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+};
 use uuid::Uuid;
 
+use self::sleep::Parked;
 use crate::{
     build::Image,
     logs::{LogHub, Source},
@@ -50,6 +56,8 @@ pub struct Settings {
     pub timing: Timing,
     /// Web dynos of an app without exchanges fall asleep after this long, if ever.
     pub sleep_after: Option<Duration>,
+    /// Apps that sleep and have a sandbox parked.
+    pub parked: usize,
 }
 
 /// The supervisor. Cheap to clone.
@@ -64,6 +72,8 @@ struct Inner {
     state: Mutex<State>,
     live: Mutex<HashMap<DynoId, Arc<Live>>>,
     routed: Mutex<HashMap<Uuid, crate::model::AppName>>,
+    parked: Parked,
+    parking: mpsc::UnboundedSender<(Sandbox, usize)>,
     changed: watch::Sender<u64>,
 }
 
@@ -90,6 +100,8 @@ impl Supervisor {
     /// A supervisor without any app; [`crate::platform::Platform::load`] and [`Self::adopt`] fill it.
     pub fn new(settings: Settings, warden: Client, logs: LogHub, table: Arc<router::Table>) -> Self {
         let state = State::with_timing(Uuid::new_v4(), settings.timing);
+        let (parking, wanted) = mpsc::unbounded_channel();
+        tokio::spawn(sleep::keep_parked(warden.clone(), wanted));
         let this = Self(Arc::new(Inner {
             settings,
             warden,
@@ -98,6 +110,8 @@ impl Supervisor {
             state: Mutex::new(state),
             live: Mutex::default(),
             routed: Mutex::default(),
+            parked: Parked::default(),
+            parking,
             changed: watch::channel(0).0,
         }));
         tokio::spawn(this.clone().keep_time());
@@ -109,13 +123,19 @@ impl Supervisor {
 
     /// Takes one event: one step, its actions begun, the routing table in step.
     fn take(&self, event: Event) {
-        let actions = {
+        let (app, actions) = {
             let mut state = lock(&self.0.state);
             let app = routes::app_of(&event, &state);
             let actions = schedule::step(&mut state, event, Timestamp::now());
             self.route(&state, app);
-            actions
+            (app, actions)
         };
+        if let Some(app) = app
+            && !actions.iter().any(|a| matches!(a, Action::Start(_)))
+        {
+            // A start comes first: what is parked is for it.
+            self.unpark(app);
+        }
         for action in actions {
             self.carry_out(action);
         }

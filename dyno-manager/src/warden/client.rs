@@ -11,6 +11,7 @@ use tokio::{
     net::{TcpSocket, TcpStream, UnixStream},
     sync::Semaphore,
 };
+use dyno_runtime::Sandbox;
 use uuid::Uuid;
 
 use super::{Held, Launch, Reply, Request, Started, StdioFds, StreamKind, WardenError, wire};
@@ -102,6 +103,23 @@ impl Client {
         self.call(Request::Free(id)).await.map(drop)
     }
 
+    /// Keeps `count` sandboxes like this ready for [`Self::start`], from now on; what cannot be kept ready is started as any other. A warden
+    /// that comes after this one knows nothing of it.
+    ///
+    /// # Errors
+    /// When it may not be started here either, or cannot wait.
+    pub async fn park(&self, sandbox: Sandbox, count: usize) -> Result<(), WardenError> {
+        self.call(Request::Park { sandbox: Box::new(sandbox), count }).await.map(drop)
+    }
+
+    /// Takes back every [`Self::park`], those of a former daemon too.
+    ///
+    /// # Errors
+    /// When the warden cannot be reached.
+    pub async fn park_none(&self) -> Result<(), WardenError> {
+        self.call(Request::ParkNone).await.map(drop)
+    }
+
     /// Ends every dyno and the warden itself; the host is then as before.
     ///
     /// # Errors
@@ -141,10 +159,10 @@ impl Inner {
         if let Some(mut stream) = kept
             && wire::send_later(&mut stream, &frame).await.is_ok()
         {
-            // The warden may have gone between two calls; only a request that it cannot have taken is sent again.
+            // The warden may have gone between two calls. What it may have begun and must not do twice is not sent again.
             match wire::receive_later(&mut stream).await {
                 Ok(Some(answer)) => return Ok(self.keep(stream, answer)),
-                _ if !matches!(request, Request::List | Request::Socket(_) | Request::Open(_) | Request::Exit(_) | Request::Free(_)) => {
+                _ if matches!(request, Request::Start(_) | Request::Signal { .. } | Request::Shutdown) => {
                     return Err(WardenError::new("io", "the warden went away in the middle of a request"));
                 }
                 _ => {}
@@ -179,7 +197,7 @@ pub fn answers(socket: &Path) -> bool {
 }
 
 fn started((reply, fds): (Reply, Vec<OwnedFd>)) -> Result<Started, WardenError> {
-    let Reply::Started { pid, streams, listeners } = reply else { return Err(unexpected(&reply)) };
+    let Reply::Started { pid, streams, listeners, socket } = reply else { return Err(unexpected(&reply)) };
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| WardenError::new("io", "the warden sent too few descriptors"));
     let pidfd = next()?;
@@ -190,7 +208,8 @@ fn started((reply, fds): (Reply, Vec<OwnedFd>)) -> Result<Started, WardenError> 
         StreamKind::Pipes => StdioFds::Pipes { stdin: next()?, stdout: next()?, stderr: next()? },
     };
     let listeners = (0..listeners).map(|_| next()).collect::<Result<_, _>>()?;
-    Ok(Started { pidfd, pid, stdio, listeners })
+    let socket = socket.then(next).transpose()?;
+    Ok(Started { pidfd, pid, stdio, listeners, socket })
 }
 
 fn unexpected(reply: &Reply) -> WardenError {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use dyno_runtime::{Cause, Dyno, ExitRecord, Found, Host, Layer};
+use dyno_runtime::{Cause, Dyno, ExitRecord, Found, Host, Layer, Sandbox};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -56,6 +56,8 @@ pub(super) struct Dynos {
     pub starting: RwLock<()>,
     table: Mutex<HashMap<Uuid, Arc<Entry>>>,
     images: Mutex<HashMap<String, Instant>>,
+    /// What is kept parked, each with its images: they stay mounted.
+    parked: Mutex<Vec<(Sandbox, Vec<String>)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,7 +86,7 @@ impl Dynos {
         }
         tracing::info!(dynos = table.len(), "took up what was running");
         let mounted = host.images().list()?.into_iter().map(|image| (image, Instant::now())).collect();
-        Ok(Self { host, starting: RwLock::default(), table: Mutex::new(table), images: Mutex::new(mounted) })
+        Ok(Self { host, starting: RwLock::default(), table: Mutex::new(table), images: Mutex::new(mounted), parked: Mutex::default() })
     }
 
     pub fn get(&self, id: Uuid) -> Result<Arc<Entry>, WardenError> {
@@ -118,6 +120,23 @@ impl Dynos {
         Ok(())
     }
 
+    /// Keeps `count` sandboxes like this parked, from now on.
+    pub fn park(&self, sandbox: &Sandbox, count: usize) -> Result<(), WardenError> {
+        let mut parked = lock(&self.parked);
+        parked.retain(|(kept, _)| kept != sandbox);
+        self.host.keep_parked(sandbox, count)?;
+        if count > 0 {
+            parked.push((sandbox.clone(), images_of(sandbox)));
+        }
+        Ok(())
+    }
+
+    /// Takes back every [`Self::park`].
+    pub fn park_none(&self) -> Result<(), WardenError> {
+        let parked = std::mem::take(&mut *lock(&self.parked));
+        parked.iter().try_for_each(|(sandbox, _)| Ok(self.host.keep_parked(sandbox, 0)?))
+    }
+
     fn unmake(&self, id: Uuid, entry: Arc<Entry>) -> Result<(), WardenError> {
         if let Body::Dyno(dyno) = &entry.body {
             dyno.kill()?;
@@ -134,7 +153,8 @@ impl Dynos {
     /// Takes images off the host that nobody has used for a while.
     fn release_images(&self, just_used: Vec<String>) {
         let now = Instant::now();
-        let in_use: Vec<String> = self.all().iter().flat_map(|(_, e)| e.note.images.clone()).collect();
+        let mut in_use: Vec<String> = self.all().iter().flat_map(|(_, e)| e.note.images.clone()).collect();
+        in_use.extend(lock(&self.parked).iter().flat_map(|(_, images)| images.clone()));
         let mut images = lock(&self.images);
         images.extend(just_used.into_iter().map(|image| (image, now)));
         images.retain(|image, since| {
@@ -171,10 +191,14 @@ impl Entry {
     }
 }
 
+fn images_of(sandbox: &Sandbox) -> Vec<String> {
+    let image = |layer: &Layer| if let Layer::Image { sha256, .. } = layer { Some(sha256.clone()) } else { None };
+    sandbox.root.layers.iter().filter_map(image).collect()
+}
+
 impl Note {
     pub fn new(launch: &super::Launch) -> Self {
-        let image = |layer: &Layer| if let Layer::Image { sha256, .. } = layer { Some(sha256.clone()) } else { None };
-        let images = launch.sandbox.root.layers.iter().filter_map(image).collect();
+        let images = images_of(&launch.sandbox);
         Self { meta: launch.meta.clone(), stdio: launch.stdio, images, lease_of: launch.lease_of }
     }
 

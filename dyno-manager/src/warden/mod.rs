@@ -37,6 +37,9 @@ pub struct Launch {
     pub listen: Vec<u16>,
     /// Another dyno whose id range this one shares (a packing dyno shares its build's).
     pub lease_of: Option<Uuid>,
+    /// An unconnected TCP socket inside the dyno's network comes with the answer.
+    #[serde(default)]
+    pub socket: bool,
     /// Keep what it writes readable after its end ([`dyno_runtime::Layer::UpperOf`]), until it is freed.
     #[serde(default)]
     pub keep_upper: bool,
@@ -70,6 +73,8 @@ pub struct Started {
     pub stdio: StdioFds,
     /// One listening TCP socket per port of [`Launch::listen`].
     pub listeners: Vec<OwnedFd>,
+    /// As asked for by [`Launch::socket`].
+    pub socket: Option<OwnedFd>,
 }
 
 /// dynod's ends of a dyno's standard streams.
@@ -136,6 +141,8 @@ enum Request {
     Socket(Uuid),
     Exit(Uuid),
     Free(Uuid),
+    Park { sandbox: Box<Sandbox>, count: usize },
+    ParkNone,
     Shutdown,
 }
 
@@ -143,8 +150,8 @@ enum Request {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reply {
-    /// pidfd, stream ends by `streams`, then `listeners` sockets.
-    Started { pid: u32, streams: StreamKind, listeners: usize },
+    /// pidfd, stream ends by `streams`, then `listeners` sockets, then an unconnected one if there is one.
+    Started { pid: u32, streams: StreamKind, listeners: usize, socket: bool },
     Held(Vec<Held>),
     /// One socket.
     Socket,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use dyno_runtime::{Host, Layer, Network, Profile, Sandbox, StartOptions, Streams, Upper, Volume};
+use dyno_runtime::{Host, HostOptions, Layer, Network, Profile, Sandbox, StartOptions, Streams, Upper, Volume};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uuid::Uuid;
 
@@ -31,6 +31,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// The user that may connect beside root: dynod's.
     pub client_uid: u32,
+    /// Network namespaces and control groups kept ready ([`dyno_runtime::HostOptions::spares`]).
+    pub spares: usize,
     /// Host paths that a dyno may be given, read-only. No other part of the host ever shows in a dyno.
     pub volumes: Vec<PathBuf>,
 }
@@ -48,7 +50,8 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     let Some(_lock) = take(lock) else {
         bail!("another warden runs on {}; stop it first, or give this one a --run-dir of its own", settings.run_dir.display());
     };
-    let host = Host::open_alone(&settings.run_dir, &settings.name).context("this host cannot hold dynos")?;
+    let options = HostOptions { alone: true, spares: settings.spares, ..HostOptions::default() };
+    let host = Host::open_with(&settings.run_dir, &settings.name, &options).context("this host cannot hold dynos")?;
     let dynos = Arc::new(Dynos::recover(host)?);
     let listener = bind(&settings)?;
     tracing::info!(socket = %settings.socket.display(), "the warden is ready");
@@ -195,14 +198,27 @@ fn answer(request: Request, dynos: &Dynos, settings: &Settings) -> Answer {
         },
         Request::Exit(id) => Ok((Reply::Exit(dynos.get(id)?.exit()?), Vec::new())),
         Request::Free(id) => dynos.free(id).map(|()| (Reply::Done, Vec::new())),
+        Request::Park { sandbox, count } => {
+            permit_sandbox(&sandbox, settings)?;
+            dynos.park(&sandbox, count)?;
+            Ok((Reply::Done, Vec::new()))
+        }
+        Request::ParkNone => dynos.park_none().map(|()| (Reply::Done, Vec::new())),
         Request::Shutdown => shutdown(dynos),
     }
 }
 
-/// The operator's rules on what a launch may name; dynod is not trusted to show a dyno parts of the host.
 fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
+    if launch.listen.len() > 8 {
+        return Err(WardenError::new("invalid", "at most 8 ports can be listened on"));
+    }
+    permit_sandbox(&launch.sandbox, settings)
+}
+
+/// The operator's rules on what a sandbox may name; dynod is not trusted to show a dyno parts of the host.
+fn permit_sandbox(sandbox: &Sandbox, settings: &Settings) -> Result<(), WardenError> {
     // Every field by name: one that the runtime gains is not permitted until somebody has thought of it here.
-    let Sandbox { root, identity, seccomp, network, volumes, devices, masked: _, read_only: _, limits: _, argv: _, env: _, cwd: _, hostname: _ } = &launch.sandbox;
+    let Sandbox { root, identity, seccomp, network, volumes, devices, masked: _, read_only: _, limits: _, argv: _, env: _, cwd: _, hostname: _ } = sandbox;
     let refuse = |text: &str| Err(WardenError::new("invalid", text));
     if root.layers.iter().any(|l| matches!(l, Layer::Directory(_))) {
         return refuse("directories of the host are not layers here; only images are");
@@ -215,9 +231,6 @@ fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
     }
     if !matches!(seccomp, Profile::Dyno | Profile::Build) || *network != Network::Private {
         return refuse("only the profiles dyno and build and a private network are permitted here");
-    }
-    if launch.listen.len() > 8 {
-        return refuse("at most 8 ports can be listened on");
     }
     for volume in volumes {
         let permitted = matches!(volume, Volume::Bind { source, writable: false, .. } if settings.volumes.contains(source));
@@ -250,8 +263,7 @@ fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
         return Err(WardenError::io("write launch.json", &e));
     }
     let (streams, listeners) = (dyno.take_streams(), dyno.take_listeners());
-    let timing = dyno.timing();
-    tracing::debug!(id = name, ?timing, "started");
+    tracing::debug!(id = name, tier = ?dyno.tier(), timing = ?dyno.timing(), "started");
     let entry = dynos.insert(launch.id, Entry::new(Body::Dyno(Box::new(dyno)), note, None));
     if launch.lease_of.is_some_and(|id| dynos.get(id).is_err()) {
         drop(entry);
@@ -259,16 +271,18 @@ fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
         return Err(WardenError::new("unknown", "the dyno whose id range is asked for was freed meanwhile"));
     }
     let Body::Dyno(dyno) = &entry.body else { return Err(WardenError::new("io", "lost")) };
-    started(dyno, streams, listeners)
+    // One that has ended by now has no network to have a socket in, which is told by its end.
+    let socket = if launch.socket { dyno.socket().ok() } else { None };
+    started(dyno, streams, listeners, socket)
 }
 
 fn open(entry: &Entry) -> Answer {
     let Body::Dyno(dyno) = &entry.body else { return Err(WardenError::new("unknown", "it has ended")) };
     let streams = if entry.note.stdio == Stdio::Log { Streams::Log(dyno.open_log()?) } else { Streams::None };
-    started(dyno, streams, Vec::new())
+    started(dyno, streams, Vec::new(), None)
 }
 
-fn started(dyno: &dyno_runtime::Dyno, streams: Streams, listeners: Vec<OwnedFd>) -> Answer {
+fn started(dyno: &dyno_runtime::Dyno, streams: Streams, listeners: Vec<OwnedFd>, socket: Option<OwnedFd>) -> Answer {
     let pidfd = dyno.pidfd().try_clone_to_owned().map_err(|e| WardenError::io("dup(pidfd)", &e))?;
     let mut fds = vec![pidfd];
     let kind = match streams {
@@ -287,8 +301,9 @@ fn started(dyno: &dyno_runtime::Dyno, streams: Streams, listeners: Vec<OwnedFd>)
             StreamKind::Pipes
         }
     };
-    let reply = Reply::Started { pid: dyno.pid(), streams: kind, listeners: listeners.len() };
+    let reply = Reply::Started { pid: dyno.pid(), streams: kind, listeners: listeners.len(), socket: socket.is_some() };
     fds.extend(listeners);
+    fds.extend(socket);
     Ok((reply, fds))
 }
 

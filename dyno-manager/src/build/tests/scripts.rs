@@ -61,7 +61,7 @@ impl Host for Scripts {
             };
             let pid = child.id();
             self.dynos.lock().unwrap().insert(launch.id, child);
-            Ok(Started { pidfd, pid, stdio, listeners })
+            Ok(Started { pidfd, pid, stdio, listeners, socket: None })
         })
     }
 
