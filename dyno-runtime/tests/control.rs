@@ -1,5 +1,7 @@
 //! A running dyno stands still, gets other limits, tells what it uses and what happens to it.
 
+#[path = "control/events.rs"]
+mod events;
 mod support;
 
 use std::{
@@ -30,10 +32,10 @@ const CASES: &[Case] = &[
     ("memory_in_use_is_not_taken_away", memory_in_use_is_not_taken_away),
     ("statistics", statistics),
     ("disk_traffic_to_the_end", disk_traffic_to_the_end),
-    ("out_of_memory_is_told", out_of_memory_is_told),
-    ("much_memory_is_told", much_memory_is_told),
-    ("a_refused_fork_is_told", a_refused_fork_is_told),
-    ("pauses_and_the_end_are_told", pauses_and_the_end_are_told),
+    ("out_of_memory_is_told", events::out_of_memory_is_told),
+    ("much_memory_is_told", events::much_memory_is_told),
+    ("a_refused_fork_is_told", events::a_refused_fork_is_told),
+    ("pauses_and_the_end_are_told", events::pauses_and_the_end_are_told),
     ("born_in_the_v2_tree_beside_v1", born_in_the_v2_tree_beside_v1),
 ];
 
@@ -317,84 +319,6 @@ fn disk_traffic_to_the_end(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Events up to the end, or until `last`.
-fn all(mut events: Events, last: Event) -> Result<Vec<Event>> {
-    let mut told = Vec::new();
-    loop {
-        let event = events.wait(Some(PATIENCE))?.with_context(|| format!("nothing after {told:?}"))?;
-        told.push(event);
-        if event == last {
-            return Ok(told);
-        }
-    }
-}
-
-/// Held back at a pipe until `events` are open.
-fn watched(stage: &Stage, mut sandbox: Sandbox, limits: Limits) -> Result<(Dyno, Events)> {
-    sandbox.limits = limits;
-    let mut dyno = stage.start(&sandbox, Stdio::Pipes)?;
-    let events = dyno.events()?;
-    drop(dyno.take_streams());
-    Ok((dyno, events))
-}
-
-fn out_of_memory_is_told(stage: &Stage) -> Result<()> {
-    let sandbox = stage.sandbox(&["eat-when-told", "200000000"]);
-    let (dyno, events) = watched(stage, sandbox, Limits { memory: Some(32 << 20), ..Limits::default() })?;
-    let told = all(events, Event::Ended)?;
-    ensure!(told.contains(&Event::Oom), "{told:?}");
-    let killed: u64 = told.iter().map(|event| if let Event::OomKill { count } = event { *count } else { 0 }).sum();
-    same("killed", killed, dyno.usage().oom_kills)?;
-    ensure!(killed > 0, "{told:?}");
-    Ok(dyno.free()?)
-}
-
-fn much_memory_is_told(stage: &Stage) -> Result<()> {
-    let sandbox = stage.sandbox(&["eat-when-told", "60000000"]);
-    let limits = Limits { memory: Some(512 << 20), memory_high: Some(24 << 20), swap: 0, ..Limits::default() };
-    let (dyno, events) = watched(stage, sandbox, limits)?;
-    let told = all(events, Event::MemoryHigh)?;
-    same("told", told, vec![Event::MemoryHigh])?;
-    Ok(dyno.free()?)
-}
-
-fn a_refused_fork_is_told(stage: &Stage) -> Result<()> {
-    let sandbox = stage.sandbox(&["threads-when-told", "100"]);
-    let (dyno, events) = watched(stage, sandbox, Limits { pids: Some(12), ..Limits::default() })?;
-    same("told", all(events, Event::Ended)?, vec![Event::PidsLimit, Event::Ended])?;
-    Ok(dyno.free()?)
-}
-
-fn pauses_and_the_end_are_told(stage: &Stage) -> Result<()> {
-    let (dyno, _dots): (Dyno, File) = ticking(stage)?;
-    let mut events = dyno.events()?;
-    same("at first", events.try_next()?, None)?;
-    let told_of_pauses = on_v2(&dyno)?;
-    if !told_of_pauses {
-        println!("skipped: events of pauses: memory is on cgroup v1");
-    }
-    for _ in 0..2 {
-        dyno.pause()?;
-        if told_of_pauses {
-            ensure!(is_readable(&events, PATIENCE)?, "its descriptor is quiet");
-            same("told", events.wait(Some(PATIENCE))?, Some(Event::Paused))?;
-        }
-        dyno.resume()?;
-        if told_of_pauses {
-            same("told", events.wait(Some(PATIENCE))?, Some(Event::Resumed))?;
-        }
-    }
-    same("nothing else", events.wait(Some(Duration::from_millis(1)))?, None)?;
-    let mut others = dyno.events()?;
-    dyno.kill()?;
-    for events in [&mut events, &mut others] {
-        same("the end", events.wait(Some(PATIENCE))?, Some(Event::Ended))?;
-        same("after the end", events.wait(None)?, None)?;
-    }
-    dyno.free()?;
-    same("of one that is gone", events.try_next()?, None)
-}
-
 /// What a host of v2 has, on one with its controllers on v1 for who asks.
 fn born_in_the_v2_tree_beside_v1(stage: &Stage) -> Result<()> {
     if tree().is_none() {
@@ -421,7 +345,7 @@ fn born_in_the_v2_tree_beside_v1(stage: &Stage) -> Result<()> {
     // Dead while it stands still.
     dyno.kill()?;
     dyno.wait()?;
-    ensure!(all(events, Event::Ended)?.ends_with(&[Event::Ended]), "no end");
+    ensure!(events::all(events, Event::Ended)?.ends_with(&[Event::Ended]), "no end");
     let used = dyno.stats()?.cpu.total_us;
     ensure!(used >= stats.cpu.total_us, "{used:?} after {stats:?}");
     dyno.free()?;

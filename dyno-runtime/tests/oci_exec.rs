@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("options_change_the_process", entering::options),
     ("a_process_file", entering::process_file),
     ("inherits_no_descriptor", entering::descriptors),
+    ("lets_go_of_everything_first", entering::lets_go_first),
     ("preserves_descriptors", entering::preserved),
     ("pipes_are_the_users", entering::streams_of_the_user),
     ("a_filter_with_a_listener", entering::listener),
@@ -48,5 +49,5 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    support::suite("oci-exec", &["setpriv"], CASES)
+    support::suite("oci-exec", &["setpriv", "strace"], CASES)
 }

@@ -41,6 +41,7 @@ const CASES: &[Case] = &[
     ("what_criu_is_asked_for", criu::asked_for),
     ("across_checkpoint_and_restore", criu::across),
     ("hooks_in_their_order", hooks::order),
+    ("mounts_come_before_hooks", hooks::after_mounts),
     ("hooks_that_fail", hooks::failures),
     ("hooks_that_call_the_runtime", hooks::calling_back),
     ("ready_when_it_says_so", life::ready),

@@ -174,6 +174,10 @@ impl Joining {
 
 impl SharedChild for Work {
     fn run(&mut self) -> ! {
+        // It has a copy of what the runtime holds, its lock too: without a runtime there is nothing to wait for. From here on its death is ours.
+        if set_parent_process_death_signal(Some(Signal::KILL)).is_err() || getppid() != Some(self.parent) {
+            sys::exit_now(1)
+        }
         let mut answer = [STEPS.len() as u8, 0, 0, 0, 0];
         if let Err((step, e)) = self.make() {
             answer[0] = step;
@@ -192,10 +196,6 @@ impl Work {
     /// Child-safe, and without the C library's errno. The number of the step goes with what it failed with.
     fn make(&self) -> std::result::Result<(), (u8, Errno)> {
         let at = |step| move |e| (step, e);
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(0))?;
-        if getppid() != Some(self.parent) {
-            return Err((0, Errno::SRCH));
-        }
         sys::unshare(self.kinds).map_err(at(0))?;
         loopback_up().map_err(at(1))?;
         let Some((root, path)) = &self.root else { return Ok(()) };

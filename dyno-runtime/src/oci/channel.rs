@@ -88,8 +88,8 @@ impl Channel {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let read = loop {
             match recvmsg(&self.0, &mut [std::io::IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Ok(None),
+                // Told once, before what is still to be read, when the other end goes with something unread of ours (unix_release_sock).
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 other => break other.io(|| "recvmsg(container)".into())?.bytes,
             }
         };
@@ -134,3 +134,20 @@ impl AsFd for Channel {
 
 /// Why nobody answers.
 pub const GONE: &str = "the container's first process died before its program began (killed, perhaps for a memory limit too small to start in)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_heard_whatever_was_unread() {
+        let (here, there) = Channel::pair().unwrap();
+        here.send(&Message::Go).unwrap();
+        there.send(&Message::Failed(ErrorKind::Exec, "because".into())).unwrap();
+        drop(there);
+        let heard = here.receive().unwrap();
+        assert!(matches!(&heard, Some(Message::Failed(ErrorKind::Exec, text)) if text == "because"), "{heard:?}");
+        assert!(here.receive().unwrap().is_none());
+        assert!(here.send(&Message::Go).is_err());
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! Whatever fails, what was made until then is taken away again in the opposite order, and the error that caused it is the one told.
 
+mod made;
+
 use std::{
     fs::File,
     io::Write,
@@ -9,11 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    io::Errno,
-    process::{Signal, pidfd_send_signal},
-};
+use rustix::io::Errno;
 
+use self::made::Made;
 use super::{
     Global,
     ahead::{Ahead, Joining},
@@ -80,44 +80,12 @@ pub struct Created {
     pub begun: Option<File>,
 }
 
-/// What is to be undone if a step fails.
-#[derive(Default)]
-struct Made {
-    cgroup: Option<Cgroup>,
-    child: Option<OwnedFd>,
-    resctrl: Option<PathBuf>,
-}
-
-impl Made {
-    /// Never hides the error that caused it: what fails here is logged.
-    fn undo(self, held: Held, global: &Global) {
-        let mut done: Vec<Result<()>> = Vec::new();
-        if let Some(pidfd) = &self.child {
-            done.push(pidfd_send_signal(pidfd, Signal::KILL).or_else(gone_is_fine).io(|| "kill the container's first process".into()));
-            done.push(sys::reap(pidfd.as_fd()).io(|| "waitid(first process)".into()));
-        }
-        if let Some(cgroup) = &self.cgroup {
-            done.push(cgroup.remove());
-        }
-        if let Some(path) = &self.resctrl {
-            done.push(std::fs::remove_dir(path).io(|| format!("rmdir({})", path.display())));
-        }
-        done.push(held.remove());
-        for e in done.into_iter().filter_map(Result::err) {
-            global.log.warn(&format!("after a failed create: {e}"));
-        }
-    }
-}
-
-fn gone_is_fine(e: Errno) -> std::result::Result<(), Errno> {
-    if e == Errno::SRCH { Ok(()) } else { Err(e) }
-}
-
 /// Makes a container; its first process waits for `start`.
 ///
 /// # Errors
 /// The first thing that is wrong with the request or that the kernel refuses; whatever was made is gone again.
-pub fn create(global: &Global, request: Request) -> Result<Created> {
+pub fn create(global: &Global, mut request: Request) -> Result<Created> {
+    request.bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
     let (text, mut container, launcher) = load(global, &request)?;
     let held = StateDir::create(&global.root, &request.id)?;
     let mut made = Made::default();
@@ -141,10 +109,9 @@ pub fn create(global: &Global, request: Request) -> Result<Created> {
 }
 
 fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container, Option<Launcher>)> {
-    let bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
-    let file = request.config.clone().unwrap_or_else(|| bundle.join("config.json"));
+    let file = request.config.clone().unwrap_or_else(|| request.bundle.join("config.json"));
     let (spec, text) = spec::read_with_text(&file)?;
-    let container = Container::new(&spec, &bundle)?;
+    let container = Container::new(&spec, &request.bundle)?;
     let launcher = Launcher::prepare(&container);
     if launcher.is_none() {
         // From the second execution we come here again, with everything above done anew.
@@ -181,9 +148,8 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
     let mut ahead = Ahead::begin(container, &prepared, request.no_pivot)?;
     prepared.open(container)?;
     let groups = cgroup::Record::plan(&request.id, container.cgroups_path.as_deref(), global.manager)?;
-    let mut record = record(request, container, groups)?;
+    let mut record = record(request, &request.bundle, container, groups)?;
     held.intend(&record)?;
-    held.save_config(text)?;
     let start = held.make_start()?;
     let group = made.cgroup.insert(Cgroup::create(&record.cgroup, &container.resources, owner(container))?);
     let joining = Ahead::settle(&mut ahead, container, &mut prepared)?;
@@ -205,6 +171,21 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         halt: halts(container),
         hooked: is_hooked(container),
     };
+    let (runtime, pid) = born(child, birth, runtime, &record, made)?;
+    record.pid = pid;
+    held.save_config(text)?;
+    follow(request, container, (held, record, ours), &runtime, made)
+}
+
+/// Forks the first process and does to it what is to be done before it may go on; the channel to it and its number.
+fn born(child: Child<'_>, birth: Birth, runtime: Channel, record: &Record, made: &mut Made) -> Result<(Channel, u32)> {
+    let container = child.container;
+    // Where that is nothing, the word is there before the process is.
+    let unheld = is_unheld(container, record);
+    if unheld {
+        go(&runtime)?;
+    }
+    let group = made.cgroup.as_mut().ok_or_else(|| Error::refused(ErrorKind::Io, GONE))?;
     let (pidfd, pid) = match birth.fork(group.birthplace(), &runtime, &child.runtime)? {
         Forked::Parent { pidfd, pid } => (pidfd, pid),
         Forked::Child => {
@@ -213,15 +194,21 @@ fn build(global: &Global, request: &Request, (container, launcher): (&Container,
         }
     };
     made.child = Some(pidfd);
-    record.pid = pid;
-    group.adopt(pid)?;
-    ids::map(container, pid)?;
-    if let Some(p) = &container.process {
-        process::limits(p, pid)?;
+    if !unheld {
+        group.adopt(pid)?;
+        ids::map(container, pid)?;
+        if let Some(p) = &container.process {
+            process::limits(p, pid)?;
+        }
+        go(&runtime)?;
     }
-    go(&runtime)?;
-    drop(child);
-    follow(request, container, (held, record, ours), &runtime, made)
+    Ok((runtime, pid))
+}
+
+/// Whether the child may go on from its birth: it is in its groups or enters them itself, has no ids to be mapped and no limits that only the
+/// host's root may set.
+fn is_unheld(container: &Container, record: &Record) -> bool {
+    record.cgroup.unit.is_none() && container.namespaces.user == Namespace::Host && !container.process.as_ref().is_some_and(process::has_limits)
 }
 
 /// Accompanies the first process from its birth until nothing is left for it but to wait for `start`.
@@ -257,7 +244,7 @@ fn follow(request: &Request, container: &Container, (held, mut record, ours): (&
 /// With `run`, where nothing is to be done between the two, the byte of `start` is there before it is waited for: the first process goes on
 /// without waiting for us to wake up.
 fn begin(request: &Request, container: &Container, held: &Held, runtime: &Channel) -> Result<Option<File>> {
-    let told = request.pid_file.is_some() || request.pidfd_socket.is_some() || notify::is_wanted(container);
+    let told = request.pid_file.is_some() || request.pidfd_socket.is_some() || notify::has_caller();
     let Some(process) = container.process.as_ref().filter(|_| request.begins && !told && !is_hooked(container)) else { return Ok(None) };
     if process.terminal || container.filter.as_ref().is_some_and(|filter| filter.listener.is_some()) {
         return Ok(None);
@@ -352,15 +339,15 @@ fn owner(container: &Container) -> Option<(u32, u32)> {
     host(&container.uid_map).zip(host(&container.gid_map))
 }
 
-/// What is written down of a container before it is made.
+/// What is written down of a container before it is made; `bundle` is absolute and without symlinks.
 ///
 /// # Errors
-/// Of the bundle's path.
-pub(super) fn record(request: &Request, container: &Container, cgroup: cgroup::Record) -> Result<Record> {
+/// Of a look at the root.
+pub(super) fn record(request: &Request, bundle: &Path, container: &Container, cgroup: cgroup::Record) -> Result<Record> {
     Ok(Record {
         id: request.id.clone(),
         oci_version: container.oci_version.clone(),
-        bundle: request.bundle.canonicalize().context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?,
+        bundle: bundle.to_owned(),
         rootfs: container.rootfs.clone(),
         pid: 0,
         start_time: 0,

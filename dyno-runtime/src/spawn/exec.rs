@@ -14,7 +14,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create},
+    fs::{Mode, OFlags},
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -162,7 +162,7 @@ impl Dyno {
             Err(Errno::SRCH) => return Err(self.gone()),
             other => other.io(|| format!("pidfd_getfd({}, {REQUESTS_PEER})", self.id()))?,
         };
-        let command = sealed(image)?;
+        let command = sys::data_in_memory("dyno-exec", image).io(|| "memory file of a command: memfd_create, write or fcntl(F_ADD_SEALS)".into())?;
         let mut message = [0u8; 16];
         message[0] = streams.mode as u8;
         message[8..].copy_from_slice(&(image.len() as u64).to_le_bytes());
@@ -270,19 +270,6 @@ pub(super) fn image(argv: &[String], env: &BTreeMap<String, String>, cwd: &str) 
     let mut image: Vec<u8> = offsets.iter().flat_map(|word| (*word as u64).to_le_bytes()).collect();
     image.extend(strings);
     image
-}
-
-/// A memory file that cannot change any more: the init maps it.
-fn sealed(image: &[u8]) -> Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let fd = memfd_create("dyno-exec", flags).io(|| "memfd_create(dyno-exec)".into())?;
-    let mut left = image;
-    while !left.is_empty() {
-        let n = rustix::io::write(&fd, left).io(|| "write(dyno-exec)".into())?;
-        left = &left[n..];
-    }
-    fcntl_add_seals(&fd, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE).io(|| "fcntl(F_ADD_SEALS)".into())?;
-    Ok(fd)
 }
 
 /// The first answer: pid and pidfd, the errno of what failed, or None when the sandbox ended meanwhile.

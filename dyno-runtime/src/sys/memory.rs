@@ -1,4 +1,4 @@
-//! Programs in memory files that nobody can change any more (CVE-2019-5736).
+//! Programs and data in memory files that nobody can change any more (CVE-2019-5736).
 
 use std::os::fd::OwnedFd;
 
@@ -21,6 +21,18 @@ pub fn program_in_memory(name: &str, parts: &[&[u8]]) -> Result<OwnedFd, Errno> 
         Err(Errno::INVAL) => memfd_create(name, flags)?,
         other => other?,
     };
+    fill(fd, parts)
+}
+
+/// The same with data that is only read.
+///
+/// # Errors
+/// Of memfd_create(2), write(2), fcntl(F_ADD_SEALS).
+pub fn data_in_memory(name: &str, data: &[u8]) -> Result<OwnedFd, Errno> {
+    fill(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?, &[data])
+}
+
+fn fill(fd: OwnedFd, parts: &[&[u8]]) -> Result<OwnedFd, Errno> {
     for part in parts {
         let mut left = *part;
         while !left.is_empty() {

@@ -53,7 +53,7 @@ pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCAT
 pub use loopdev::{LoopAccess, attach_loop};
 #[cfg(feature = "oci")]
 pub use memory::SEALS;
-pub use memory::program_in_memory;
+pub use memory::{data_in_memory, program_in_memory};
 pub use mount::{IDMAP, MountAttr, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, mount_setattr};
 pub use needed::first_missing;
 #[cfg(test)]

@@ -14,6 +14,14 @@ struct OneDescriptor {
     fd: RawFd,
 }
 
+impl OneDescriptor {
+    /// The header's members differ between C libraries.
+    fn empty() -> Self {
+        // SAFETY: zero is valid for every field.
+        Self { header: unsafe { std::mem::zeroed() }, fd: -1 }
+    }
+}
+
 /// Calls sendmsg(2) or recvmsg(2) with one byte and room for one descriptor.
 fn exchange(call: libc::c_long, socket: RawFd, control: &mut OneDescriptor, flags: libc::c_int) -> Result<libc::c_long, Errno> {
     let mut byte = *b"d";
@@ -33,8 +41,10 @@ fn exchange(call: libc::c_long, socket: RawFd, control: &mut OneDescriptor, flag
 /// # Errors
 /// Of sendmsg(2).
 pub fn send_descriptor(to: RawFd, fd: RawFd) -> Result<(), Errno> {
-    let header = libc::cmsghdr { cmsg_len: (size_of::<libc::cmsghdr>() + size_of::<RawFd>()) as _, cmsg_level: libc::SOL_SOCKET, cmsg_type: libc::SCM_RIGHTS };
-    exchange(libc::SYS_sendmsg, to, &mut OneDescriptor { header, fd }, libc::MSG_NOSIGNAL).map(drop)
+    let mut control = OneDescriptor::empty();
+    control.header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<RawFd>()) as _;
+    (control.header.cmsg_level, control.header.cmsg_type, control.fd) = (libc::SOL_SOCKET, libc::SCM_RIGHTS, fd);
+    exchange(libc::SYS_sendmsg, to, &mut control, libc::MSG_NOSIGNAL).map(drop)
 }
 
 /// Waits for one descriptor over `from`; it is close-on-exec. Child-safe.
@@ -42,8 +52,7 @@ pub fn send_descriptor(to: RawFd, fd: RawFd) -> Result<(), Errno> {
 /// # Errors
 /// Of recvmsg(2); ECONNRESET when the other side went away without sending one.
 pub fn receive_descriptor(from: RawFd) -> Result<RawFd, Errno> {
-    let header = libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 };
-    let mut control = OneDescriptor { header, fd: -1 };
+    let mut control = OneDescriptor::empty();
     loop {
         match exchange(libc::SYS_recvmsg, from, &mut control, libc::MSG_CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}

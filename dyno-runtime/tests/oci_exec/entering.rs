@@ -184,6 +184,30 @@ pub fn descriptors(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// Before the first namespace is joined (CVE-2016-9962), the process has closed everything but what it uses for entering: of the numbers that it has not
+/// closed, each is used by a call between there and its program.
+pub fn lets_go_first(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let _leaky = (0..20).map(|_| leaking("/etc")).collect::<Result<Vec<_>>>()?;
+    let (inner, traced) = (container.exec(&[], &["exit", "0"]), container.file("traced"));
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-o"]).arg(&traced).arg(inner.get_program()).args(inner.get_args()).stdin(Stdio::null());
+    said(command)?;
+    let text = fs::read_to_string(&traced)?;
+    let of = |line: &str, call: &str| line.split_whitespace().nth(1).is_some_and(|word| word.starts_with(&format!("{call}(")));
+    let entering = text.lines().rfind(|line| of(line, "setns")).context("no setns")?;
+    let pid = entering.split_whitespace().next().unwrap_or_default();
+    let calls: Vec<&str> = text.lines().filter(|line| line.split_whitespace().next() == Some(pid)).collect();
+    let joins = calls.iter().position(|line| of(line, "setns")).context("setns of the process")?;
+    let numbers = |line: &str| -> Vec<u64> { line.split(['(', ',', ')']).skip(1).map_while(|word| word.trim().parse().ok()).collect() };
+    let closed: Vec<Vec<u64>> = calls[..joins].iter().filter(|line| of(line, "close_range")).map(|line| numbers(line)).collect();
+    ensure!(closed.iter().any(|range| range.get(1) == Some(&u64::from(u32::MAX))), "it has closed {closed:?}");
+    let left = (3..200).filter(|n| !closed.iter().any(|range| (range[0]..=range[1]).contains(n)));
+    let used = |n: u64| calls[..].iter().any(|line| ["setns", "sendmsg", "recvmsg", "write"].iter().any(|call| of(line, call)) && numbers(line).first() == Some(&n));
+    let idle: Vec<u64> = left.filter(|n| !used(*n)).collect();
+    same("left open, used by nothing", idle, Vec::new())
+}
+
 pub fn preserved(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
     // As a shell redirects; the standard library's Command has no way to.

@@ -61,6 +61,31 @@ pub fn order(stage: &Stage) -> Result<()> {
     world.is_empty()
 }
 
+/// "The mount operations performed" (runtime-spec, config.md, prestart and createRuntime Hooks), and the root not pivoted to: each hook counts what is
+/// mounted below the root where the host has it, in the mount namespace of the first process.
+pub fn after_mounts(stage: &Stage) -> Result<()> {
+    let file = stage.work().join("mounted");
+    let script = format!(r#"pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/'); grep -c " {}/\(proc\|data\) " /proc/$pid/mountinfo >> {}"#, stage.rootfs().display(), file.display());
+    let counts = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
+    let kinds = ["prestart", "createRuntime"];
+    for namespaces in [vec!["pid", "mount"], vec!["pid", "mount", "ipc", "uts", "network", "cgroup"]] {
+        let world = World::new(stage, &["forever"], |config| {
+            for kind in kinds {
+                config["hooks"][kind] = counts.clone();
+            }
+            let mounts = [("/dev", "tmpfs"), ("/proc", "proc"), ("/data", "tmpfs")];
+            config["mounts"] = json!(mounts.map(|(to, kind)| json!({"destination": to, "type": kind, "source": kind})));
+            config["linux"]["namespaces"] = json!(namespaces.iter().map(|kind| json!({"type": kind})).collect::<Vec<_>>());
+        })?;
+        world.create("web")?;
+        same("mounts seen by each hook", fs::read_to_string(&file)?, "2\n".repeat(kinds.len()))?;
+        fs::remove_file(&file)?;
+        world.must(&["delete", "--force", "web"])?;
+        world.is_empty()?;
+    }
+    Ok(())
+}
+
 pub fn failures(stage: &Stage) -> Result<()> {
     let file = stage.work().join("told");
     let fails = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo because >&2; exit 3"]}]);

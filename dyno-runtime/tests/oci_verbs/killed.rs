@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
 use crate::{
     support::{Stage, same},
@@ -60,9 +61,20 @@ fn taken_away(world: &World) -> Result<()> {
     world.is_empty()
 }
 
+/// Without a network namespace, and with all that a helper of the runtime's makes ahead.
+fn worlds(stage: &Stage, args: &[&str]) -> Result<[World; 2]> {
+    let ahead = |config: &mut Value| {
+        config["linux"]["namespaces"] = json!(["pid", "mount", "uts", "ipc", "network", "cgroup"].map(|kind| json!({ "type": kind })));
+        config["mounts"] = json!([
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+        ]);
+    };
+    Ok([World::new(stage, args, |_| {})?, World::new(stage, args, ahead)?])
+}
+
 pub fn create(stage: &Stage) -> Result<()> {
-    let world = World::new(stage, &["forever"], |_| {})?;
-    at_each_moment(|| Ok(()), || world.created("web"), || taken_away(&world))
+    worlds(stage, &["forever"])?.iter().try_for_each(|world| at_each_moment(|| Ok(()), || world.created("web"), || taken_away(world)))
 }
 
 pub fn start(stage: &Stage) -> Result<()> {
@@ -85,7 +97,8 @@ pub fn delete(stage: &Stage) -> Result<()> {
 }
 
 pub fn run(stage: &Stage) -> Result<()> {
-    let world = World::new(stage, &["exit", "0"], |_| {})?;
-    let config = world.place("web")?.display().to_string();
-    at_each_moment(|| Ok(()), || world.command(&["run", "--config", &config, "web"]), || taken_away(&world))
+    worlds(stage, &["exit", "0"])?.iter().try_for_each(|world| {
+        let config = world.place("web")?.display().to_string();
+        at_each_moment(|| Ok(()), || world.command(&["run", "--config", &config, "web"]), || taken_away(world))
+    })
 }

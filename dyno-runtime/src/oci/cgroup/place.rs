@@ -35,9 +35,9 @@ impl Record {
         if manager == Manager::Disabled {
             return Ok(Self::default());
         }
-        // In one piece: procfs makes these texts anew for each reading.
+        // In one piece on most hosts: procfs makes these texts anew for each reading.
         let read = |path: &str| {
-            let mut text = String::with_capacity(1 << 15);
+            let mut text = String::with_capacity(1 << 13);
             File::open(path).and_then(|mut file| file.read_to_string(&mut text)).wall(|| format!("read {path}"))?;
             Ok(text)
         };

@@ -57,7 +57,8 @@ fn may_be_entered(container: &Container) -> bool {
     let labelled = container.process.as_ref().is_some_and(|p| p.apparmor.is_some() || p.selinux.is_some());
     // The host's interfaces, clocks and procfs are not looked for in there; hooks are promised the host's mounts.
     let early = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|list| !list.is_empty());
-    let plain = names.mount == Namespace::New && names.cgroup != Namespace::Host && !labelled && !early && container.net_devices.is_empty();
+    let bound = names.cgroup == Namespace::Host && container.mounts.iter().any(|mount| matches!(mount.source, Source::Cgroup));
+    let plain = names.mount == Namespace::New && !bound && !labelled && !early && container.net_devices.is_empty();
     plain && container.intel_rdt.is_none() && container.mounts.iter().all(is_plain) && has_own_dev(container)
 }
 

@@ -33,7 +33,8 @@ pub fn read_with_text<T: DeserializeOwned>(path: &Path) -> Result<(T, Vec<u8>)> 
 /// # Errors
 /// As there, after `name`.
 pub fn read_open<T: DeserializeOwned>(from: impl Read, name: &str) -> Result<(T, Vec<u8>)> {
-    let mut bytes = Vec::new();
+    // Most are read at once.
+    let mut bytes = Vec::with_capacity(1 << 14);
     from.take(MOST + 1).read_to_end(&mut bytes).io(|| format!("read {name}"))?;
     let value = parse(&bytes).map_err(|e| Error::refused(ErrorKind::Invalid, format!("{name}: {e}")))?;
     Ok((value, bytes))

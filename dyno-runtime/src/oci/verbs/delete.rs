@@ -99,7 +99,11 @@ pub(super) fn ended(global: &Global, dir: StateDir, record: &Record, group: &Cgr
 
 /// Ends the first process, so that a `start` which waits for it lets go.
 fn release(dir: &StateDir) -> Result<(), Failure> {
-    let Some(record) = dir.record()? else { return Ok(()) };
+    // As long as it is made it is not waited for by a `start`, and its maker ends it or lets go.
+    let Some(record) = dir.record()?.filter(|record| record.pid != 0) else { return Ok(()) };
+    if dir.is_making()? {
+        return Ok(());
+    }
     let Some(first) = First::of(&record)? else { return Ok(()) };
     match first.signal(libc::SIGKILL) {
         Err(e) if !first.ends_within(Some(0))? => Err(e.into()),

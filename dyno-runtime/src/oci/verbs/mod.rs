@@ -37,7 +37,7 @@ use self::{
 };
 use super::{
     Global,
-    state::{First, Record},
+    state::{First, Record, StateDir},
 };
 use crate::Error;
 
@@ -145,6 +145,12 @@ fn say(text: &str) -> Outcome {
 /// Pretty JSON with a newline at its end.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| Failure::new(format!("JSON: {e}")))
+}
+
+/// For verbs that take one id and nothing else: the container of that id; None when the help is asked for.
+fn only(global: &Global, words: &mut Words) -> Result<Option<StateDir>, Failure> {
+    let id = words.only_id()?;
+    if words.help { Ok(None) } else { Ok(Some(StateDir::open(&global.root, &id)?)) }
 }
 
 /// What could not be done because the container has ended meanwhile is told as that.

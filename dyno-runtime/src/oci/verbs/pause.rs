@@ -1,10 +1,10 @@
 //! `pause` and `resume`.
 
-use super::{Failure, Outcome, as_long_as_it_lives, words::Words};
+use super::{Failure, Outcome, as_long_as_it_lives, only, words::Words};
 use crate::oci::{
     Global,
     cgroup::Cgroup,
-    state::{StateDir, Status},
+    state::Status,
 };
 
 pub(super) const HELP: &str = "\
@@ -26,11 +26,7 @@ Examples:
 ";
 
 pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
-    let id = words.only_id()?;
-    if words.help {
-        return Ok(0);
-    }
-    let dir = StateDir::open(&global.root, &id)?;
+    let Some(dir) = only(global, words)? else { return Ok(0) };
     let record = dir.known()?;
     match dir.status(&record)?.0 {
         Status::Created | Status::Running => as_long_as_it_lives(&record, Cgroup::open(&record.cgroup).and_then(|group| group.freeze()))?,
@@ -41,11 +37,7 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
 }
 
 pub(super) fn resume(global: &Global, words: &mut Words) -> Outcome {
-    let id = words.only_id()?;
-    if words.help {
-        return Ok(0);
-    }
-    let dir = StateDir::open(&global.root, &id)?;
+    let Some(dir) = only(global, words)? else { return Ok(0) };
     let record = dir.known()?;
     let (status, first) = dir.status(&record)?;
     let group = Cgroup::open(&record.cgroup)?;

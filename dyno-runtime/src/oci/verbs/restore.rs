@@ -95,7 +95,7 @@ fn restore(global: &Global, request: &Request) -> Result<First, Failure> {
     let container = Container::new(&spec, &bundle)?;
     criu::must_be_possible(&container)?;
     let held = StateDir::create(&global.root, &asked.id)?;
-    match take_up(global, request, &container, &held, &text) {
+    match take_up(global, request, (&container, &bundle), &held, &text) {
         Ok(first) => Ok(first),
         Err(failure) => {
             drop(held);
@@ -107,13 +107,13 @@ fn restore(global: &Global, request: &Request) -> Result<First, Failure> {
     }
 }
 
-fn take_up(global: &Global, request: &Request, container: &Container, held: &Held, text: &[u8]) -> Result<First, Failure> {
+fn take_up(global: &Global, request: &Request, (container, bundle): (&Container, &Path), held: &Held, text: &[u8]) -> Result<First, Failure> {
     let asked = &request.create;
     let groups = Groups::plan(&asked.id, container.cgroups_path.as_deref(), global.manager)?;
     if groups.unit.is_some() {
         return Err(Failure::new("restore: systemd makes no scope for what CRIU starts: use --cgroup-manager cgroupfs"));
     }
-    let mut record = create::record(asked, container, groups)?;
+    let mut record = create::record(asked, bundle, container, groups)?;
     held.intend(&record)?;
     held.save_config(text)?;
     Cgroup::create(&record.cgroup, &container.resources, None)?;

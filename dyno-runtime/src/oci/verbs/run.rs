@@ -54,6 +54,10 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
         return Ok(0);
     }
     (request.foreground, request.begins) = (!detach, true);
+    carry_out(global, request, detach, keep)
+}
+
+fn carry_out(global: &Global, request: create::Request, detach: bool, keep: bool) -> Outcome {
     let (id, subreaper) = (request.id.clone(), !request.no_subreaper);
     // From here on they are the program's: none is lost, and none ends this process before the container is deleted.
     let signals = if detach { None } else { Some(Signals::watch(subreaper)?) };

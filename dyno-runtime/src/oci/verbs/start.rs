@@ -11,7 +11,7 @@ use rustix::{
     io::{Errno, ioctl_fionread},
 };
 
-use super::{Failure, Outcome, delete, words::Words};
+use super::{Failure, Outcome, delete, only, words::Words};
 use crate::{
     error::Context,
     oci::{
@@ -32,11 +32,8 @@ Examples:
 ";
 
 pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
-    let id = words.only_id()?;
-    if words.help {
-        return Ok(0);
-    }
-    let held = StateDir::open(&global.root, &id)?.hold()?;
+    let Some(dir) = only(global, words)? else { return Ok(0) };
+    let held = dir.hold()?;
     let record = held.known()?;
     let Some(first) = First::of(&record)? else { return Err(Failure::new("cannot start a container that has stopped")) };
     begin(global, held, &record, &Cgroup::open(&record.cgroup)?, &first, true)?;

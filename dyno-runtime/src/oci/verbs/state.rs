@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Outcome, json, say, words::Words};
+use super::{Outcome, json, only, say, words::Words};
 use crate::oci::{
     Global,
-    state::{Record, State, StateDir, Status},
+    state::{Record, State, Status},
 };
 
 pub(super) const HELP: &str = "\
@@ -34,11 +34,7 @@ impl<'a> Told<'a> {
 }
 
 pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
-    let id = words.only_id()?;
-    if words.help {
-        return Ok(0);
-    }
-    let dir = StateDir::open(&global.root, &id)?;
+    let Some(dir) = only(global, words)? else { return Ok(0) };
     let record = dir.known()?;
     let (status, _) = dir.status(&record)?;
     say(&json(&Told::new(&record, status))?)
