@@ -61,8 +61,6 @@ const TOLERATED: &[(&str, &str)] = &[
 /// What an attempt makes.
 pub(crate) enum Made {
     Dyno(Box<Dyno>),
-    /// On a host of its own.
-    Hosted(Host, Box<Dyno>),
     Pair(Box<Dyno>, Box<Dyno>),
     Host(Host),
 }
@@ -71,7 +69,6 @@ impl Made {
     fn unmake(self) -> crate::Result<()> {
         match self {
             Self::Dyno(dyno) => dyno.free(),
-            Self::Hosted(host, dyno) => dyno.free().and(host.dismantle()),
             Self::Pair(first, second) => second.free().and(first.free()),
             Self::Host(host) => host.dismantle(),
         }
@@ -93,14 +90,6 @@ const ATTEMPTS: &[Attempt] = &[
         let started = start(stage, sandbox, StartOptions::default());
         rest(false);
         started
-    }),
-    // With the thread of a workshop that is watched from its birth.
-    ("beside", quiet, |stage, sandbox| {
-        let host = Host::open(&stage.work().join("second"), &format!("{}-second", stage.name))?;
-        match host.start("victim", sandbox, StartOptions::default()) {
-            Ok(dyno) => Ok(Ok(Made::Hosted(host, Box::new(dyno)))),
-            Err(e) => host.dismantle().map(|()| Err(e)).map_err(Into::into),
-        }
     }),
     ("log", quiet, |stage, sandbox| start(stage, sandbox, StartOptions { stdio: Stdio::Log, ..Default::default() })),
     ("large", large, |stage, sandbox| {
@@ -127,7 +116,6 @@ const ATTEMPTS: &[Attempt] = &[
 fn callers(attempt: &str) -> &'static [&'static str] {
     match attempt {
         "open" | "packing" | "egress" => &["parent"],
-        "beside" => &["workshop"],
         "disk" => &["parent", "child"],
         _ => &["parent", "child", "init"],
     }
@@ -250,7 +238,6 @@ impl Supervisor {
             // Its name before it has given itself one: of the memory file, or the descriptor's number.
             "dyno-init" | "memfd:dyno-init" | "9" => "init",
             "program" => "program",
-            "dyno-workshop" => "workshop",
             // Not ours either; that it fails is enough.
             "mkfs.ext4" => "mkfs",
             "nft" => "nft",
@@ -358,8 +345,6 @@ fn every_call(stage: &Stage, which: &Attempt, sandbox: &Sandbox, who: &'static s
 
 fn check(hit: &str, result: &crate::Result<()>) -> Result<()> {
     match result {
-        // What was to lie ready is made in place by who needs it; a network that was promised is missed.
-        Ok(()) if hit.starts_with("workshop") => {}
         Ok(()) => ensure!(TOLERATED.iter().any(|(call, _)| *call == hit), "it started all the same"),
         // What is not seen to be there is made, and that fails.
         Err(_) if hit == "parent SYS_statx" => {}

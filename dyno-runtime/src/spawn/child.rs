@@ -33,7 +33,6 @@ pub(crate) enum Step {
     CgroupNamespace,
     LoopbackUp,
     EmptyMounts,
-    FetchNetwork,
     NewProc,
     PrivateMounts,
     AttachRoot,
@@ -77,8 +76,6 @@ pub(crate) enum ChildNetwork<'a> {
     New,
     /// To be made later, by the user namespace that is to own it.
     Later,
-    /// New, made by the workshop, which sends it over this line.
-    Coming(BorrowedFd<'a>),
     /// Another sandbox's.
     Joined(BorrowedFd<'a>),
     /// The host's.
@@ -148,7 +145,6 @@ impl Child<'_> {
         self.step = Step::Hostname;
         rustix::system::sethostname(self.hostname)?;
         self.standing.attributes(&mut self.step)?;
-        self.fetch_network()?;
         self.join_user_namespace()?;
         self.standing.drop_privileges(&mut self.step)?;
         self.step = Step::Descriptors;
@@ -201,15 +197,6 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// As late as can be: it is the last to be ready.
-    fn fetch_network(&mut self) -> Result<(), Errno> {
-        let ChildNetwork::Coming(line) = self.network else { return Ok(()) };
-        self.step = Step::FetchNetwork;
-        let netns = sys::receive_descriptor(line.as_raw_fd())?;
-        self.step = Step::JoinNetwork;
-        sys::join_network(netns)
-    }
-
     /// Joining gives every capability in there: enough to make the namespaces that the sandbox is to own itself.
     fn join_user_namespace(&mut self) -> Result<(), Errno> {
         self.step = Step::JoinUserNamespace;
@@ -252,7 +239,7 @@ fn network(network: &ChildNetwork<'_>, step: &mut Step) -> Result<(), Errno> {
             *step = Step::JoinNetwork;
             rustix::thread::move_into_link_name_space(*netns, Some(LinkNameSpaceType::Network))
         }
-        ChildNetwork::Coming(_) | ChildNetwork::Later | ChildNetwork::Host => Ok(()),
+        ChildNetwork::Later | ChildNetwork::Host => Ok(()),
     }
 }
 

@@ -45,7 +45,7 @@ use crate::{
     seccomp::Denied,
     spec::{Limits, Network, Sandbox},
     sys::{self, Flags},
-    workshop::{Order, Workshop},
+    workshop::Workshop,
 };
 
 /// What a start needs beside the sandbox.
@@ -104,17 +104,6 @@ struct Wanted<'a> {
     line: Option<BorrowedFd<'a>>,
 }
 
-/// Where the network comes from.
-#[derive(Debug)]
-pub(crate) enum Ground {
-    /// The child is born with one, or joins another's.
-    InPlace,
-    /// It is being made.
-    Coming(Order),
-    /// It was made ahead.
-    Ready(OwnedFd),
-}
-
 impl Host {
     /// Starts `sandbox` as dyno `id`; returns once its program's exec is done.
     ///
@@ -127,11 +116,15 @@ impl Host {
     /// executed. Whatever fails, nothing is left behind.
     pub fn start(&self, id: &str, sandbox: &Sandbox, options: StartOptions<'_>) -> Result<Dyno> {
         check_id(id)?;
-        let options = match self.claim(id, sandbox, options)? {
-            Ok(dyno) => return Ok(dyno),
-            Err(options) => options,
+        let started = match self.claim(id, sandbox, options) {
+            Ok(Err(options)) => self.raise(id, sandbox, options),
+            Ok(Ok(dyno)) => Ok(dyno),
+            Err(e) => Err(e),
         };
-        self.raise(id, sandbox, options)
+        if let Some(workshop) = self.workshop() {
+            workshop.nudge();
+        }
+        started
     }
 
     /// [`Self::start`] of one for which nothing is parked.
@@ -141,42 +134,41 @@ impl Host {
         let posture = Posture::new(self, &plan, if options.log_denied { Denied::Report } else { Denied::Answer })?;
         let began = Instant::now();
         let mut debris = Debris::new(self, id)?;
-        let ground = self.ground(&plan)?;
-        let tier = if matches!(ground, Ground::Ready(_)) { Tier::Parts } else { Tier::Cold };
+        let ground = self.ground(&plan);
+        let tier = if ground.is_some() { Tier::Parts } else { Tier::Cold };
         let lease = self.lease(&mut debris, &plan, &options)?;
         let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
         debris.group = self.cgroups().map(|cgroups| self.group_for(cgroups, id, &plan.limits)).transpose()?;
-        let waits = waits(&plan, &options, &ground);
+        let waits = waits(&plan, &options);
         let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits, line: None };
         let walled = self.raise_walls(&wanted, ground, &mut debris)?;
         furnished.streams.close_child_ends();
         let record = self.write_down(sandbox, &debris, &lease, began, &walled, tier)?;
-        let Walled { pid, ready, walled, netns, mounts, .. } = walled;
+        let Walled { ready, walled, netns, mounts, .. } = walled;
         let denials = match &debris.process {
             Some(init) if posture.reports => Some(Denials::receive(&ready, posture.filter.clone(), init.as_fd())?),
             _ => None,
         };
-        let netns = netns.map_or_else(|| network_of(pid), Ok)?;
-        let listeners = options.listen.iter().map(|port| crate::net::listen_in(netns.as_fd(), *port)).collect::<Result<_>>()?;
+        let there = || netns.as_ref().map(AsFd::as_fd).ok_or_else(killed_early);
+        let listeners = options.listen.iter().map(|port| crate::net::listen_in(there()?, *port)).collect::<Result<_>>()?;
         if let Network::Egress(egress) = &plan.network {
             // A former owner of the range, which has ended, needs its link no more.
             options.after.map_or(Ok(()), |former| self.uplink().disconnect(&self.dyno_dir(former.id())))?;
-            self.uplink().connect(&debris.dir(), lease.slot(), netns.as_fd(), egress, &furnished.servers)?;
+            self.uplink().connect(&debris.dir(), lease.slot(), there()?, egress, &furnished.servers)?;
         }
         run_program(&ready, &plan, waits)?;
         let exec_us = micros(walled.elapsed());
         let (host, group, pidfd) = debris.disarm()?;
         let Furnished { upper, streams, .. } = furnished;
-        Ok(Dyno { host, record, pidfd, netns: Some(netns), mounts, group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
+        Ok(Dyno { host, record, pidfd, netns, mounts, group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
     }
 
-    /// The network, where it is one that the host makes: what lies ready, or is made beside us.
-    fn ground(&self, plan: &Plan) -> Result<Ground> {
+    /// A network that lies ready, where it is one that the host makes.
+    fn ground(&self, plan: &Plan) -> Option<OwnedFd> {
         let made_by_host = matches!(plan.network, Network::Private | Network::Egress(_)) && !plan.owns("net");
-        match self.workshop().filter(|_| made_by_host) {
-            Some(workshop) => workshop.network(),
-            None => Ok(Ground::InPlace),
-        }
+        let workshop = self.workshop()?;
+        workshop.begin();
+        if made_by_host { workshop.network() } else { None }
     }
 
     fn group_for(&self, cgroups: &Cgroups, id: &str, limits: &Limits) -> Result<Group> {
@@ -207,14 +199,10 @@ impl Host {
     }
 
     /// From what stands ready to an init behind its walls, which waits for its word.
-    fn raise_walls(&self, wanted: &Wanted<'_>, ground: Ground, debris: &mut Debris<'_>) -> Result<Walled> {
+    fn raise_walls(&self, wanted: &Wanted<'_>, ground: Option<OwnedFd>, debris: &mut Debris<'_>) -> Result<Walled> {
         let Wanted { plan, posture, lease, furnished, waits, line } = *wanted;
         let Furnished { root, streams, mounts, .. } = furnished;
-        let (joined, order) = match ground {
-            Ground::InPlace => (self.joined(&plan.network)?, None),
-            Ground::Coming(order) => (None, Some(order)),
-            Ground::Ready(netns) => (Some(netns), None),
-        };
+        let joined = ground.map_or_else(|| self.joined(&plan.network), |netns| Ok(Some(netns)))?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         let group = debris.group.as_ref();
         let (tasks, birthplace) = (group.map_or(Ok(Vec::new()), Group::task_files)?, group.and_then(Group::birthplace));
@@ -234,7 +222,7 @@ impl Host {
             root: root.as_fd(),
             mounts,
             hostname: plan.hostname.as_bytes(),
-            network: child_network(plan, joined.as_ref(), order.as_ref(), lease.is_rootless()),
+            network: child_network(plan, joined.as_ref(), lease.is_rootless()),
             userns: (!lease.is_rootless()).then(|| lease.userns()),
             // A rootless one owns all of them from the start.
             own: if lease.is_rootless() { Flags::NONE } else { own_namespaces(plan) },
@@ -258,15 +246,12 @@ impl Host {
         // Held, it is not taken apart while somebody waits for the end of the last process (do_exit waits for a grace period then).
         let mounts_held = sys::mount_namespace(pidfd.as_fd());
         debris.process = Some(pidfd);
-        // Why there was no network to fetch is known to who was to make it.
-        let netns = match order.map(Order::wait) {
-            Some(Err(e)) if step == Step::FetchNetwork => return Err(e),
-            made => made.transpose()?,
-        };
         if failed.is_some() || step != Step::ExecInit {
             return Err(failure(step, failed, mounts));
         }
-        Ok(Walled { pid, ready, prepared, walled, netns: netns.or(joined), mounts: mounts_held })
+        // One that does not wait may have ended by the time that it is looked for.
+        let netns = joined.map_or_else(|| network_of(pid, waits), |netns| Ok(Some(netns)))?;
+        Ok(Walled { pid, ready, prepared, walled, netns, mounts: mounts_held })
     }
 
     fn lease(&self, debris: &mut Debris<'_>, plan: &Plan, options: &StartOptions<'_>) -> Result<Lease> {
@@ -317,11 +302,9 @@ fn born_with(child: &Child<'_>) -> Flags {
     unless(Part::PidNamespace, Flags::NEWPID).and(unless(Part::IpcNamespace, Flags::NEWIPC)).and(Flags::NEWUTS).and(mounts).and(network)
 }
 
-/// Whether the program is to wait for our word: something is to be made inside before it starts, or its network is known by its process
-/// only.
-fn waits(plan: &Plan, options: &StartOptions<'_>, ground: &Ground) -> bool {
-    let reached_by_process = matches!(ground, Ground::InPlace) && !matches!(plan.network, Network::Joined(_));
-    reached_by_process || options.log_denied || !options.listen.is_empty() || matches!(plan.network, Network::Egress(_))
+/// Whether the program is to wait for our word: something is to be made inside before it starts.
+fn waits(plan: &Plan, options: &StartOptions<'_>) -> bool {
+    options.log_denied || !options.listen.is_empty() || matches!(plan.network, Network::Egress(_))
 }
 
 /// Those that are made again inside the user namespace, because a capability is to hold over them.
@@ -331,12 +314,11 @@ fn own_namespaces(plan: &Plan) -> Flags {
     flag("mount", Flags::NEWNS).and(flag("uts", Flags::NEWUTS)).and(network)
 }
 
-fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>, order: Option<&'a Order>, rootless: bool) -> ChildNetwork<'a> {
+fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>, rootless: bool) -> ChildNetwork<'a> {
     match (&plan.network, joined) {
         (Network::Host, _) => ChildNetwork::Host,
         (_, Some(netns)) => ChildNetwork::Joined(netns.as_fd()),
         _ if plan.owns("net") && !rootless => ChildNetwork::Later,
-        _ if let Some(order) = order => ChildNetwork::Coming(order.line.as_fd()),
         _ => ChildNetwork::New,
     }
 }
@@ -361,13 +343,15 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The network of the init, which waits for us.
-fn network_of(pid: u32) -> Result<OwnedFd> {
+/// The network of the init. None when it has ended already, which it can only where it does not wait for us.
+fn network_of(pid: u32, waits: bool) -> Result<Option<OwnedFd>> {
     let path = format!("/proc/{pid}/ns/net");
-    // ENOENT: an ending process has left its namespaces, some time before its pidfd says so.
-    let netns = std::fs::File::open(&path).io(|| format!("open({path})"));
-    let netns = netns.map_err(|e| if e.errno() == Some(Errno::NOENT) { killed_early() } else { e })?;
-    Ok(netns.into())
+    match std::fs::File::open(&path) {
+        Ok(netns) => Ok(Some(netns.into())),
+        // An ending process has left its namespaces, some time before its pidfd says so.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => if waits { Err(killed_early()) } else { Ok(None) },
+        Err(e) => Err(e).io(|| format!("open({path})")),
+    }
 }
 
 fn socket_pair(kind: SocketType, purpose: &str) -> Result<(OwnedFd, OwnedFd)> {

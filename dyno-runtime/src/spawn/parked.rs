@@ -26,7 +26,7 @@ use rustix::{
 };
 
 use super::{
-    Ground, Posture, StartOptions, Stdio, Streams, Timing, Walled, Wanted,
+    Posture, StartOptions, Stdio, Streams, Timing, Walled, Wanted,
     debris::Debris,
     exec, micros, socket_pair,
     stdio::{self, Owner, Prepared},
@@ -145,7 +145,7 @@ impl Host {
         debris.group = self.cgroups().map(|cgroups| cgroups.make_spare()?.limited(&plan.limits)).transpose()?;
         let (line, theirs) = socket_pair(SocketType::SEQPACKET, "parked")?;
         let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits: false, line: Some(theirs.as_fd()) };
-        let Walled { pid, ready, prepared, walled, netns, mounts } = self.raise_walls(&wanted, Ground::Ready(net::fresh_from_here()?), &mut debris)?;
+        let Walled { pid, ready, prepared, walled, netns, mounts } = self.raise_walls(&wanted, Some(net::fresh_from_here()?), &mut debris)?;
         furnished.streams.close_child_ends();
         let Streams::Log(log) = furnished.streams.parent else { return Err(Error::refused(ErrorKind::Io, "a parked sandbox without log")) };
         let netns = netns.ok_or_else(|| Error::refused(ErrorKind::Io, "a parked sandbox without network"))?;

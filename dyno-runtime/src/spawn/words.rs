@@ -17,7 +17,6 @@ pub(super) fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -
         Step::CgroupNamespace => "unshare(CLONE_NEWCGROUP)".to_owned(),
         Step::LoopbackUp => "bring lo up: ioctl(SIOCSIFFLAGS)".to_owned(),
         Step::EmptyMounts => "setns into the empty mount namespace, unshare(CLONE_NEWNS)".to_owned(),
-        Step::FetchNetwork => "receive the network namespace that was made for it".to_owned(),
         Step::NewProc => "mount proc (refused where other mounts hide parts of the host's, as in most containers)".to_owned(),
         Step::PrivateMounts => "mount(/, MS_PRIVATE | MS_REC)".to_owned(),
         Step::AttachRoot => "move_mount(root)".to_owned(),

@@ -8,6 +8,7 @@ use std::{
     arch::asm,
     ffi::c_void,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    sync::{Mutex, PoisonError},
 };
 
 use rustix::io::Errno;
@@ -96,8 +97,19 @@ pub(super) struct ChildStack {
 const STACK_SIZE: usize = 64 * 1024;
 const GUARD: usize = 4096;
 
+/// Stacks for the next children. To unmap one that was used interrupts every processor on which a thread of ours has been, and to map
+/// one anew costs as much again: together a tenth of a start.
+static USED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+/// As many as there are likely to be starts at a time.
+const KEPT: usize = 8;
+
 impl ChildStack {
     pub(super) fn new() -> Result<Self, Errno> {
+        let used = USED.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(base) = used {
+            return Ok(Self { base: base as *mut c_void });
+        }
         // SAFETY: a fresh anonymous mapping; no existing memory is touched.
         let base = unsafe {
             libc::mmap(
@@ -126,6 +138,11 @@ impl ChildStack {
 
 impl Drop for ChildStack {
     fn drop(&mut self) {
+        let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() < KEPT {
+            return used.push(self.base as usize);
+        }
+        drop(used);
         // SAFETY: the mapping made by `new`; the child that used it has exec'd, exited or been killed and reaped.
         unsafe { libc::munmap(self.base, STACK_SIZE) };
     }

@@ -65,7 +65,7 @@ pub use pidfd::{mount_namespace, pin, reap};
 pub use probe::{Answer, calls as probe_calls};
 #[cfg(feature = "oci")]
 pub use process::set_groups;
-pub use rights::{join_network, receive_descriptor, send_descriptor};
+pub use rights::send_descriptor;
 pub use process::{
     Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
     interface_up, is_open_for_writing, join_new_session_keyring, limit_core, limit_file_size, limit_open_files, limit_stack,

@@ -1,16 +1,15 @@
-//! The workshop: one thread of a [`crate::Host`] that makes parts of sandboxes beside the caller, or ahead of him.
+//! The workshop: one thread of a [`crate::Host`] that makes parts of sandboxes ahead of whoever asks for them.
 //!
-//! A network namespace is half of what a sandbox costs, and most of that is waiting for the kernel's locks. While the caller makes groups
-//! and file systems the workshop makes the network on another processor; the child picks it up over a socket when it has come so far
-//! ([`Order`]). A user namespace takes a process of its own to make, so one lies ready ([`Workshop::lease`]).
+//! A user namespace takes a process of its own to make, so some always lie ready ([`Workshop::lease`]). Network namespaces and groups, which
+//! are half of what a sandbox costs, do so where the host was told to keep spares, and whole sandboxes where it keeps them parked.
 //!
-//! The thread begins with the first start and ends with the host. A program that has forked since has none: then, and while it is at work for
-//! another start, all is made in place as if there were no workshop.
+//! The thread begins with the first start and ends with the host. A program that has forked since has none; then, and when nothing is left,
+//! all is made in place as if there were no workshop.
 
 mod lots;
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -19,16 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-
 use self::lots::Lots;
 use crate::{
     cgroup::{Cgroups, Spare},
-    error::{Context, Result},
+    error::Result,
     host::{Host, Inner},
     mount::{Lease, Leases},
     net,
-    spawn::{Ground, parked::Parked},
+    spawn::parked::Parked,
     spec::Sandbox,
     sys,
 };
@@ -73,10 +70,6 @@ struct Shared {
 /// What is to be made, and what is ready.
 #[derive(Debug, Default)]
 struct Bench {
-    /// Waits for the thread.
-    order: Option<Arc<Work>>,
-    /// The thread makes a network.
-    busy: bool,
     /// The thread raises a sandbox to be parked.
     parking: bool,
     closing: bool,
@@ -95,7 +88,6 @@ struct Bench {
 
 /// What the thread does next.
 enum Job {
-    Order(Arc<Work>),
     Lease,
     Network,
     Group,
@@ -104,66 +96,28 @@ enum Job {
     Rest(Option<Duration>),
 }
 
-/// One network namespace on its way.
-#[derive(Debug)]
-struct Work {
-    /// To the child.
-    line: OwnedFd,
-    done: Mutex<Option<Result<OwnedFd>>>,
-    bell: Condvar,
-}
-
-/// What a start has ordered. Dropped, it is made all the same, and thrown away.
-#[derive(Debug)]
-pub(crate) struct Order {
-    work: Arc<Work>,
-    /// Where the child receives the namespace.
-    pub line: OwnedFd,
-}
-
 impl Workshop {
     pub fn new(leases: Arc<Leases>, cgroups: Option<Cgroups>, spares: usize) -> Self {
         let shared = Shared { leases, cgroups, spares, bench: Mutex::default(), has_lots: AtomicBool::new(false), bell: Condvar::new() };
         Self { shared: Arc::new(shared), thread: Mutex::new(Thread::NotYet), pid: std::process::id() }
     }
 
-    /// A network namespace with its loopback up: one that lies ready, or one that is made now, unless the thread has other work.
-    ///
-    /// # Errors
-    /// EMFILE.
-    pub fn network(&self) -> Result<Ground> {
-        if !self.is_open() {
-            return Ok(Ground::InPlace);
+    /// Tells that a start was asked for: from the first one on there is a thread, and things lie ready.
+    pub fn begin(&self) {
+        if self.is_open() {
+            let mut bench = self.shared.bench();
+            bench.stocking = true;
+            bench.last = Some(Instant::now());
         }
-        let mut bench = self.shared.bench();
-        #[cfg(test)]
-        if bench.resting {
-            return Ok(Ground::InPlace);
-        }
-        bench.stocking = true;
-        bench.last = Some(Instant::now());
-        if let Some(netns) = bench.networks.pop() {
-            drop(bench);
-            self.shared.bell.notify_all();
-            return Ok(Ground::Ready(netns));
-        }
-        if bench.busy || bench.closing || bench.order.is_some() {
-            return Ok(Ground::InPlace);
-        }
-        let (ours, childs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).io(|| "socketpair(network)".into())?;
-        let work = Arc::new(Work { line: ours, done: Mutex::default(), bell: Condvar::new() });
-        bench.order = Some(work.clone());
-        drop(bench);
-        self.shared.bell.notify_all();
-        Ok(Ground::Coming(Order { work, line: childs }))
+    }
+
+    /// A network namespace that lies ready, its loopback up.
+    pub fn network(&self) -> Option<OwnedFd> {
+        self.take(|bench| bench.networks.pop())
     }
 
     /// A lease that lies ready.
     pub fn lease(&self) -> Option<Lease> {
-        #[cfg(test)]
-        if self.shared.bench().resting {
-            return None;
-        }
         self.take(|bench| bench.leases.pop())
     }
 
@@ -173,7 +127,12 @@ impl Workshop {
     }
 
     fn take<T>(&self, from: impl FnOnce(&mut Bench) -> Option<T>) -> Option<T> {
-        (self.pid == std::process::id()).then(|| from(&mut self.shared.bench())).flatten()
+        let mut bench = (self.pid == std::process::id()).then(|| self.shared.bench())?;
+        #[cfg(test)]
+        if bench.resting {
+            return None;
+        }
+        from(&mut bench)
     }
 
     /// Whether any sandbox is to be parked.
@@ -187,7 +146,11 @@ impl Workshop {
             bench.last = Some(Instant::now());
             bench.lots.take(sandbox)
         })
-        .inspect(|_| self.shared.bell.notify_all())
+    }
+
+    /// What was taken can be made again. Told at the end of a start: to wake a thread takes a tenth of a millisecond on an idle host.
+    pub fn nudge(&self) {
+        self.shared.bell.notify_all();
     }
 
     /// Keeps `count` sandboxes like `like` parked, from now on.
@@ -222,7 +185,7 @@ impl Workshop {
     pub fn settle(&self) {
         assert!(self.is_open());
         let mut bench = self.shared.bench();
-        while bench.leases.len() < LEASES || bench.busy || bench.order.is_some() {
+        while bench.leases.len() < LEASES {
             bench.stocking = true;
             self.shared.bell.notify_all();
             bench = self.shared.bell.wait_timeout(bench, Duration::from_millis(1)).unwrap_or_else(PoisonError::into_inner).0;
@@ -290,16 +253,14 @@ impl Shared {
     fn work(&self) {
         let mut bench = self.bench();
         while !bench.closing {
-            match self.next(&mut bench) {
+            match self.next(&bench) {
                 Job::Rest(None) => bench = self.bell.wait(bench).unwrap_or_else(PoisonError::into_inner),
                 Job::Rest(Some(time)) => bench = self.bell.wait_timeout(bench, time).unwrap_or_else(PoisonError::into_inner).0,
                 job => {
-                    bench.busy = matches!(job, Job::Order(_));
                     bench.parking = matches!(job, Job::Park(..));
                     drop(bench);
                     let failed = self.carry_out(job).err();
                     bench = self.bench();
-                    bench.busy = false;
                     if std::mem::take(&mut bench.parking) {
                         self.bell.notify_all();
                     }
@@ -311,17 +272,10 @@ impl Shared {
                 }
             }
         }
-        // Somebody waits for it.
-        if let Some(work) = bench.order.take() {
-            work.make();
-        }
     }
 
-    /// Orders first; then what every start needs, then what is cheap to keep; what stands whole when nobody is in a hurry.
-    fn next(&self, bench: &mut Bench) -> Job {
-        if let Some(work) = bench.order.take() {
-            return Job::Order(work);
-        }
+    /// What every start needs first, then what is cheap to keep, then what stands whole.
+    fn next(&self, bench: &Bench) -> Job {
         if bench.stocking && bench.leases.len() < LEASES {
             return Job::Lease;
         }
@@ -344,7 +298,6 @@ impl Shared {
 
     fn carry_out(&self, job: Job) -> Result<()> {
         match job {
-            Job::Order(work) => work.make(),
             Job::Lease => {
                 let lease = self.leases.spare()?;
                 self.bench().leases.push(lease);
@@ -376,39 +329,5 @@ impl Shared {
             None => None,
         };
         drop(surplus);
-    }
-}
-
-impl Work {
-    /// The child first: the caller sleeps as long as it does.
-    fn make(&self) {
-        let made = net::fresh_from_here();
-        if let Ok(netns) = &made
-            && let Err(e) = sys::send_descriptor(self.line.as_raw_fd(), netns.as_raw_fd())
-        {
-            // The start was given up.
-            tracing::debug!(%e, "a network that nobody wants any more");
-        }
-        if made.is_err() && let Err(e) = rustix::net::shutdown(self.line.as_fd(), rustix::net::Shutdown::Both) {
-            tracing::warn!(%e, "shutdown(network)");
-        }
-        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-        self.bell.notify_one();
-    }
-}
-
-impl Order {
-    /// The namespace, once it is made.
-    ///
-    /// # Errors
-    /// Of unshare(2), socket(2) and SIOCSIFFLAGS.
-    pub fn wait(self) -> Result<OwnedFd> {
-        let mut done = self.work.done.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match done.take() {
-                Some(made) => return made,
-                None => done = self.work.bell.wait(done).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
     }
 }
