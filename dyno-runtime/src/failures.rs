@@ -53,6 +53,7 @@ const OLD_CALLS: &[(&str, i64)] = calls![SYS_renameat];
 const TOLERATED: &[(&str, &str)] = &[
     ("parent SYS_statx", "whether something is there already; what matters is checked by the call that makes it"),
     ("init SYS_prctl", "its name"),
+    ("init SYS_read", "the word that it is known, which it does not wait for: all of it ends then, after it has started"),
     ("parent SYS_prlimit64", "the C library's posix_spawn"),
     ("parent SYS_setns", "whoever may not enter a network as it is does so by way of the user namespace that owns it"),
     ("parent SYS_prctl", "when it cannot be asked whether it is dumpable still, it is made so"),
@@ -252,6 +253,10 @@ impl Supervisor {
             return true;
         }
         if crate::sys::is_question(i64::from(call.number), call.arguments[0]) {
+            return true;
+        }
+        // The mount namespace of a dyno that runs (PIDFD_GET_MNT_NAMESPACE): held where that can be had.
+        if i64::from(call.number) == libc::SYS_ioctl && call.arguments[1] == 0xff03 {
             return true;
         }
         // The sleeper that holds a user namespace: it runs beside its parent, and may be killed before or after these.

@@ -139,7 +139,8 @@ impl Host {
         let lease = self.lease(&mut debris, &plan, &options)?;
         let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
         debris.group = self.cgroups().map(|cgroups| self.group_for(cgroups, id, &plan.limits)).transpose()?;
-        let waits = waits(&plan, &options);
+        // An unprivileged user finds the network by its process, which must not have ended by then.
+        let waits = lease.is_rootless() || waits(&plan, &options);
         let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits, line: None };
         let walled = self.raise_walls(&wanted, ground, &mut debris)?;
         furnished.streams.close_child_ends();
@@ -374,8 +375,11 @@ fn run_program(ready: &OwnedFd, plan: &Plan, waits: bool) -> Result<()> {
     };
     match (n, i32::from_le_bytes(answer)) {
         (4, 0) if waits => Ok(()),
-        // One that has ended since needs no word.
-        (4, 0) => tell(ready).or(Ok(())),
+        (4, 0) => match tell(ready) {
+            // One that has ended since needs no word.
+            Err(e) if e.errno().is_none() => Ok(()),
+            other => other,
+        },
         (4, errno) => Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), Errno::from_raw_os_error(errno))),
         _ => Err(killed_early()),
     }

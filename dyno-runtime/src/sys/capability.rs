@@ -90,13 +90,19 @@ pub fn keep_capabilities(wanted: u64) -> Result<(), Errno> {
 /// Reads back that all five sets are exactly `wanted`. Child-safe.
 pub fn capabilities_are(wanted: u64) -> bool {
     let is = Sets::now();
-    let bounding = || (0..MOST).map_while(bounded).enumerate().all(|(c, bounded)| bounded == (wanted & (1 << c) != 0));
-    is == Ok(Sets { effective: wanted, permitted: wanted, inheritable: wanted }) && bounding() && ambient_is(wanted)
+    is == Ok(Sets { effective: wanted, permitted: wanted, inheritable: wanted }) && bounding_is(wanted) && ambient_is(wanted)
 }
 
-/// Whether the bounding set has it; None from the first on that the kernel does not know.
-fn bounded(capability: libc::c_ulong) -> Option<bool> {
-    prctl(libc::PR_CAPBSET_READ, capability, 0).ok().map(|held| held == 1)
+/// Read one by one, up to the first that the kernel does not know.
+fn bounding_is(wanted: u64) -> bool {
+    for capability in 0..MOST {
+        match prctl(libc::PR_CAPBSET_READ, capability, 0) {
+            Ok(held) if (held == 1) == (wanted & (1 << capability) != 0) => {}
+            Err(Errno::INVAL) => return wanted >> capability == 0,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// The ambient set has nothing that is not inheritable (capabilities(7)), so that only what may be in there is asked for.

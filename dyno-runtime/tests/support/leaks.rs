@@ -29,14 +29,26 @@ pub struct Snapshot {
     links: BTreeSet<String>,
 }
 
-/// Looks at the instance in `run` with cgroups `name` and images below `work`.
+/// Looks at the instance in `run` with cgroups `name` and images below `work`, between two works of its workshop.
 pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let (_, before) = leases(run);
+        let seen = look(run, name, work, before)?;
+        let busy = leases(run).1 != before || seen.processes.iter().any(|process| process.ends_with(" dyno-workshop"));
+        if !busy || Instant::now() > end {
+            return Ok(seen);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn look(run: &Path, name: &str, work: &Path, spares: usize) -> Result<Snapshot> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|l| l.split(' ').nth(4));
     let mut files = BTreeSet::new();
     collect(run, &mut files);
-    let (leases, spares) = leases(run);
-    files.extend(leases);
+    files.extend(leases(run).0);
     Ok(Snapshot {
         mounts: points.filter(|p| Path::new(p).starts_with(run)).map(str::to_owned).collect(),
         loops: loops(work)?,
