@@ -398,12 +398,24 @@ pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
 
 /// proc_pid_stat(5), field 22.
 pub(crate) fn start_time(pid: u32) -> Result<u64> {
+    state_and_start(pid).map(|(_, start)| start)
+}
+
+/// Whether the process with this pid and start time still runs: one that was killed is there until it is collected, and has let go of all.
+pub(crate) fn lives(pid: u32, start: u64) -> bool {
+    state_and_start(pid).is_ok_and(|(state, since)| since == start && !matches!(state, 'Z' | 'X'))
+}
+
+/// Fields 3 and 22.
+fn state_and_start(pid: u32) -> Result<(char, u64)> {
     let path = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&path).io(|| format!("read {path}"))?;
     // Field 2, the command name, may hold spaces and parentheses; the last `)` ends it.
     let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = after.split_whitespace().nth(19).and_then(|f| f.parse().ok());
-    field.ok_or_else(|| Error::refused(ErrorKind::Io, format!("{path}: no start time")))
+    let mut fields = after.split_whitespace();
+    let state = fields.next().and_then(|f| f.chars().next());
+    let start = fields.nth(18).and_then(|f| f.parse().ok());
+    state.zip(start).ok_or_else(|| Error::refused(ErrorKind::Io, format!("{path}: no start time")))
 }
 
 #[cfg(test)]
@@ -413,6 +425,20 @@ mod tests {
     #[test]
     fn our_own_start_time_is_stable() {
         let pid = std::process::id();
-        assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
+        let start = start_time(pid).unwrap();
+        assert_eq!(start, start_time(pid).unwrap());
+        assert!(lives(pid, start) && !lives(pid, start + 1) && !lives(u32::MAX, start));
+    }
+
+    #[test]
+    fn a_zombie_does_not_live() {
+        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let (pid, start) = (child.id(), start_time(child.id()).unwrap());
+        // Readable once it has ended, which collects nothing.
+        let pidfd = crate::sys::pin(pid).unwrap().unwrap();
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        assert_eq!(start_time(pid).unwrap(), start);
+        assert!(!lives(pid, start));
+        child.wait().unwrap();
     }
 }

@@ -239,7 +239,7 @@ fn is_orphan(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let mut numbers = rest.split('-').map(str::parse::<u64>);
     let (Some(Ok(pid)), Some(Ok(start))) = (numbers.next(), numbers.next()) else { return false };
-    u32::try_from(pid).ok().and_then(|pid| crate::dyno::start_time(pid).ok()) != Some(start)
+    !u32::try_from(pid).is_ok_and(|pid| crate::dyno::lives(pid, start))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const SPARE: &str = "spare ";
 /// Whether the process with this pid and start time still runs.
 fn lives(holder: &str) -> bool {
     let process = holder.split_once(' ').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse::<u64>().ok()?)));
-    process.is_some_and(|(pid, start)| crate::dyno::start_time(pid).ok() == Some(start))
+    process.is_some_and(|(pid, start)| crate::dyno::lives(pid, start))
 }
 
 /// The ranges in use, as files of one directory of the host: exclusive creation is the lock, across instances, processes and
