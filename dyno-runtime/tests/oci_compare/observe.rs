@@ -232,7 +232,9 @@ fn marks(bundle: &Bundle, known: &Known, seen: &mut Observation) -> Result<()> {
         let entry = entry?;
         let (name, text) = (entry.file_name().display().to_string(), fs::read_to_string(entry.path())?);
         if name == "order" {
-            seen.put("hooks in order", text.replace('\n', " "));
+            // Two that run at a time may write their words before either ends its line.
+            let apart: String = text.chars().flat_map(|c| [Some(c), c.is_ascii_digit().then_some(' ')]).flatten().collect();
+            seen.put("hooks in order", apart.split_whitespace().map(|word| format!("{word} ")).collect::<String>());
             continue;
         }
         for (key, value) in text.lines().filter_map(|l| l.split_once('\t')) {
