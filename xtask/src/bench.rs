@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{cargo, host, images};
+use crate::{cargo, dist, host, images};
 
 /// Peers of the OCI runtime, by package and program.
 const PEERS: [(&str, &str); 3] = [("crun", "crun"), ("runc", "runc"), ("bubblewrap", "bwrap")];
@@ -32,7 +32,8 @@ const CRATES: &str = "/var/cache/dyno/peers";
 
 /// Debian's crun refuses v1 controllers beside a v2 tree that has one too: all peers are measured without sight of that tree. Some make
 /// directories in its place; they vanish with this mount namespace.
-const HIDE: &str = "mountpoint -q /sys/fs/cgroup/unified && umount /sys/fs/cgroup/unified && mount -t tmpfs hidden /sys/fs/cgroup/unified; exec \"$@\"";
+const HIDE: &str =
+    "mountpoint -q /sys/fs/cgroup/unified && umount /sys/fs/cgroup/unified && mount -t tmpfs hidden /sys/fs/cgroup/unified; exec \"$@\"";
 
 /// What is measured.
 #[derive(clap::Subcommand)]
@@ -83,7 +84,7 @@ pub fn run(what: Option<&Bench>, whole: &Whole) -> Result<()> {
 }
 
 fn run_oci(check: bool, rounds: usize) -> Result<()> {
-    let runtime = cargo::static_runtime()?;
+    let runtime = dist::static_runtime()?;
     let mut command = meter("oci")?;
     command.arg("--runtime").arg(&runtime).arg("--rounds").arg(rounds.to_string()).arg("--json").arg(cargo::target().join("bench-oci.json"));
     if check {
@@ -116,7 +117,7 @@ fn run_whole(whole: &Whole) -> Result<()> {
     if let Err(e) = youki() {
         println!("       youki could not be built, and is not measured: {e:#}");
     }
-    let (runtime, images) = (cargo::static_runtime()?, images::make()?);
+    let (runtime, images) = (dist::static_runtime()?, images::make()?);
     let mut command = meter("all")?;
     command.arg("--runtime").arg(&runtime).arg("--stack").arg(&images.stack).arg("--slugs").arg(slugs());
     command.arg("--out").arg(whole.out.clone().unwrap_or_else(|| cargo::target().join("bench")));
@@ -187,6 +188,16 @@ fn install_packages(app: &str, dir: &Path) -> Result<()> {
     }
     // Wheels for Debian 12's Python, whatever this host's own is.
     let mut pip = Command::new("pip3");
-    pip.args(["install", "--quiet", "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", "--target", ".packages", "-r", "requirements.txt"]);
+    pip.args([
+        "install",
+        "--quiet",
+        "--only-binary=:all:",
+        "--python-version=3.11",
+        "--implementation=cp",
+        "--target",
+        ".packages",
+        "-r",
+        "requirements.txt",
+    ]);
     host::quiet(pip.current_dir(dir))
 }

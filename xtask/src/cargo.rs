@@ -2,10 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
+
+use crate::elf;
 
 /// The repository.
 pub fn root() -> &'static Path {
@@ -28,32 +30,15 @@ pub struct Programs {
     pub runtime: PathBuf,
 }
 
-/// Builds the programs; cargo shows its own progress.
+/// Builds the programs, linked as they should be; cargo shows its own progress.
 pub fn build() -> Result<Programs> {
     run(Command::new("cargo").args(["build", "-p", "dyno-manager", "-p", "dyno-runtime"]))?;
     let bin = target().join("debug");
-    Ok(Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno"), runtime: bin.join("dyno-runtime") })
-}
-
-/// Builds the static `dyno-runtime`: no library of the host's is needed to run it, and none of a container's can get into it.
-///
-/// With musl where rustup can have its target: it is executed anew for every call of an engine, and glibc asks the processor for its features at each
-/// start, which a hypervisor answers for it (half a millisecond).
-pub fn static_runtime() -> Result<PathBuf> {
-    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    let has_musl = Command::new("rustup").args(["target", "add", &musl]).stderr(Stdio::null()).current_dir(root()).status().is_ok_and(|status| status.success());
-    let triple = if has_musl { musl } else { format!("{}-unknown-linux-gnu", std::env::consts::ARCH) };
-    if !has_musl {
-        eprintln!("xtask: no target {}-unknown-linux-musl: dyno-runtime is built with glibc, and starts later", std::env::consts::ARCH);
+    let programs = Programs { dynod: bin.join("dynod"), dyno: bin.join("dyno"), runtime: bin.join("dyno-runtime") };
+    for program in [&programs.dynod, &programs.dyno, &programs.runtime] {
+        elf::check(program, elf::Linked::Dynamically)?;
     }
-    let mut command = Command::new("cargo");
-    command.args(["build", "--profile", "dist", "-p", "dyno-runtime", "--bin", "dyno-runtime", "--target", &triple]);
-    if !has_musl {
-        // Only for the target: what is built for the build itself (macros) cannot be static.
-        command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    }
-    run(&mut command)?;
-    Ok(target().join(triple).join("dist/dyno-runtime"))
+    Ok(programs)
 }
 
 /// Runs a command in the repository, its output shown.

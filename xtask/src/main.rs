@@ -3,12 +3,18 @@
 mod battery;
 mod bench;
 mod cargo;
+mod crash;
 mod demo;
+mod dist;
+mod elf;
+mod fuzz;
 mod host;
 mod images;
 mod platform;
+mod supply;
 mod test;
 mod tidy;
+mod units;
 mod vm;
 
 use std::process::ExitCode;
@@ -17,7 +23,10 @@ use clap::{Parser, Subcommand};
 
 /// Tasks of this repository; each does its own set-up.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = "\
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "\
 Examples:
   cargo xtask demo          a running platform to play with
   cargo xtask demo --once   the same unattended: checks every step, leaves nothing behind
@@ -26,9 +35,13 @@ Examples:
   cargo xtask vm-test       the runtime's tests on Debian's kernels, in virtual machines
   cargo xtask bench         starts by the library beside every peer, ten minutes; --quick takes one
   cargo xtask battery --mutate   the attacks, and whether they see every wall that is taken away
+  cargo xtask fuzz --seconds 600   every parser of foreign bytes, ten minutes each
+  cargo xtask crash         kills and failures at every system call of a start and a stop, an hour
   cargo xtask bench oci     the OCI runtime beside crun, runc and bubblewrap
-  cargo xtask dist          the static dyno-runtime
-  cargo xtask test -- cgroup   only tests whose name holds `cgroup`")]
+  cargo xtask dist          the static dyno-runtime; --verify builds it twice
+  cargo xtask deny          licences, sources and advisories of all that is built in
+  cargo xtask test -- cgroup   only tests whose name holds `cgroup`"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -60,6 +73,10 @@ enum Task {
     VmTest(vm::Options),
     /// Attack sandboxes: bare, with the wall in question taken away, and full.
     Battery(battery::Options),
+    /// Give parsers of foreign bytes what nobody thought of.
+    Fuzz(fuzz::Options),
+    /// Kill somebody, or fail a call, at every step of a start and of a stop; then look for what is left.
+    Crash(crash::Options),
     /// Measure the library and the programs beside their peers: the whole, or a part.
     Bench {
         /// What of it; without, the whole.
@@ -69,7 +86,13 @@ enum Task {
         whole: bench::Whole,
     },
     /// Build the static `dyno-runtime` and say where it is.
-    Dist,
+    Dist {
+        /// Build it a second time elsewhere: it must come out the same, byte for byte.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Licences, sources and advisories of all that is built in, by cargo-deny.
+    Deny,
     /// Check the house rules over every tracked file.
     Tidy,
 }
@@ -81,8 +104,11 @@ fn main() -> ExitCode {
         Task::Test { no_vm, filter } => test::run(&filter, no_vm),
         Task::VmTest(options) => vm::run(&options),
         Task::Battery(options) => battery::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Crash(options) => crash::run(&options),
         Task::Bench { what, whole } => bench::run(what.as_ref(), &whole),
-        Task::Dist => cargo::static_runtime().map(|path| println!("{}", path.display())),
+        Task::Dist { verify } => dist::run(verify),
+        Task::Deny => supply::run(),
         Task::Tidy => tidy::run(),
         Task::Stack => host::prepare().and_then(|()| images::make()).map(|images| {
             println!("{}\n{}", images.stack.display(), images.buildpacks.display());

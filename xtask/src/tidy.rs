@@ -7,7 +7,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo;
+use crate::{cargo, supply, units};
 
 /// Lines that a Rust file may have without its inline tests.
 const MAX_LINES: usize = 600;
@@ -69,9 +69,30 @@ pub fn run() -> Result<()> {
             complaints.extend(complaints_about(name, text));
         }
     }
+    complaints.extend(unformatted()?);
+    complaints.extend(supply::complaints()?);
+    complaints.extend(units::complaints()?);
     ensure!(complaints.is_empty(), "{} broken rules\n{}", complaints.len(), complaints.join("\n"));
     println!("tidy: {} files keep the house rules", files.len());
     Ok(())
+}
+
+/// What rustfmt would write otherwise (`rustfmt.toml`), for both workspaces. Says so where there is no rustfmt.
+fn unformatted() -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for workspace in ["", "fuzz"] {
+        let mut command = Command::new("cargo");
+        command.args(["fmt", "--", "--check", "-l"]).current_dir(cargo::root().join(workspace));
+        let output = command.output().context("run cargo fmt")?;
+        let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if failed.contains("not installed") || failed.contains("no such command") {
+            println!("skipped: the format of the code: there is no rustfmt here");
+            break;
+        }
+        ensure!(output.status.success() || !said.is_empty(), "cargo fmt in {workspace:?}: {failed}");
+        found.extend(said.lines().map(|file| format!("{file}: cargo fmt writes it otherwise")));
+    }
+    Ok(found)
 }
 
 /// Files that git knows, and new ones that it does not ignore.
@@ -248,7 +269,15 @@ fn holds_test(code: &str, test: &str) -> bool {
     let lines = || code.lines().map(str::trim_start);
     let case = format!("(\"{test}\",");
     let (function, future) = (format!("fn {test}("), format!("async fn {test}("));
-    let marked = |at: usize| lines().take(at).collect::<Vec<_>>().into_iter().rev().take_while(|line| line.starts_with("#[")).any(|line| line == "#[test]" || line.starts_with("#[tokio::test"));
+    let marked = |at: usize| {
+        lines()
+            .take(at)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .take_while(|line| line.starts_with("#["))
+            .any(|line| line == "#[test]" || line.starts_with("#[tokio::test"))
+    };
     lines().enumerate().any(|(at, line)| line.starts_with(&case) || (line.starts_with(&function) || line.starts_with(&future)) && marked(at))
 }
 
@@ -298,7 +327,10 @@ mod tests {
         check("    #[test]\n    #[cfg(unix)]\n    fn a_test(ops in any()) {\n", true);
         check("    #[test]\n    fn another() {}\n\n    fn a_test() {}\n", false);
         check("    #[test]\n    fn a_test_of_more() {}\n", false);
-        assert_eq!(named_tests("`a` | `src/x.rs::one`, `tests/y.rs::two` and `std::fs`").collect::<Vec<_>>(), [("src/x.rs", "one"), ("tests/y.rs", "two")]);
+        assert_eq!(
+            named_tests("`a` | `src/x.rs::one`, `tests/y.rs::two` and `std::fs`").collect::<Vec<_>>(),
+            [("src/x.rs", "one"), ("tests/y.rs", "two")]
+        );
     }
 
     #[test]

@@ -167,7 +167,9 @@ mod tests {
     #[test]
     fn programs_are_found_among_cargos_messages() {
         let line = |kind: &str, test: bool, executable: &str| {
-            format!(r#"{{"reason":"compiler-artifact","target":{{"name":"n","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#)
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"name":"n","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#
+            )
         };
         let messages = [line("lib", false, "null"), line("example", false, "\"/t/debug/examples/n\""), line("lib", true, "\"/t/debug/deps/n-1\"")];
         let found = artifacts(&messages.join("\n"), "/t".as_ref()).unwrap();

@@ -66,7 +66,9 @@ impl Qemu {
         command.args(["-display", "none", "-no-reboot", "-nic", "none", "-append", COMMAND_LINE]);
         command.arg("-kernel").arg(machine.kernel.join("vmlinuz")).arg("-initrd").arg(machine.kernel.join("initrd"));
         // In this order they are vda, vdb and vdc. What is written to the first goes to a nameless file.
-        for (image, mode) in [(machine.userland.as_path(), "snapshot=on"), (payload, "readonly=on"), (&machine.kernel.join("modules.ext4"), "readonly=on")] {
+        for (image, mode) in
+            [(machine.userland.as_path(), "snapshot=on"), (payload, "readonly=on"), (&machine.kernel.join("modules.ext4"), "readonly=on")]
+        {
             command.arg("-drive").arg(format!("file={},format=raw,if=virtio,{mode}", image.display().to_string().replace(',', ",,")));
         }
         command.arg("-serial").arg(format!("file:{}", console.display()));

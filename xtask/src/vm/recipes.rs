@@ -63,9 +63,11 @@ fn forget_former(cache: &Path, current: &Path, hash: &str) -> Result<()> {
     for entry in fs::read_dir(cache).with_context(|| format!("list {}", cache.display()))? {
         let path = entry?.path();
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let of_another = file.strip_prefix(name).is_some_and(|rest| rest.len() >= hash.len() && rest.is_char_boundary(hash.len()) && {
-            let other = &rest[..hash.len()];
-            other != hash && other.bytes().all(|b| b.is_ascii_hexdigit())
+        let of_another = file.strip_prefix(name).is_some_and(|rest| {
+            rest.len() >= hash.len() && rest.is_char_boundary(hash.len()) && {
+                let other = &rest[..hash.len()];
+                other != hash && other.bytes().all(|b| b.is_ascii_hexdigit())
+            }
         });
         if of_another {
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -171,7 +171,8 @@ mod tests {
         check("pass: a\nnoise\nfail: b: status 1\nskipped: c\n", 0, (1, 1, 1));
         check("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out", 0, (12, 0, 1));
         check("---- a stdout ----\nskipped: no user namespaces\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured", 0, (1, 0, 1));
-        let driven = "test x::driver ... ignored, run by the test above, in a process of its own\ntest result: ok. 12 passed; 0 failed; 1 ignored; 0 measured";
+        let driven =
+            "test x::driver ... ignored, run by the test above, in a process of its own\ntest result: ok. 12 passed; 0 failed; 1 ignored; 0 measured";
         check(driven, 0, (12, 0, 0));
         check(&format!("{driven}\nskipped: no compiler"), 0, (11, 0, 1));
         check("test x    ... skipped: no compiler\nok\ntest result: ok. 2 passed; 0 failed; 0 ignored", 0, (1, 0, 1));
@@ -187,7 +188,8 @@ mod tests {
     #[test]
     fn a_table_with_a_line_per_suite() {
         let counts = |passed, failed, skipped| Counts { passed, failed, skipped };
-        let results = [("host facts".to_owned(), counts(7, 0, 0)), ("runtime a".to_owned(), counts(1, 0, 1)), ("runtime b".to_owned(), counts(2, 3, 0))];
+        let results =
+            [("host facts".to_owned(), counts(7, 0, 0)), ("runtime a".to_owned(), counts(1, 0, 1)), ("runtime b".to_owned(), counts(2, 3, 0))];
         let want = "\
 kernel    | suite   | passed | failed | skipped
 ----------|---------|--------|--------|--------
