@@ -145,7 +145,7 @@ fn start(command: i32, length: usize, streams: [i32; 3], terminal: bool) -> (isi
     // SAFETY: the platform lays the image out as told above; the child reads it while we sleep, and keeps nothing of it after exec.
     unsafe {
         let (cwd, program, argv, envp) = relocate(base as *mut usize);
-        let made = Start { streams, cwd, terminal, program, argv, envp, failed: 0 }.run();
+        let made = Start { streams, cwd, leads: false, terminal, program, argv, envp, failed: 0 }.run();
         sys::call3(sys::MUNMAP, base as usize, length, 0);
         made
     }

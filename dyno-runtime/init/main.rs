@@ -12,7 +12,7 @@
 //!       descriptor 0 (see `park`); then, with spaces between, the limits of the run, 0 for
 //!       none: wall microseconds, processor microseconds, bytes of output; and the number of processors
 //! fds:  0-2 streams, 3 log FIFO, 4 exit record, 5 line to the platform: a byte says go (at once: that the start was written down), four
-//!       bytes answer what execve said,
+//!       bytes answer what execve said (K: that a process waits, or why none does),
 //!       6 what the control group used of the processors (cpuacct.usage or cpu.stat), 7 requests of the platform (see `control`),
 //!       8 its other end, from where the platform takes a copy when it has a request
 //!
@@ -101,9 +101,9 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     }
     let mut course = Course { unknown: if waits { -1 } else { READY }, began: sys::now_us(1), started: 0 };
     let (pid, pidfd) = if parked {
-        (park::waiting([out[1], err[1]], &[LOG, RECORD, READY, CPU, REQUESTS, REQUESTS_PEER, signals, out[0], err[0]]), -1)
+        (park::waiting(program, envp, [out[1], err[1]], [LOG, RECORD, READY, CPU, REQUESTS, REQUESTS_PEER, signals, out[0], err[0]]), -1)
     } else {
-        Start { streams: [-1, out[1], err[1]], cwd: core::ptr::null(), terminal: *kind == b't', program, argv, envp, failed: 0 }.run()
+        Start { streams: [-1, out[1], err[1]], cwd: core::ptr::null(), leads: false, terminal: *kind == b't', program, argv, envp, failed: 0 }.run()
     };
     if pid < 0 {
         sys::write(READY, &((-pid) as i32).to_le_bytes());
@@ -113,7 +113,7 @@ unsafe extern "C" fn main(sp: *const usize) -> ! {
     }
     course.started = sys::now_us(1) - course.began;
     // Whoever waits for that answer would wait for ever.
-    if !parked && sys::write(READY, &0i32.to_le_bytes()) != 4 {
+    if sys::write(READY, &0i32.to_le_bytes()) != 4 {
         kill_all();
         sys::exit(125);
     }

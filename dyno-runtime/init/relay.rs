@@ -65,6 +65,8 @@ impl Relay {
     pub fn is_over(&mut self, watch: &Watch) -> bool {
         let over = watch.breach == OUTPUT && self.pipes != [-1, -1];
         if over {
+            // First: a program that writes would be told of a broken pipe, and end in its own way.
+            crate::kill_all();
             self.close(0);
             self.close(1);
         }

@@ -6,8 +6,23 @@ use crate::sys;
 
 #[repr(align(16))]
 #[allow(dead_code, reason = "only its address is used")]
-struct Stack([u8; 16384]);
-static mut STACK: Stack = Stack([0; 16384]);
+pub struct Stack([u8; 16384]);
+static mut STACK: Stack = Stack::new();
+
+impl Stack {
+    pub const fn new() -> Self {
+        Self([0; 16384])
+    }
+
+    /// Its end, where it begins.
+    ///
+    /// # Safety
+    /// `stack` is a static.
+    pub unsafe fn top(stack: *mut Self) -> *mut u8 {
+        // SAFETY: one past what it points to.
+        unsafe { stack.add(1).cast() }
+    }
+}
 
 /// What the vforked child needs, and its answer.
 pub struct Start {
@@ -15,6 +30,8 @@ pub struct Start {
     pub streams: [i32; 3],
     /// Working directory; null: ours.
     pub cwd: *const u8,
+    /// Whether it leads a session already.
+    pub leads: bool,
     /// Whether stdin becomes its controlling terminal.
     pub terminal: bool,
     pub program: *const u8,
@@ -29,7 +46,7 @@ impl Start {
         let mut pidfd = -1;
         // SAFETY: STACK is used by this one child at a time; `child` does not return, and `self` outlives it
         // because we sleep until it has called execve or has exited.
-        let pid = unsafe { sys::vfork_on(addr_of_mut!(STACK).cast::<u8>().add(16384), child, core::ptr::from_mut(self) as usize, &mut pidfd) };
+        let pid = unsafe { sys::vfork_on(Stack::top(addr_of_mut!(STACK)), child, core::ptr::from_mut(self) as usize, &mut pidfd) };
         if pid >= 0 && self.failed != 0 {
             sys::close(pidfd);
             return (-(self.failed as isize), -1);
@@ -42,7 +59,7 @@ impl Start {
         let none: u64 = 0;
         // SAFETY: numbers, NUL-ended strings, vectors that end in NULL, and a 64-bit kernel sigset that outlives the call.
         unsafe {
-            let mut worst = sys::call3(sys::SETSID, 0, 0, 0).min(0);
+            let mut worst = if self.leads { 0 } else { sys::call3(sys::SETSID, 0, 0, 0).min(0) };
             if !self.cwd.is_null() {
                 worst = worst.min(sys::call3(sys::CHDIR, self.cwd as usize, 0, 0));
             }
@@ -80,16 +97,33 @@ unsafe extern "C" fn child(arg: usize) -> ! {
 /// # Safety
 /// The pointers of `start` are the kernel's own argument vectors.
 unsafe fn exec(start: &Start) -> isize {
-    // SAFETY: NUL-ended strings and NULL-ended vectors from the kernel; `path` is NUL-ended by `join`.
+    // SAFETY: as the caller says.
+    unsafe { exec_with(start.program, start.argv as usize, start.envp) }
+}
+
+/// Lets the kernel find and open a program as execve does, so that it has done so before. It goes no further: arguments at an address where
+/// nothing is end it (EFAULT). Needs no call but execve, which a filter must allow anyway.
+///
+/// # Safety
+/// `program` is a NUL-ended string, `envp` a NULL-ended vector of such.
+pub unsafe fn look_up(program: *const u8, envp: *const *const u8) {
+    // SAFETY: as the caller says.
+    unsafe { exec_with(program, 1, envp) };
+}
+
+/// # Safety
+/// NUL-ended strings, vectors that end in NULL, or an address where nothing is for `argv`.
+unsafe fn exec_with(program: *const u8, argv: usize, envp: *const *const u8) -> isize {
+    // SAFETY: as the caller says; `path` is NUL-ended by `join`.
     unsafe {
-        let name = bytes(start.program);
-        let try_exec = |path: *const u8| sys::call3(sys::EXECVE, path as usize, start.argv as usize, start.envp as usize);
+        let name = bytes(program);
+        let try_exec = |path: *const u8| sys::call3(sys::EXECVE, path as usize, argv, envp as usize);
         if name.contains(&b'/') {
-            return try_exec(start.program);
+            return try_exec(program);
         }
         let mut answer = -2; // ENOENT
         let mut path = [0u8; 1024];
-        for dir in search_path(start.envp).split(|b| *b == b':') {
+        for dir in search_path(envp).split(|b| *b == b':') {
             if join(&mut path, dir, name) {
                 match try_exec(path.as_ptr()) {
                     -2 | -20 => {} // ENOENT, ENOTDIR: look on

@@ -62,14 +62,27 @@ pub unsafe fn call3(n: usize, a: usize, b: usize, c: usize) -> isize {
 /// # Safety
 /// `stack_top` is the 16-byte aligned end of memory that nothing else uses; `child` never returns.
 pub unsafe fn vfork_on(stack_top: *mut u8, child: unsafe extern "C" fn(usize) -> !, arg: usize, pidfd: &mut i32) -> isize {
-    const FLAGS: usize = 0x100 | 0x1000 | 0x4000 | 17; // CLONE_VM | CLONE_PIDFD | CLONE_VFORK | SIGCHLD
+    // SAFETY: as the caller says. CLONE_VM | CLONE_PIDFD | CLONE_VFORK | SIGCHLD.
+    unsafe { clone_on(0x100 | 0x1000 | 0x4000 | 17, stack_top, child, arg, pidfd) }
+}
+
+/// [`vfork_on`] without the sleep: both go on, in one memory.
+///
+/// # Safety
+/// As there, as long as the child lives; it touches nothing that the caller does.
+pub unsafe fn beside_on(stack_top: *mut u8, child: unsafe extern "C" fn(usize) -> !) -> isize {
+    // SAFETY: as the caller says. CLONE_VM | SIGCHLD.
+    unsafe { clone_on(0x100 | 17, stack_top, child, 0, &mut -1) }
+}
+
+unsafe fn clone_on(flags: usize, stack_top: *mut u8, child: unsafe extern "C" fn(usize) -> !, arg: usize, pidfd: &mut i32) -> isize {
     let r: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: in the child the kernel has set rsp to `stack_top`; r12 and r13 survive the call, and
     // control never comes back to this frame.
     unsafe {
         asm!("syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
-             inlateout("rax") CLONE as isize => r, in("rdi") FLAGS, in("rsi") stack_top, in("rdx") pidfd, in("r10") 0,
+             inlateout("rax") CLONE as isize => r, in("rdi") flags, in("rsi") stack_top, in("rdx") pidfd, in("r10") 0,
              in("r8") 0, in("r12") arg, in("r13") child, lateout("rcx") _, lateout("r11") _);
     }
     #[cfg(target_arch = "aarch64")]
@@ -77,19 +90,10 @@ pub unsafe fn vfork_on(stack_top: *mut u8, child: unsafe extern "C" fn(usize) ->
     // control never comes back to this frame.
     unsafe {
         asm!("svc 0", "cbnz x0, 2f", "mov x29, 0", "mov x0, x9", "blr x10", "brk 1", "2:",
-             in("x8") CLONE, inlateout("x0") FLAGS as isize => r, in("x1") stack_top, in("x2") pidfd, in("x3") 0,
+             in("x8") CLONE, inlateout("x0") flags as isize => r, in("x1") stack_top, in("x2") pidfd, in("x3") 0,
              in("x4") 0, in("x9") arg, in("x10") child);
     }
     r
-}
-
-/// clone(2) as fork(2): 0 in the child, its pid or -errno in the parent.
-///
-/// # Safety
-/// Only for a program of one thread.
-pub unsafe fn fork() -> isize {
-    // SAFETY: without CLONE_VM the child has a copy of the stack that it returns on; SIGCHLD is 17.
-    unsafe { call(CLONE, [17, 0, 0, 0, 0, 0]) }
 }
 
 /// Ends the process.

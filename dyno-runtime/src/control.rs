@@ -83,7 +83,8 @@ impl Dyno {
 
     /// All of this is done by control groups, which an unprivileged user may lack.
     fn must_be_held(&self, what: &str) -> Result<(&Group, &Cgroups)> {
-        let none = || Error::refused(ErrorKind::Wall, format!("{what} dyno {}: it has no control group, which this user cannot make here", self.id()));
+        let none =
+            || Error::refused(ErrorKind::Wall, format!("{what} dyno {}: it has no control group, which this user cannot make here", self.id()));
         self.held().ok_or_else(none)
     }
 

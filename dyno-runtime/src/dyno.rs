@@ -19,7 +19,8 @@ use crate::{
     error::{Context, Error, ErrorKind, Result},
     exit::{ExitRecord, Stop},
     host::Host,
-    mount::WritableLayer,
+    mount::{LayerTree, WritableLayer},
+    proc_stat::start_time,
     spawn::{Streams, Timing},
     spec::Sandbox,
 };
@@ -62,10 +63,10 @@ pub enum Tier {
 
 impl Record {
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let (new, path) = (dir.join("record.new"), dir.join("record.json"));
+        let path = dir.join("record.json");
         let json = serde_json::to_vec(self).map_err(|e| Error::refused(ErrorKind::Io, e.to_string()))?;
-        std::fs::write(&new, json).io(|| format!("write {}", new.display()))?;
-        std::fs::rename(&new, &path).io(|| format!("rename {}", path.display()))
+        // Once, when it begins. In part it is none: who was killed meanwhile has left a dyno that ends with him.
+        std::fs::write(&path, json).io(|| format!("write {}", path.display()))
     }
 
     /// None when it was never written whole.
@@ -108,6 +109,9 @@ pub struct Dyno {
     /// Held, so that the last process does not take it apart at its end, which waits for a grace period.
     #[expect(dead_code, reason = "closed with the handle")]
     pub(crate) mounts: Option<OwnedFd>,
+    /// See [`crate::mount::Root`].
+    #[expect(dead_code, reason = "closed with the handle")]
+    pub(crate) layers: Vec<LayerTree>,
     /// None for an unprivileged user's without control groups.
     pub(crate) group: Option<Group>,
     /// Held to the end, to see whether it is full then.
@@ -117,6 +121,8 @@ pub struct Dyno {
     pub(crate) streams: Option<Streams>,
     pub(crate) listeners: Vec<OwnedFd>,
     pub(crate) denials: Option<Denials>,
+    /// Who gets its network next.
+    pub(crate) tenant: Option<String>,
     /// The last part of its start's timing; 0 when another process started it.
     pub(crate) exec_us: u64,
 }
@@ -157,12 +163,14 @@ impl Dyno {
             pidfd,
             netns,
             mounts: None,
+            layers: Vec::new(),
             group,
             upper: None,
             keeps_upper: false,
             streams,
             listeners: Vec::new(),
             denials: None,
+            tenant: None,
             exec_us: 0,
         }))
     }
@@ -235,10 +243,10 @@ impl Dyno {
         self.host.dyno_dir(self.id())
     }
 
-    /// An unconnected, non-blocking TCP socket inside its network.
+    /// An unconnected, non-blocking TCP socket inside its network, which the handle keeps beyond the dyno's end.
     ///
     /// # Errors
-    /// When the dyno is gone, or of setns(2) and socket(2).
+    /// When the dyno had ended before there was a handle (its start had not returned, or it was taken up again), or of setns(2) and socket(2).
     pub fn socket(&self) -> Result<OwnedFd> {
         let gone = || Error::refused(ErrorKind::Io, format!("dyno {}: its network is gone", self.id()));
         crate::net::socket_in(self.netns.as_ref().ok_or_else(gone)?.as_fd())
@@ -355,12 +363,31 @@ impl Dyno {
         let group = self.group.as_ref().map_or(Ok(()), Group::remove);
         // An address that is still published must not become another's: then the range and what is known of it stay.
         self.host.uplink().disconnect(&self.host.dyno_dir(self.id()))?;
+        let was_alone = was_alone(&self.dir());
         let removed = self.host.remove_dyno_dir(self.id());
         if self.record.leased {
             self.host.leases().free(self.record.slot);
         }
-        group.and(removed)
+        group.and(removed)?;
+        if let (Some(tenant), Some(netns), Some(workshop), true) = (&self.tenant, self.netns, self.host.workshop(), was_alone) {
+            workshop.offer(tenant, netns);
+        }
+        Ok(())
     }
+}
+
+/// File of the state directory: another sandbox was let into this one's network.
+const COMPANY: &str = "company";
+
+/// Another sandbox is about to be let into its network.
+pub(crate) fn note_company(dir: &Path) -> Result<()> {
+    let path = dir.join(COMPANY);
+    std::fs::write(&path, "").io(|| format!("write {}", path.display()))
+}
+
+/// Whether none was. Whatever cannot be told, because the directory was removed meanwhile, is taken for a no.
+fn was_alone(dir: &Path) -> bool {
+    matches!(std::fs::symlink_metadata(dir.join(COMPANY)), Err(e) if e.kind() == std::io::ErrorKind::NotFound) && dir.is_dir()
 }
 
 /// True as soon as the process has ended, false when that takes longer than `time`.
@@ -393,52 +420,5 @@ pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
     match pidfd_send_signal(pidfd, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => reap(pidfd),
         Err(e) => tracing::warn!(%e, "pidfd_send_signal(SIGKILL)"),
-    }
-}
-
-/// proc_pid_stat(5), field 22.
-pub(crate) fn start_time(pid: u32) -> Result<u64> {
-    state_and_start(pid).map(|(_, start)| start)
-}
-
-/// Whether the process with this pid and start time still runs: one that was killed is there until it is collected, and has let go of all.
-pub(crate) fn lives(pid: u32, start: u64) -> bool {
-    state_and_start(pid).is_ok_and(|(state, since)| since == start && !matches!(state, 'Z' | 'X'))
-}
-
-/// Fields 3 and 22.
-fn state_and_start(pid: u32) -> Result<(char, u64)> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = std::fs::read_to_string(&path).io(|| format!("read {path}"))?;
-    // Field 2, the command name, may hold spaces and parentheses; the last `)` ends it.
-    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = after.split_whitespace();
-    let state = fields.next().and_then(|f| f.chars().next());
-    let start = fields.nth(18).and_then(|f| f.parse().ok());
-    state.zip(start).ok_or_else(|| Error::refused(ErrorKind::Io, format!("{path}: no start time")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_own_start_time_is_stable() {
-        let pid = std::process::id();
-        let start = start_time(pid).unwrap();
-        assert_eq!(start, start_time(pid).unwrap());
-        assert!(lives(pid, start) && !lives(pid, start + 1) && !lives(u32::MAX, start));
-    }
-
-    #[test]
-    fn a_zombie_does_not_live() {
-        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let (pid, start) = (child.id(), start_time(child.id()).unwrap());
-        // Readable once it has ended, which collects nothing.
-        let pidfd = crate::sys::pin(pid).unwrap().unwrap();
-        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
-        assert_eq!(start_time(pid).unwrap(), start);
-        assert!(!lives(pid, start));
-        child.wait().unwrap();
     }
 }

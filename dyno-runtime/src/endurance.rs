@@ -49,8 +49,18 @@ type Story = fn(&Stage, &mut Chance) -> Result<&'static str>;
 
 /// As often as they stand here.
 const STORIES: &[Story] = &[
-    ends_by_itself, ends_by_itself, ends_by_itself, a_call_fails, a_call_fails, a_call_fails, killed_at_its_start, killed_at_its_start, killed_later,
-    killed_later, no_such_program, bad_description,
+    ends_by_itself,
+    ends_by_itself,
+    ends_by_itself,
+    a_call_fails,
+    a_call_fails,
+    a_call_fails,
+    killed_at_its_start,
+    killed_at_its_start,
+    killed_later,
+    killed_later,
+    no_such_program,
+    bad_description,
 ];
 
 /// The system calls of a start, by who makes them: their number, roughly, so that some attempts fail nothing.
@@ -75,7 +85,9 @@ fn nap(stage: &Stage) -> Result<Sandbox> {
 /// On any kind of root.
 fn sandbox(stage: &Stage, chance: &mut Chance, args: &[&str]) -> Result<Sandbox> {
     let mut sandbox = stage.sandbox(args);
-    if chance.below(4) == 0 && let Some(image) = image(stage) {
+    if chance.below(4) == 0
+        && let Some(image) = image(stage)
+    {
         sandbox.root.layers = vec![support::layer(&image)?];
     }
     sandbox.root.upper = match chance.below(6) {

@@ -135,7 +135,7 @@ impl Written {
             wait_status,
             cpu_us: positive(8),
             wall_us: positive(16),
-            max_rss: positive(24) * 1024,
+            max_rss: positive(24).saturating_mul(1024),
             log_dropped: positive(32),
             breach: word(40),
             exec_us: positive(48),
@@ -206,6 +206,17 @@ fn cause(status: i32, breach: i64, usage: Usage, stops: Stops) -> Cause {
     }
 }
 
+/// Whatever stands where an init writes its record: a status is a byte or a signal's, and no cause of ours comes of bytes that no init writes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let exit = ExitRecord::new(bytes, Usage::default(), Stops::default(), Timing::default());
+    assert!((0..=255).contains(&exit.status), "{exit:?}");
+    assert!(exit.signal.is_none_or(|signal| (1..=127).contains(&signal) && exit.status == 128 + signal), "{exit:?}");
+    let whole = bytes.len() == 56 && bytes.starts_with(b"DXIT");
+    assert_eq!(exit.cause == Cause::Lost, !whole, "{exit:?}");
+    assert!(!matches!(exit.cause, Cause::Stopped | Cause::Killed | Cause::Memory), "{exit:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +274,8 @@ mod tests {
     fn numbers_and_signals() {
         let exit = record(&written(0, 0), Usage::default(), Stops::default());
         assert_eq!((exit.cpu_us, exit.wall_us, exit.max_rss, exit.log_dropped, exit.timing.exec_us), (1500, 2_000_000, 1 << 20, 17, 250));
+        let beyond = [b"DXIT".as_slice(), &[0; 20], &i64::MAX.to_le_bytes(), &[0; 24]].concat();
+        assert_eq!(record(&beyond, Usage::default(), Stops::default()).max_rss, u64::MAX, "found by a fuzzer: KiB that are no bytes");
         let signal = |status| record(&written(status, 0), Usage::default(), Stops::default()).signal;
         assert_eq!([signal(15), signal(143 << 8), signal(0x80 | 11)], [Some(15), None, Some(11)]);
     }

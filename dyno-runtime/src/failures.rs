@@ -4,13 +4,14 @@
 //! not ours: a new step is tested as soon as it is there. The work is done in a process of its own, because the leak check
 //! counts the descriptors of the process.
 
+mod attempts;
+
 use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
     process::Command,
     sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
 };
@@ -21,9 +22,11 @@ use rustix::{
     io::Errno,
 };
 
+use self::attempts::{ATTEMPTS, callers, rootless_host};
+pub(crate) use self::attempts::{Attempt, Made};
 use crate::{
-    Dyno, Host, Layer, Sandbox, StartOptions, Stdio, Upper, Volume,
-    support::{self, Stage, layer, leaks},
+    Sandbox,
+    support::{self, Stage, leaks},
     sys::inject::{self, Call},
 };
 
@@ -40,7 +43,7 @@ const CALLS: &[(&str, i64)] = calls![
     SYS_clone3 SYS_unshare SYS_setns SYS_fsopen SYS_fsconfig SYS_fsmount SYS_open_tree SYS_move_mount SYS_mount_setattr SYS_mount
     SYS_pivot_root SYS_openat SYS_openat2 SYS_mkdirat SYS_mknodat SYS_symlinkat SYS_chdir SYS_fchdir SYS_fchown SYS_fchownat SYS_fchmod
     SYS_fchmodat SYS_linkat SYS_write SYS_read SYS_ioctl SYS_socket SYS_socketpair SYS_bind SYS_listen SYS_sendto SYS_pipe2 SYS_fcntl SYS_dup3
-    SYS_close_range SYS_prctl SYS_seccomp SYS_capset SYS_capget SYS_setgroups SYS_setresuid SYS_setresgid SYS_sethostname SYS_prlimit64
+    SYS_close_range SYS_prctl SYS_seccomp SYS_landlock_create_ruleset SYS_landlock_add_rule SYS_landlock_restrict_self SYS_capset SYS_capget SYS_setgroups SYS_setresuid SYS_setresgid SYS_sethostname SYS_prlimit64
     SYS_keyctl SYS_setsid SYS_execve SYS_execveat SYS_memfd_create SYS_flock SYS_getpriority SYS_sched_getscheduler SYS_ioprio_set
     SYS_personality SYS_recvfrom SYS_fstatfs SYS_statx SYS_signalfd4 SYS_getdents64 SYS_ftruncate SYS_pwrite64 SYS_pread64
 ];
@@ -58,150 +61,6 @@ const TOLERATED: &[(&str, &str)] = &[
     ("parent SYS_setns", "whoever may not enter a network as it is does so by way of the user namespace that owns it"),
     ("parent SYS_prctl", "when it cannot be asked whether it is dumpable still, it is made so"),
 ];
-
-/// What an attempt makes.
-pub(crate) enum Made {
-    Dyno(Box<Dyno>),
-    Pair(Box<Dyno>, Box<Dyno>),
-    Host(Host),
-}
-
-impl Made {
-    fn unmake(self) -> crate::Result<()> {
-        match self {
-            Self::Dyno(dyno) => dyno.free(),
-            Self::Pair(first, second) => second.free().and(first.free()),
-            Self::Host(host) => host.dismantle(),
-        }
-    }
-}
-
-/// What is attempted, under a name: a description, made before anything is counted, and what is done with it.
-pub(crate) type Attempt = (&'static str, fn(&Stage) -> Result<Sandbox>, fn(&Stage, &Sandbox) -> Result<crate::Result<Made>>);
-
-const ATTEMPTS: &[Attempt] = &[
-    ("open", quiet, |stage, _| {
-        let name = format!("{}-second", stage.name);
-        Ok(Host::open(&stage.work().join("second"), &name).map(Made::Host))
-    }),
-    // All of it in place: what is done when the workshop has other work.
-    ("small", small, |stage, sandbox| {
-        let rest = |resting| stage.host.workshop().into_iter().for_each(|workshop| workshop.rest(resting));
-        rest(true);
-        let started = start(stage, sandbox, StartOptions::default());
-        rest(false);
-        started
-    }),
-    ("log", quiet, |stage, sandbox| start(stage, sandbox, StartOptions { stdio: Stdio::Log, ..Default::default() })),
-    ("large", large, |stage, sandbox| {
-        start(stage, sandbox, StartOptions { stdio: Stdio::Tty { rows: 24, cols: 80 }, listen: vec![80, 81], ..Default::default() })
-    }),
-    ("packing", packing, pack),
-    ("disk", quiet, |stage, sandbox| {
-        // Of another size each time, so that mkfs.ext4 is run.
-        static INODES: AtomicU64 = AtomicU64::new(64);
-        let mut sandbox = sandbox.clone();
-        sandbox.root.upper = Upper::Disk { directory: stage.work().into(), bytes: 8 << 20, inodes: INODES.fetch_add(1, Ordering::Relaxed) };
-        start(stage, &sandbox, StartOptions::default())
-    }),
-    ("egress", linked, |stage, sandbox| start(stage, sandbox, StartOptions::default())),
-    ("rootless", rootless, |stage, sandbox| {
-        let options = StartOptions { stdio: Stdio::Tty { rows: 24, cols: 80 }, listen: vec![80], ..Default::default() };
-        let host = rootless_host(stage)?;
-        Ok(host.start("victim", sandbox, options).map(|dyno| Made::Dyno(Box::new(dyno))))
-    }),
-];
-
-/// Whose calls are worth failing. Opening an instance starts nothing; the second start of a packing differs in the parent only, and
-/// so do one with a link and one on disk, but for the start of mkfs.ext4.
-fn callers(attempt: &str) -> &'static [&'static str] {
-    match attempt {
-        "open" | "packing" | "egress" => &["parent"],
-        "disk" => &["parent", "child"],
-        _ => &["parent", "child", "init"],
-    }
-}
-
-/// As root without a range of ids; with control groups where they are to be had (in a service of systemd only if it delegates).
-fn rootless_host(stage: &Stage) -> Result<Host> {
-    use crate::{RootlessOptions, Wall};
-    static OPENED: OnceLock<Host> = OnceLock::new();
-    if let Some(host) = OPENED.get() {
-        return Ok(host.clone());
-    }
-    let ids = [Wall::IdRange, Wall::OwnIdRange, Wall::Groups];
-    let groups = [Wall::MemoryLimit, Wall::PidsLimit, Wall::CpuLimit, Wall::CpuTime, Wall::OtherLimits];
-    let (dir, name) = (stage.work().join("rootless"), format!("{}-rootless", stage.name));
-    let open = |without: Vec<Wall>| Host::open_rootless(&dir, &name, &RootlessOptions { without, alone: false });
-    let host = open(ids.to_vec()).or_else(|_| open([&ids[..], &groups].concat()))?;
-    Ok(OPENED.get_or_init(|| host).clone())
-}
-
-fn rootless(stage: &Stage) -> Result<Sandbox> {
-    rootless_host(stage)?;
-    let mut sandbox = quiet(stage)?;
-    sandbox.volumes = vec![Volume::Bind { source: stage.rootfs(), target: "/data".into(), writable: true }];
-    Ok(sandbox)
-}
-
-fn start(stage: &Stage, sandbox: &Sandbox, options: StartOptions<'_>) -> Result<crate::Result<Made>> {
-    Ok(stage.host.start("victim", sandbox, options).map(|dyno| Made::Dyno(Box::new(dyno))))
-}
-
-/// Runs until it is freed, and makes no calls that would be counted.
-fn quiet(stage: &Stage) -> Result<Sandbox> {
-    Ok(stage.sandbox(&["nap", "1000000"]))
-}
-
-fn small(stage: &Stage) -> Result<Sandbox> {
-    let mut sandbox = quiet(stage)?;
-    sandbox.root.upper = Upper::ReadOnly;
-    Ok(sandbox)
-}
-
-fn large(stage: &Stage) -> Result<Sandbox> {
-    let mut sandbox = quiet(stage)?;
-    sandbox.limits.cpu_millis = Some(2000);
-    sandbox.limits.cpus = Some("0".into());
-    match support::missing(&["mksquashfs"]) {
-        None => sandbox.root.layers = vec![layer(&stage.image("image.sqsh")?)?, Layer::Directory(stage.rootfs())],
-        Some(reason) => println!("skipped: the image layer: {reason}"),
-    }
-    sandbox.volumes = vec![Volume::Bind { source: stage.rootfs(), target: "/data".into(), writable: true }];
-    Ok(sandbox)
-}
-
-/// With something in the host's table, which there is from the first attempt on.
-fn linked(stage: &Stage) -> Result<Sandbox> {
-    let mut sandbox = quiet(stage)?;
-    let publish = crate::Publish { address: std::net::Ipv4Addr::UNSPECIFIED, host_port: 8080, port: 80, protocol: crate::Protocol::Tcp };
-    let dns = vec![std::net::Ipv4Addr::new(192, 0, 2, 1)];
-    sandbox.network = crate::Network::Egress(crate::Egress { policy: crate::Policy::Open, dns, publish: vec![publish] });
-    Ok(sandbox)
-}
-
-fn packing(stage: &Stage) -> Result<Sandbox> {
-    let mut sandbox = quiet(stage)?;
-    sandbox.root.layers.insert(0, Layer::UpperOf("first".into()));
-    Ok(sandbox)
-}
-
-/// Two starts, the second on what the first has written.
-fn pack(stage: &Stage, sandbox: &Sandbox) -> Result<crate::Result<Made>> {
-    let first = match stage.host.start("first", &stage.sandbox(&["exit", "0"]), StartOptions { keep_upper: true, ..Default::default() }) {
-        Ok(first) => first,
-        Err(e) => return Ok(Err(e)),
-    };
-    // Not by `wait`, which reads what was used as well as it can.
-    poll(&mut [PollFd::from_borrowed_fd(first.pidfd(), PollFlags::IN)], None)?;
-    match stage.host.start("victim", sandbox, StartOptions { stdio: Stdio::Pipes, after: Some(&first), ..Default::default() }) {
-        Ok(second) => Ok(Ok(Made::Pair(Box::new(first), Box::new(second)))),
-        Err(e) => {
-            first.free()?;
-            Ok(Err(e))
-        }
-    }
-}
 
 /// Counts calls and fails one.
 struct Supervisor {
@@ -255,8 +114,9 @@ impl Supervisor {
         if crate::sys::is_question(i64::from(call.number), call.arguments[0]) {
             return true;
         }
-        // The mount namespace of a dyno that runs (PIDFD_GET_MNT_NAMESPACE): held where that can be had.
-        if i64::from(call.number) == libc::SYS_ioctl && call.arguments[1] == 0xff03 {
+        // The namespaces of a dyno that runs (PIDFD_GET_MNT_NAMESPACE, _NET_): where the kernel does not tell, the one is not held, and the other
+        // found in /proc.
+        if i64::from(call.number) == libc::SYS_ioctl && matches!(call.arguments[1], 0xff03 | 0xff04) {
             return true;
         }
         // The sleeper that holds a user namespace: it runs beside its parent, and may be killed before or after these.
@@ -275,9 +135,14 @@ impl Supervisor {
 }
 
 /// Attempts once with the call `target` failing. Who called what then (None: there are fewer calls), and what came of it.
-pub(crate) fn attempt(stage: &Stage, attempt: &Attempt, sandbox: &Sandbox, target: (&'static str, usize)) -> Result<(Option<String>, crate::Result<()>)> {
+pub(crate) fn attempt(
+    stage: &Stage,
+    attempt: &Attempt,
+    sandbox: &Sandbox,
+    target: (&'static str, usize),
+) -> Result<(Option<String>, crate::Result<()>)> {
     // Its thread is not of those that are watched, and what it has ready decides what a start does itself.
-    stage.host.workshop().into_iter().for_each(|workshop| workshop.settle());
+    stage.host.wait_ready()?;
     let armed = AtomicBool::new(false);
     let (send, receive) = mpsc::channel::<Result<(OwnedFd, u32)>>();
     std::thread::scope(|scope| {
@@ -355,7 +220,9 @@ fn check(hit: &str, result: &crate::Result<()>) -> Result<()> {
         Err(_) if hit == "parent SYS_statx" => {}
         // The init has no words but for execve's answer.
         Err(e) if hit.starts_with("init") => ensure!(e.errno() == Some(INJECTED) || e.to_string().contains("init"), "{e}"),
-        Err(e) => ensure!(e.errno() == Some(INJECTED) && e.to_string().len() > INJECTED.to_string().len() + 4, "the error tells of something else: {e}"),
+        Err(e) => {
+            ensure!(e.errno() == Some(INJECTED) && e.to_string().len() > INJECTED.to_string().len() + 4, "the error tells of something else: {e}")
+        }
     }
     Ok(())
 }

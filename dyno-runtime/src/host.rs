@@ -1,5 +1,9 @@
 //! One instance of the runtime on one host: what all its sandboxes share.
 
+mod recovery;
+
+pub use recovery::Found;
+
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -12,24 +16,22 @@ use rustix::{
 };
 
 use crate::{
-    cgroup::{CgroupParent, Cgroups, Group},
-    dyno::{Dyno, Record},
+    cgroup::{CgroupParent, Cgroups},
     error::{Context, Error, ErrorKind, Result},
-    exit::ExitRecord,
-    mount::{Disks, Images, Leases, attach_dev, empty_namespace},
-    net::egress::Uplink,
-    rootless::Rootless,
+    mount::{Disks, Images, Leases, empty_namespace, new_dev},
+    net::{Home, egress::Uplink},
     plan::Plan,
+    rootless::Rootless,
     seccomp::{Denied, Filters},
     spawn::parked,
     spec::{Profile, Sandbox},
-    sys,
-    workshop::Workshop,
+    sys::{self, Seats},
+    workshop::{Stock, Workshop},
 };
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dyno-init"));
 
-/// The shared parts: mounted images, /dev, id ranges, cgroup parents, compiled filters, the init. Cheap to clone.
+/// The shared parts: mounted images, id ranges, cgroup parents, compiled filters, the init. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Host(Arc<Inner>);
 
@@ -49,11 +51,16 @@ pub(crate) struct Inner {
     /// A mount namespace without mounts, where the host has one for us.
     nowhere: Option<OwnedFd>,
     init: OwnedFd,
+    /// Where the start of a child finds room for what it gives it.
+    seats: Option<Seats>,
     filters: Filters,
     uplink: Uplink,
 }
 
 /// How an instance is opened.
+///
+/// Open it before the process holds hundreds of descriptors: it reserves some low numbers, and with them a start costs the same however
+/// many the process comes to hold; without them, half a microsecond more for each.
 #[derive(Debug, Clone, Default)]
 pub struct HostOptions {
     /// Where its control groups are.
@@ -67,15 +74,9 @@ pub struct HostOptions {
     /// Network namespaces and control groups that are kept ready for the next starts, each some 160 KB of the kernel's memory (an
     /// unprivileged user's host keeps none). See [`Host::keep_parked`] for what is faster.
     pub spares: usize,
-}
-
-/// What [`Host::recover`] found.
-#[derive(Debug)]
-pub enum Found {
-    /// It runs.
-    Running(Dyno),
-    /// It ended while nobody watched; its exit record, and the id under which [`Host::sweep`] frees it.
-    Ended(String, ExitRecord),
+    /// Network namespaces of ended sandboxes that are kept for the next ones of the same tenants ([`crate::StartOptions::tenant`]), of
+    /// all tenants together; the oldest go first. Each is some 150 KB of the kernel's memory (an unprivileged user's host keeps none).
+    pub recycled: usize,
 }
 
 impl Host {
@@ -128,24 +129,38 @@ impl Host {
         for sub in ["dynos", "root"] {
             std::fs::create_dir_all(dir.join(sub)).io(|| format!("mkdir({}/{sub})", dir.display()))?;
         }
-        attach_dev(&dir.join("dev"))?;
-        Self::with(dir, Leases::of(dir), None, options.spares, || Cgroups::open(name, options).map(Some))
+        // A host that makes no device nodes (CAP_MKNOD) is told of now and not at the first start.
+        drop(new_dev(&[])?);
+        let stock = Stock { spares: options.spares, recycled: options.recycled };
+        Self::with(dir, Leases::of(dir), None, stock, || Cgroups::open(name, options).map(Some))
     }
 
     /// With its parts; `cgroups` last, because it undoes itself when it fails.
-    pub(crate) fn with(dir: &Path, leases: Leases, rootless: Option<Rootless>, spares: usize, cgroups: impl FnOnce() -> Result<Option<Cgroups>>) -> Result<Self> {
+    pub(crate) fn with(
+        dir: &Path,
+        leases: Leases,
+        rootless: Option<Rootless>,
+        stock: Stock,
+        cgroups: impl FnOnce() -> Result<Option<Cgroups>>,
+    ) -> Result<Self> {
         let filters = Filters::default();
         // What nearly every start uses is compiled before the first of them.
         filters.get(&Profile::Dyno, 0, Denied::Answer)?;
         let leases = Arc::new(leases);
         let rootful = rootless.is_none();
         let nowhere = rootful.then(|| empty_namespace(&dir.join("root"))).transpose()?;
+        let home = rootful.then(Home::remember).transpose()?;
         let init = sealed_init()?;
+        let seats = if rootful {
+            Seats::reserve().io(|| "low descriptor numbers: close_range, open(/dev/null) or fcntl(F_DUPFD_CLOEXEC)".into())?
+        } else {
+            None
+        };
         let boot_id = boot_id()?;
         let images = Images::open(dir.join("images"))?;
         let cgroups = cgroups()?;
         Ok(Self(Arc::new(Inner {
-            workshop: rootful.then(|| Workshop::new(leases.clone(), cgroups.clone(), spares)),
+            workshop: home.map(|home| Workshop::new(leases.clone(), cgroups.clone(), stock, home)),
             nowhere,
             boot_id,
             images,
@@ -153,6 +168,7 @@ impl Host {
             leases,
             uplink: Uplink::of(dir),
             init,
+            seats,
             filters,
             rootless,
             cgroups,
@@ -182,6 +198,15 @@ impl Host {
         }
         workshop.keep_parked(Arc::downgrade(&self.0), like, count);
         Ok(())
+    }
+
+    /// Waits until all is there that this host keeps ready: spares, parked sandboxes, and of the networks that ended sandboxes have left
+    /// those that can be used again; for one that cannot, two seconds.
+    ///
+    /// # Errors
+    /// Of what cannot be made; a start that would have taken it makes it in place, and then it is tried again.
+    pub fn wait_ready(&self) -> Result<()> {
+        self.workshop().map_or(Ok(()), Workshop::wait_ready)
     }
 
     /// How many sandboxes are parked now that [`Host::start`] could take for `like`.
@@ -234,6 +259,10 @@ impl Host {
         self.0.init.as_fd()
     }
 
+    pub(crate) fn seats(&self) -> Option<&Seats> {
+        self.0.seats.as_ref()
+    }
+
     pub(crate) fn filters(&self) -> &Filters {
         &self.0.filters
     }
@@ -242,113 +271,12 @@ impl Host {
         self.0.dir.join("root")
     }
 
-    pub(crate) fn dev_point(&self) -> PathBuf {
-        self.0.dir.join("dev")
-    }
-
     /// The state directory of dyno `id`: `record.json`, `log` (a FIFO), `exit`. Callers may keep files of their own in it.
     pub fn dyno_dir(&self, id: &str) -> PathBuf {
         self.0.dir.join("dynos").join(id)
     }
 
-    /// Finds every dyno that an earlier process of this instance left, and frees what belongs to none: half-made
-    /// starts, orphaned cgroups, leases without owner. What cannot be freed keeps its lease, is logged, and stops nothing.
-    ///
-    /// # Errors
-    /// When the state cannot be read, wholly or in part: what cannot be seen is not taken for ended. Nothing is harmed then.
-    pub fn recover(&self) -> Result<Vec<Found>> {
-        let mut found = Vec::new();
-        let mut debris: Vec<String> = Vec::new();
-        let dynos = self.0.dir.join("dynos");
-        let entries = std::fs::read_dir(&dynos).io(|| format!("list {}", dynos.display()))?;
-        for id in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|id| !parked::is_ours(id)) {
-            match Record::read(&self.dyno_dir(&id))? {
-                Some(record) if record.pid != 0 => found.push(match Dyno::adopt(self, record)? {
-                    Some(dyno) => match dyno.try_wait()? {
-                        // Waited for: should it be our own child, it is no zombie any more.
-                        Some(exit) => Found::Ended(id, exit),
-                        None => Found::Running(dyno),
-                    },
-                    None => Found::Ended(id.clone(), self.ended(&id)?),
-                }),
-                // Killed between the intent and clone3, or in the middle of the walls: not a dyno.
-                _ => debris.push(id),
-            }
-        }
-        let known: Vec<&str> = found.iter().map(Found::id).collect();
-        if let Some(cgroups) = self.cgroups() {
-            debris.extend(cgroups.names()?);
-        }
-        debris.extend(self.leases().list()?.into_iter().map(|(_, owner)| owner));
-        debris.retain(|id| !parked::is_ours(id) && !known.contains(&id.as_str()));
-        debris.sort_unstable();
-        debris.dedup();
-        self.leases().sweep_leftovers();
-        for id in debris {
-            if let Err(e) = self.sweep(&id) {
-                tracing::warn!(id, %e, "what an earlier process left could not be freed");
-            }
-        }
-        Ok(found)
-    }
-
-    /// The group of a dyno that an earlier process made, where there are groups.
-    pub(crate) fn group(&self, id: &str) -> Result<Option<Group>> {
-        self.cgroups().map_or(Ok(None), |cgroups| cgroups.reopen(id))
-    }
-
-    fn ended(&self, id: &str) -> Result<ExitRecord> {
-        let usage = self.group(id)?.map(|g| g.usage()).unwrap_or_default();
-        let timing = Record::read(&self.dyno_dir(id))?.map(|record| record.timing).unwrap_or_default();
-        Ok(ExitRecord::of(&self.dyno_dir(id), usage, timing))
-    }
-
-    /// Frees whatever is left under the name `id`, without a handle: kills what its cgroup holds, removes cgroup, link, lease and
-    /// directory.
-    ///
-    /// # Errors
-    /// When its processes do not end, or of removing the directory. The id range is kept as long as a process may use it.
-    pub fn sweep(&self, id: &str) -> Result<()> {
-        crate::plan::check_id(id)?;
-        match (self.group(id)?.zip(self.cgroups()), Record::read(&self.dyno_dir(id))?) {
-            (Some((group, cgroups)), _) => {
-                group.thaw_to_die(cgroups)?;
-                // A child on its way in may come after the first look. One by one first, because ours must be waited for as well.
-                group.remove_after(|| {
-                    group.pids()?.into_iter().try_for_each(|pid| kill_member(&group, pid))?;
-                    group.kill().map(drop)
-                })?;
-            }
-            // Without groups its init is what is known of it, and takes all others along.
-            (None, Some(record)) if self.cgroups().is_none() => {
-                if let Some(dyno) = Dyno::adopt(self, record)? {
-                    dyno.kill()?;
-                    dyno.wait()?;
-                }
-            }
-            _ => {}
-        }
-        // Before its range: an address that is still published must not become another's.
-        self.uplink().disconnect(&self.dyno_dir(id))?;
-        for (slot, owner) in self.leases().list()? {
-            if owner == id {
-                self.leases().free(slot);
-            }
-        }
-        self.remove_dyno_dir(id)
-    }
-
-    /// Removes a state directory, and first what older kernels needed attached below it.
-    pub(crate) fn remove_dyno_dir(&self, id: &str) -> Result<()> {
-        let dir = self.dyno_dir(id);
-        crate::mount::detach(&dir)?;
-        match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).io(|| format!("remove {}", dir.display())),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes this instance off the host: image mounts, the table of links, /dev, cgroup parents, directory. No dyno may be left, and no
+    /// Takes this instance off the host: image mounts, the table of links, cgroup parents, directory. No dyno may be left, and no
     /// clone of this handle can start one after.
     ///
     /// # Errors
@@ -378,16 +306,6 @@ impl Host {
     }
 }
 
-impl Found {
-    /// Its id.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Running(dyno) => dyno.id(),
-            Self::Ended(id, _) => id,
-        }
-    }
-}
-
 /// A start that cannot be completed is not begun, and what was begun can be ended.
 pub(crate) fn has_needed_calls() -> Result<()> {
     let Some(call) = sys::first_missing() else { return Ok(()) };
@@ -401,22 +319,11 @@ fn boot_id() -> Result<String> {
     Ok(std::fs::read_to_string(path).io(|| format!("read {path}"))?.trim().to_owned())
 }
 
-/// Kills one process by number, safely: the descriptor pins it, and it is killed only if the group still lists that number then.
-fn kill_member(group: &crate::cgroup::Group, pid: u32) -> Result<()> {
-    let Some(pin) = sys::pin(pid).io(|| format!("pidfd_open({pid})"))? else { return Ok(()) };
-    if group.pids()?.contains(&pid) {
-        crate::dyno::kill_and_reap(pin.as_fd());
-    }
-    Ok(())
-}
-
-/// Unmounts /dev and the instance's own mount and removes its directory.
+/// Unmounts the instance's own mount and removes its directory.
 fn take_down(dir: &Path) -> Result<()> {
-    for point in [dir.join("dev"), dir.to_owned()] {
-        match unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
-            Err(e) => return Err(e).io(|| format!("umount2({})", point.display())),
-        }
+    match unmount(dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+        Err(e) => return Err(e).io(|| format!("umount2({})", dir.display())),
     }
     std::fs::remove_dir_all(dir).io(|| format!("remove {}", dir.display()))
 }

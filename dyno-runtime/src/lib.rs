@@ -66,16 +66,22 @@ pub mod cgroup;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+pub mod confine;
 mod control;
+#[cfg(all(test, feature = "oci"))]
+mod crashes;
 mod denials;
 pub mod doctor;
 mod dyno;
-mod error;
 #[cfg(test)]
 mod endurance;
+mod error;
 mod exit;
 #[cfg(test)]
 mod failures;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 pub mod log;
 mod mount;
@@ -86,6 +92,7 @@ pub mod oci;
 #[cfg(test)]
 mod old_kernels;
 pub mod plan;
+mod proc_stat;
 mod rootless;
 pub mod seccomp;
 mod spawn;

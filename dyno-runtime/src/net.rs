@@ -5,6 +5,7 @@
 //! A socket belongs for ever to the namespace in which its maker was at that moment. The calling thread steps in, makes the
 //! socket and steps back (6 us); from then on it is an ordinary descriptor.
 
+mod at_work;
 mod clean;
 pub mod egress;
 pub(crate) mod fresh;
@@ -22,7 +23,7 @@ mod wall;
 
 pub use clean::{is_as_made, prove_clean};
 pub use fresh::fresh;
-pub(crate) use fresh::fresh_from_here;
+pub(crate) use fresh::{fresh_from_here, open_with_loopback};
 #[cfg(feature = "oci")]
 pub(crate) use handover::hand_over;
 pub use recycled::Recycled;
@@ -63,9 +64,8 @@ pub fn listen_in(netns: BorrowedFd<'_>, port: u16) -> Result<OwnedFd> {
 
 /// Does `work` inside `netns`: on this thread, and on what it starts.
 fn within<T>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let home = Home::remember()?;
-    home.left(move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))).io(|| "setns(CLONE_NEWNET)".into())?;
-    work()
+    let enter = || move_into_link_name_space(netns, Some(LinkNameSpaceType::Network)).io(|| "setns(CLONE_NEWNET)".into());
+    Home::remember()?.away(enter, work)
 }
 
 /// Gives the host that process `pid` lives on, a sandbox's init that waits, another name.
@@ -87,31 +87,41 @@ pub(crate) fn name_host(pid: u32, name: &str) -> Result<()> {
 
 /// Does `work` inside a network namespace that ends with it, unless it has kept a descriptor of it.
 fn within_new<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let home = Home::remember()?;
-    home.left(sys::unshare(sys::Flags::NEWNET)).wall(|| "unshare(CLONE_NEWNET)".into())?;
-    work()
+    Home::remember()?.in_new(work)
 }
 
-/// The network to which this thread comes back, whatever happens: one that stayed in a tenant's would do all its later work there.
-struct Home(std::fs::File, std::cell::Cell<bool>);
+/// The network to which a thread comes back, whatever happens: one that stayed in a tenant's would do all its later work there.
+#[derive(Debug)]
+pub(crate) struct Home(std::fs::File);
 
 impl Home {
-    fn remember() -> Result<Self> {
-        Ok(Self(std::fs::File::open("/proc/thread-self/ns/net").io(|| "open(/proc/thread-self/ns/net)".into())?, false.into()))
+    /// The calling thread's.
+    pub fn remember() -> Result<Self> {
+        Ok(Self(std::fs::File::open("/proc/thread-self/ns/net").io(|| "open(/proc/thread-self/ns/net)".into())?))
     }
 
-    /// Notes whether it was left; who may not leave may not come back either.
-    fn left(&self, result: std::result::Result<(), Errno>) -> std::result::Result<(), Errno> {
-        self.1.set(result.is_ok());
-        result
+    /// Does `work` in a new network namespace.
+    pub fn in_new<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.away(|| sys::unshare(sys::Flags::NEWNET).wall(|| "unshare(CLONE_NEWNET)".into()), work)
     }
-}
 
-impl Drop for Home {
-    fn drop(&mut self) {
-        if self.1.get() && move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
-            std::process::abort();
+    /// Does `work` where `leave` goes. Who may not leave may not come back either.
+    fn away<T, E>(
+        &self,
+        leave: impl FnOnce() -> std::result::Result<(), E>,
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        struct Back<'h>(&'h Home);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                if move_into_link_name_space(self.0.0.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+                    std::process::abort();
+                }
+            }
         }
+        leave()?;
+        let _back = Back(self);
+        work()
     }
 }
 
@@ -133,12 +143,11 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     fn go(&mut self) -> Result<OwnedFd> {
-        let home = Home::remember()?;
-        let made = match home.left(move_into_link_name_space(self.netns, Some(LinkNameSpaceType::Network))) {
-            Ok(()) => self.make(),
-            Err(e) if e != Errno::PERM => Err(e),
+        let netns = self.netns;
+        let enter = || move_into_link_name_space(netns, Some(LinkNameSpaceType::Network));
+        let made = match Home::remember()?.away(enter, || self.make()) {
             // Not ours to enter as we are: with the rights of the user namespace that owns it, which may be ours.
-            Err(_) => {
+            Err(Errno::PERM) if matches!(self.step, Step::Enter) => {
                 let userns = sys::owner_of(self.netns).io(|| "ioctl(NS_GET_USERNS) of the dyno's network".into())?;
                 match sys::visit(userns.as_fd(), self) {
                     // It is the one that we are in, so that nothing is gained (user_namespaces(7)).
@@ -146,8 +155,8 @@ impl Visit<'_> {
                     other => other,
                 }
             }
+            other => other,
         };
-        drop(home);
         made.io(|| match (self.step, self.port) {
             (Step::Enter, _) => "setns(CLONE_NEWNET)".into(),
             (Step::Socket, _) => "socket(AF_INET) in the dyno's network".into(),

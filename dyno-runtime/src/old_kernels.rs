@@ -96,7 +96,16 @@ macro_rules! cases {
 }
 
 /// The cases that an emulated processor has the time for.
-const FEW: &[&str] = &["status_of_every_process", "ids_of_every_process", "mount_table", "only_three_descriptors", "control_groups", "pipes", "terminal", "log_records"];
+const FEW: &[&str] = &[
+    "status_of_every_process",
+    "ids_of_every_process",
+    "mount_table",
+    "only_three_descriptors",
+    "control_groups",
+    "pipes",
+    "terminal",
+    "log_records",
+];
 
 /// How many cases held.
 fn starts(without_pidfd_open: bool) -> Result<usize> {

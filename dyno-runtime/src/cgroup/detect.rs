@@ -84,7 +84,8 @@ impl Cgroups {
         let all = found(&mounts::hierarchies(&mounts), &cgroup, name, &options)?;
         let (ours, others): (Vec<Site>, Vec<Site>) = all.into_iter().partition(|site| access(&site.base, Access::WRITE_OK).is_ok());
         let tree = ours.iter().any(|site| site.version == Version::V2);
-        let has = |c: Controller| ours.iter().any(|site| site.controllers.contains(&c)) || (tree && matches!(c, Controller::Cpuacct | Controller::Freezer));
+        let has =
+            |c: Controller| ours.iter().any(|site| site.controllers.contains(&c)) || (tree && matches!(c, Controller::Cpuacct | Controller::Freezer));
         let why = |c: Controller| match others.iter().find(|site| site.controllers.contains(&c)) {
             Some(site) => format!("cgroup {} is not this user's", site.base),
             None => match ours.iter().chain(&others).find(|site| site.version == Version::V2) {
@@ -155,7 +156,10 @@ impl Cgroups {
                     Ok(()) => break,
                     // A start that outlived its killed warden by some milliseconds has copies of its descriptors.
                     Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                    Err(e) => return Err(e).context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", site.path)),
+                    Err(e) => {
+                        return Err(e)
+                            .context(ErrorKind::Invalid, || format!("cgroup {}: in use by another instance; give this one another name", site.path));
+                    }
                 }
             }
         }
@@ -216,7 +220,10 @@ fn must_have_required(sites: &[Site], parent: CgroupParent) -> Result<()> {
                 CgroupParent::Root => missing(controller, sites.iter()),
                 CgroupParent::Delegated => {
                     let name = controller.name(Version::V2);
-                    Error::refused(ErrorKind::Wall, format!("cgroup: the {name} controller was not delegated to this process (Delegate=yes in its unit)"))
+                    Error::refused(
+                        ErrorKind::Wall,
+                        format!("cgroup: the {name} controller was not delegated to this process (Delegate=yes in its unit)"),
+                    )
                 }
             });
         }
@@ -323,7 +330,9 @@ fn hand_down(dir: &OwnedFd, path: &str, controllers: &[Controller]) -> Result<()
     for controller in withheld(dir, path, controllers)? {
         let value = format!("+{}", controller.name(Version::V2));
         write_file(dir, "cgroup.subtree_control", &value).wall(|| {
-            format!("cgroup: write {value:?} to {path}/cgroup.subtree_control (EBUSY: a group that holds processes cannot; see CgroupParent::Delegated)")
+            format!(
+                "cgroup: write {value:?} to {path}/cgroup.subtree_control (EBUSY: a group that holds processes cannot; see CgroupParent::Delegated)"
+            )
         })?;
     }
     Ok(())
@@ -342,7 +351,15 @@ mod tests {
         let table = "\
 32 31 0:29 / /nonexistent/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
 35 31 0:32 / /nonexistent/memory rw - cgroup cgroup rw,memory";
-        let open = |parent| Cgroups::open_among(&mounted(table), "0::/\n2:cpu,cpuacct:/\n3:memory:/\n", "x", &HostOptions { cgroups: parent, ..HostOptions::default() }).unwrap_err();
+        let open = |parent| {
+            Cgroups::open_among(
+                &mounted(table),
+                "0::/\n2:cpu,cpuacct:/\n3:memory:/\n",
+                "x",
+                &HostOptions { cgroups: parent, ..HostOptions::default() },
+            )
+            .unwrap_err()
+        };
         let e = open(CgroupParent::Root);
         assert_eq!(e.kind(), ErrorKind::Wall);
         assert!(e.to_string().contains("no pids controller"), "{e}");

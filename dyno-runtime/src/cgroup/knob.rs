@@ -87,8 +87,12 @@ impl Knob {
             Reads::Unlimited => true,
             Reads::Words(words) => words.starts_with("max"),
             Reads::Device(_, fields) => fields.iter().all(|(_, value)| value.is_none()),
-            // The kernel's own weights and what it does at an OOM.
-            Reads::Number(n) => matches!((self.file.as_str(), n), ("cpu.shares", 1024) | ("cpu.weight", 100) | ("memory.oom.group", 0)),
+            // The kernel's own weights, what it does at an OOM, and its period: whatever is written there, it goes through all groups of the
+            // host (tg_set_cfs_bandwidth).
+            Reads::Number(n) => {
+                let file = self.file.as_str();
+                matches!((file, n), ("cpu.shares", 1024) | ("cpu.weight", 100) | ("memory.oom.group", 0) | ("cpu.cfs_period_us", 100_000))
+            }
             Reads::List(_) | Reads::Default(_) => false,
         }
     }
@@ -126,7 +130,9 @@ pub(super) fn required(controller: Controller, version: Version, limits: &Limits
             // Killing one process of an app leaves a broken rest; the whole dyno ends instead.
             Knob::number("memory.oom.group", limits.memory.is_some().into()),
         ],
-        (Controller::Pids, _) => vec![Knob { value: limits.pids.map_or("max".into(), |n| n.to_string()), ..Knob::limit(version, "pids.max", limits.pids) }],
+        (Controller::Pids, _) => {
+            vec![Knob { value: limits.pids.map_or("max".into(), |n| n.to_string()), ..Knob::limit(version, "pids.max", limits.pids) }]
+        }
         (Controller::Cpu, Version::V1) => {
             // cgroup v1 counts in shares, 1024 to one; v2 in weights, 100 to one.
             let shares = limits.cpu_weight.map_or(1024, |weight| (weight * 1024 / 100).clamp(2, 262_144));
@@ -262,7 +268,15 @@ mod tests {
 
     #[test]
     fn what_every_dyno_is_limited_in() {
-        let limits = Limits { memory: Some(64 * MIB), memory_high: Some(32 * MIB), swap: 16 * MIB, pids: Some(9), cpu_weight: Some(250), cpu_millis: Some(1500), ..Limits::default() };
+        let limits = Limits {
+            memory: Some(64 * MIB),
+            memory_high: Some(32 * MIB),
+            swap: 16 * MIB,
+            pids: Some(9),
+            cpu_weight: Some(250),
+            cpu_millis: Some(1500),
+            ..Limits::default()
+        };
         let none = Limits { memory: None, pids: None, cpu_weight: None, ..Limits::default() };
         let check = |limits: &Limits, controller, version, now, want: &[(&str, &str)]| {
             assert_eq!(pairs(&required(controller, version, limits, now)), want, "{controller:?} {version:?} {now:?}");
@@ -276,8 +290,20 @@ mod tests {
         check(&limits, Memory, V1, None, &[limit, both, soft]);
         check(&limits, Memory, V1, Some(128 * MIB), &[limit, both, soft]);
         check(&limits, Memory, V1, Some(32 * MIB), &[both, limit, soft]);
-        check(&none, Memory, V1, Some(32 * MIB), &[("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", "-1"), ("memory.soft_limit_in_bytes", "-1")]);
-        check(&limits, Memory, V2, None, &[("memory.high", "33554432"), ("memory.max", "67108864"), ("memory.swap.max", "16777216"), ("memory.oom.group", "1")]);
+        check(
+            &none,
+            Memory,
+            V1,
+            Some(32 * MIB),
+            &[("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", "-1"), ("memory.soft_limit_in_bytes", "-1")],
+        );
+        check(
+            &limits,
+            Memory,
+            V2,
+            None,
+            &[("memory.high", "33554432"), ("memory.max", "67108864"), ("memory.swap.max", "16777216"), ("memory.oom.group", "1")],
+        );
         check(&none, Memory, V2, None, &[("memory.high", "max"), ("memory.max", "max"), ("memory.swap.max", "max"), ("memory.oom.group", "0")]);
         check(&limits, Pids, V1, None, &[("pids.max", "9")]);
         check(&none, Pids, V1, None, &[("pids.max", "max")]);
@@ -290,7 +316,8 @@ mod tests {
     #[test]
     fn cpus_and_nodes() {
         let limits = Limits { cpus: Some("1,0".into()), ..Limits::default() };
-        let knobs = |version, limits: &Limits| cpuset(version, limits, |file| Ok(format!("{}\n", if file == "cpuset.cpus" { "0-7" } else { "0" }))).unwrap();
+        let knobs =
+            |version, limits: &Limits| cpuset(version, limits, |file| Ok(format!("{}\n", if file == "cpuset.cpus" { "0-7" } else { "0" }))).unwrap();
         assert_eq!(pairs(&knobs(Version::V1, &limits)), [("cpuset.cpus", "1,0"), ("cpuset.mems", "0")]);
         assert_eq!(pairs(&knobs(Version::V1, &Limits::default())), [("cpuset.cpus", "0-7"), ("cpuset.mems", "0")]);
         let v2 = knobs(Version::V2, &limits);
@@ -303,10 +330,16 @@ mod tests {
     fn ceilings_of_disks() {
         let limit = IoLimit { device: "8:0".into(), read_bytes: Some(MIB), writes: Some(50), ..IoLimit::default() };
         let v2 = disks(Version::V2, std::slice::from_ref(&limit), &["8:0".into(), "8:16".into()]);
-        assert_eq!(pairs(&v2), [("io.max", "8:0 rbps=1048576 wbps=max riops=max wiops=50"), ("io.max", "8:16 rbps=max wbps=max riops=max wiops=max")]);
+        assert_eq!(
+            pairs(&v2),
+            [("io.max", "8:0 rbps=1048576 wbps=max riops=max wiops=50"), ("io.max", "8:16 rbps=max wbps=max riops=max wiops=max")]
+        );
         let now = "8:16 rbps=5 wbps=max riops=max wiops=max\n8:0 rbps=1048576 wbps=max riops=max wiops=50\n";
         assert!(v2[0].reads.holds(now) && !v2[1].reads.holds(now) && v2[1].reads.holds("") && !v2[0].reads.holds(""));
-        assert_eq!((v2[1].undo(now).as_str(), v2[0].undo("").as_str()), ("8:16 rbps=5 wbps=max riops=max wiops=max", "8:0 rbps=max wbps=max riops=max wiops=max"));
+        assert_eq!(
+            (v2[1].undo(now).as_str(), v2[0].undo("").as_str()),
+            ("8:16 rbps=5 wbps=max riops=max wiops=max", "8:0 rbps=max wbps=max riops=max wiops=max")
+        );
         let v1 = disks(Version::V1, &[limit], &[]);
         let file = |name: &str| format!("blkio.throttle.{name}_device");
         let want = [(file("read_bps"), "8:0 1048576"), (file("write_bps"), "8:0 0"), (file("read_iops"), "8:0 0"), (file("write_iops"), "8:0 50")];

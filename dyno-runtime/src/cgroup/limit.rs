@@ -10,8 +10,8 @@ use rustix::{
 use super::{
     Controller, Group, Version,
     file::{limit_of, read_file, read_from_start},
-    part::Part,
     knob::{Knob, Reads, bfq_weight, cpuset, disks, huge_pages, required},
+    part::Part,
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
@@ -46,7 +46,10 @@ impl Part {
             Controller::Hugetlb => {
                 let sizes = self.huge_page_sizes()?;
                 if let Some(size) = limits.hugetlb.keys().find(|size| !sizes.contains(size)) {
-                    return Err(Error::refused(ErrorKind::Wall, format!("limits.hugetlb: this host has no huge pages of {size} (it has {})", sizes.join(", "))));
+                    return Err(Error::refused(
+                        ErrorKind::Wall,
+                        format!("limits.hugetlb: this host has no huge pages of {size} (it has {})", sizes.join(", ")),
+                    ));
                 }
                 Ok(huge_pages(self.version(), limits, &sizes))
             }
@@ -91,7 +94,12 @@ impl Part {
     /// Disks that have a ceiling now.
     fn limited_disks(&self) -> Vec<String> {
         let files: &[&str] = match self.version() {
-            Version::V1 => &["blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device", "blkio.throttle.read_iops_device", "blkio.throttle.write_iops_device"],
+            Version::V1 => &[
+                "blkio.throttle.read_bps_device",
+                "blkio.throttle.write_bps_device",
+                "blkio.throttle.read_iops_device",
+                "blkio.throttle.write_iops_device",
+            ],
             Version::V2 => &["io.max"],
         };
         let mut devices: Vec<String> = Vec::new();

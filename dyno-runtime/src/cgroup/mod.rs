@@ -42,8 +42,8 @@ pub use detect::Cgroups;
 pub use events::{Event, Events};
 pub use group::Group;
 pub use parent::CgroupParent;
-pub use spare::Spare;
 pub use pressure::{Pressure, Stall, Stalls};
+pub use spare::Spare;
 pub use stats::{CpuStats, Disk, HugetlbStats, IoStats, MemoryStats, PidsStats, Stats};
 pub use usage::Usage;
 

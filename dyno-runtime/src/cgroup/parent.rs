@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn v1_groups_are_taken_as_they_are() {
-        let mounted = Mounted { point: "/sys/fs/cgroup/memory".into(), root: "/".into(), version: Version::V1, controllers: vec![Controller::Memory] };
+        let mounted =
+            Mounted { point: "/sys/fs/cgroup/memory".into(), root: "/".into(), version: Version::V1, controllers: vec![Controller::Memory] };
         let cgroup = "4:memory:/a/b\n0::/c\n";
         assert_eq!(CgroupParent::Root.place(&mounted, cgroup).as_deref(), Some("/sys/fs/cgroup/memory"));
         assert_eq!(CgroupParent::Delegated.place(&mounted, cgroup).as_deref(), Some("/sys/fs/cgroup/memory/a/b"));

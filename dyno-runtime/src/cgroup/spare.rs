@@ -22,13 +22,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    Cgroups, Controller, Group, Version,
-    detect::Hierarchy,
-    file::open_dir,
-    knob::first_files,
-    part::Part,
-};
+use super::{Cgroups, Controller, Group, Version, detect::Hierarchy, file::open_dir, knob::first_files, part::Part};
 use crate::{
     error::{Context, Error, ErrorKind, Result},
     spec::Limits,
@@ -58,7 +52,7 @@ impl Cgroups {
     /// [`ErrorKind::Wall`] naming the call; nothing is left behind.
     pub fn make_spare(&self) -> Result<Spare> {
         let pid = std::process::id();
-        let name = format!("{PREFIX}{pid}-{}-{}", crate::dyno::start_time(pid)?, NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{PREFIX}{pid}-{}-{}", crate::proc_stat::start_time(pid)?, NEXT.fetch_add(1, Ordering::Relaxed));
         let mut spare = Spare { cgroups: self.clone(), name, parts: Vec::with_capacity(3), entrances: Vec::with_capacity(3) };
         for hierarchy in self.hierarchies.iter().filter(|h| h.site.always) {
             spare.parts.push(Part::make(hierarchy, &spare.name)?);
@@ -239,7 +233,7 @@ fn is_orphan(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let mut numbers = rest.split('-').map(str::parse::<u64>);
     let (Some(Ok(pid)), Some(Ok(start))) = (numbers.next(), numbers.next()) else { return false };
-    !u32::try_from(pid).is_ok_and(|pid| crate::dyno::lives(pid, start))
+    !u32::try_from(pid).is_ok_and(|pid| crate::proc_stat::lives(pid, start))
 }
 
 #[cfg(test)]
@@ -249,7 +243,7 @@ mod tests {
     #[test]
     fn whose_spare_it_is() {
         let me = std::process::id();
-        let start = crate::dyno::start_time(me).unwrap();
+        let start = crate::proc_stat::start_time(me).unwrap();
         let check = |name: String, orphan: bool| assert_eq!(is_orphan(&name), orphan, "{name}");
         check(format!(".spare-{me}-{start}-7"), false);
         // The number is another process's now, or nobody's.

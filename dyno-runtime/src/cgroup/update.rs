@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use super::{
     Cgroups, Controller, Group, Version,
     file::{read_file, write_file},
-    part::Part,
     knob::Knob,
+    part::Part,
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
@@ -89,7 +89,8 @@ impl Part {
             return Ok(());
         }
         let high = read("memory.high")?;
-        let write = |value: &str| write_file(&self.dir, "memory.high", value).wall(|| format!("cgroup: write {value:?} to {}/memory.high", self.path()));
+        let write =
+            |value: &str| write_file(&self.dir, "memory.high", value).wall(|| format!("cgroup: write {value:?} to {}/memory.high", self.path()));
         // The write itself reclaims (memory_high_write).
         write(&memory.to_string())?;
         let left = in_use();

@@ -29,7 +29,8 @@ impl Family {
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let mounted: Vec<_> = mounts::hierarchies(&table).into_iter().filter(|m| m.version == Version::V1).collect();
         let has = |controller| mounted.iter().any(|m| m.controllers.contains(&controller));
-        if !rustix::process::geteuid().is_root() || ![Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Freezer].into_iter().all(has) {
+        if !rustix::process::geteuid().is_root() || ![Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Freezer].into_iter().all(has)
+        {
             println!("skipped: needs root, and memory, pids, cpu and freezer on cgroup v1");
             return None;
         }

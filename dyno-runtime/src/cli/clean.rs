@@ -34,7 +34,9 @@ pub(super) fn run(args: Vec<OsString>) -> Outcome {
     let host = Host::open_alone(&dir, named(&dir)?)?;
     for found in host.recover()? {
         match found {
-            Found::Running(dyno) => return Err(Failure::new(format!("sandbox {} runs there: end it first, its init has pid {}", dyno.id(), dyno.pid()))),
+            Found::Running(dyno) => {
+                return Err(Failure::new(format!("sandbox {} runs there: end it first, its init has pid {}", dyno.id(), dyno.pid())));
+            }
             Found::Ended(id, _) => host.sweep(&id)?,
         }
     }

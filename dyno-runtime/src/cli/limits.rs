@@ -5,8 +5,20 @@ use crate::Limits;
 
 /// They all have a value.
 pub(super) const KNOWN: &[&str] = &[
-    "memory", "memory-high", "swap", "pids", "cpu-weight", "cpus", "cpuset", "memory-nodes", "io-weight", "open-files", "file-size", "wall",
-    "cpu-time", "output",
+    "memory",
+    "memory-high",
+    "swap",
+    "pids",
+    "cpu-weight",
+    "cpus",
+    "cpuset",
+    "memory-nodes",
+    "io-weight",
+    "open-files",
+    "file-size",
+    "wall",
+    "cpu-time",
+    "output",
 ];
 
 /// Sets the one that `flag` names. `none` takes a limit away.

@@ -25,7 +25,9 @@ pub(super) fn set(network: &mut Network, flag: &str, value: &str) -> Result<(), 
             let allow = allow(flag, value)?;
             match &mut way_out(network, flag)?.policy {
                 Policy::List(list) => list.push(allow),
-                Policy::Open => return Err(Failure::new(format!("{flag} {value:?} says nothing more: --network open lets everything out that is public"))),
+                Policy::Open => {
+                    return Err(Failure::new(format!("{flag} {value:?} says nothing more: --network open lets everything out that is public")));
+                }
                 policy @ Policy::Nothing => *policy = Policy::List(vec![allow]),
             }
         }

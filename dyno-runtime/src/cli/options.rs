@@ -118,8 +118,26 @@ impl Request {
 
 /// Options with a value, beside those of limits and networks.
 const KNOWN: &[&str] = &[
-    "spec", "id", "state", "record", "tty", "layer", "upper", "volume", "tmpfs", "env", "cwd", "hostname", "uid", "gid", "group", "cap-add",
-    "seccomp", "device", "mask", "read-only-path",
+    "spec",
+    "id",
+    "state",
+    "record",
+    "tty",
+    "layer",
+    "upper",
+    "volume",
+    "tmpfs",
+    "env",
+    "cwd",
+    "hostname",
+    "uid",
+    "gid",
+    "group",
+    "cap-add",
+    "seccomp",
+    "device",
+    "mask",
+    "read-only-path",
 ];
 
 fn sandbox(sandbox: &mut Sandbox, name: &str, flag: &str, value: &str) -> Result<(), Failure> {
@@ -150,7 +168,9 @@ fn sandbox(sandbox: &mut Sandbox, name: &str, flag: &str, value: &str) -> Result
 fn variable(text: &str) -> Result<(String, String), Failure> {
     match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => std::env::var(text).map(|value| (text.to_owned(), value)).map_err(|e| Failure::new(format!("--env {text}: {e}: give it as {text}=VALUE"))),
+        None => {
+            std::env::var(text).map(|value| (text.to_owned(), value)).map_err(|e| Failure::new(format!("--env {text}: {e}: give it as {text}=VALUE")))
+        }
     }
 }
 
@@ -179,7 +199,9 @@ fn upper(flag: &str, text: &str) -> Result<Upper, Failure> {
         ["read-only"] => Upper::ReadOnly,
         ["tmpfs", size] => Upper::Tmpfs { bytes: units::bytes(flag, size)?, inodes: usual(units::bytes(flag, size)?) },
         ["tmpfs", size, count] => Upper::Tmpfs { bytes: units::bytes(flag, size)?, inodes: inodes(count)? },
-        ["disk", directory, size] => Upper::Disk { directory: absolute(directory)?, bytes: units::bytes(flag, size)?, inodes: usual(units::bytes(flag, size)?) },
+        ["disk", directory, size] => {
+            Upper::Disk { directory: absolute(directory)?, bytes: units::bytes(flag, size)?, inodes: usual(units::bytes(flag, size)?) }
+        }
         ["disk", directory, size, count] => Upper::Disk { directory: absolute(directory)?, bytes: units::bytes(flag, size)?, inodes: inodes(count)? },
         _ => return Err(Failure::new(format!("{flag} {text:?} is none of tmpfs:SIZE[:INODES], disk:DIRECTORY:SIZE[:INODES], read-only"))),
     })
@@ -192,7 +214,8 @@ fn volume(flag: &str, text: &str) -> Result<Volume, Failure> {
         Some((rest, "ro")) => (rest, false),
         _ => (text, false),
     };
-    let (source, target) = rest.split_once(':').ok_or_else(|| Failure::new(format!("{flag} {text:?} is not SOURCE:TARGET, SOURCE:TARGET:ro or SOURCE:TARGET:rw")))?;
+    let (source, target) =
+        rest.split_once(':').ok_or_else(|| Failure::new(format!("{flag} {text:?} is not SOURCE:TARGET, SOURCE:TARGET:ro or SOURCE:TARGET:rw")))?;
     Ok(Volume::Bind { source: absolute(source)?, target: PathBuf::from(target), writable })
 }
 

@@ -16,10 +16,7 @@ use super::{
     Failure, complain,
     terminal::{self, Raw},
 };
-use crate::{
-    Denial, Denials, Dyno, Streams,
-    sys::next_signal,
-};
+use crate::{Denial, Denials, Dyno, Streams, sys::next_signal};
 
 /// Passed on, but for the last, which is about our own terminal.
 pub(super) const WATCHED: [i32; 7] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
@@ -91,7 +88,13 @@ impl Relay {
             Err(e) => return Err(Failure::new(format!("poll: {e}"))),
         }
         let is = |at: usize| !fds[at].revents().is_empty();
-        Ok(Happened { signal: is(0), written: outputs.map(is).collect(), ended: pidfd.is_some_and(is), denied: denials.is_some_and(is), typed: typed.is_some_and(is) })
+        Ok(Happened {
+            signal: is(0),
+            written: outputs.map(is).collect(),
+            ended: pidfd.is_some_and(is),
+            denied: denials.is_some_and(is),
+            typed: typed.is_some_and(is),
+        })
     }
 
     fn signal(&self, dyno: &Dyno) -> Result<(), Failure> {

@@ -28,7 +28,11 @@ pub(super) fn cgroups(ground: &Ground) -> Vec<Finding> {
     findings.push(
         Finding::new("cgroups", "pressure (PSI)", if ground.exists("/proc/pressure/memory") { "told" } else { "not told" })
             .weighs(Severity::Note)
-            .missing_unless(ground.exists("/proc/pressure/memory"), "stats do not tell who waits for what", "CONFIG_PSI=y, and psi=1 on the kernel's command line"),
+            .missing_unless(
+                ground.exists("/proc/pressure/memory"),
+                "stats do not tell who waits for what",
+                "CONFIG_PSI=y, and psi=1 on the kernel's command line",
+            ),
     );
     findings
 }
@@ -67,7 +71,9 @@ fn controller(ground: &Ground, hierarchies: &[Hierarchy], (name, old, needed, co
         }
     });
     let severity = if *needed { Severity::Needed } else { Severity::Wanted };
-    let fix = format!("a kernel with that controller, not switched off by cgroup_disable={name}; on v1: mount -t cgroup -o {old} none /sys/fs/cgroup/{old}");
+    let fix = format!(
+        "a kernel with that controller, not switched off by cgroup_disable={name}; on v1: mount -t cgroup -o {old} none /sys/fs/cgroup/{old}"
+    );
     let found = place.clone().unwrap_or_else(|| "not mounted".to_owned());
     Finding::new("cgroups", *name, found).weighs(severity).missing_unless(place.is_some(), *costs, fix)
 }
@@ -89,7 +95,11 @@ fn writable(ground: &Ground, hierarchies: &[Hierarchy]) -> Finding {
     if ground.root_user {
         let shut = hierarchies.iter().find(|h| !ground.writable(&h.point));
         let found = shut.map_or_else(|| "yes".to_owned(), |h| format!("{} is read-only", h.point));
-        return Finding::new("cgroups", "groups can be made", found).missing_unless(shut.is_none(), "no sandbox can have limits", "mount -o remount,rw it; in a container: run with cgroups writable");
+        return Finding::new("cgroups", "groups can be made", found).missing_unless(
+            shut.is_none(),
+            "no sandbox can have limits",
+            "mount -o remount,rw it; in a container: run with cgroups writable",
+        );
     }
     let own = ground.text("/proc/self/cgroup").unwrap_or_default();
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");

@@ -33,7 +33,7 @@ impl Ground {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
             root_user,
             calls: probe_calls(),
-            landlock: landlock_abi(),
+            landlock: landlock_abi().unwrap_or(0),
             path: std::env::split_paths(&path).chain(more).collect(),
             links: root_user.then(crate::net::egress::missing),
         }

@@ -12,15 +12,31 @@ enum Want {
 /// Key, what it must be, what another value opens. A key that a kernel does not have opens nothing.
 const SETTINGS: &[(&str, Want, &str)] = &[
     ("dev.tty.legacy_tiocsti", Want::Is(0), "with the profiles docker and unconfined a program can type into a terminal that it shares with others"),
-    ("dev.tty.ldisc_autoload", Want::Is(0), "with the profile unconfined a program with a terminal has the kernel load line disciplines (CVE-2017-2636)"),
+    (
+        "dev.tty.ldisc_autoload",
+        Want::Is(0),
+        "with the profile unconfined a program with a terminal has the kernel load line disciplines (CVE-2017-2636)",
+    ),
     ("fs.protected_symlinks", Want::Is(1), "programs of the host can be led astray by symlinks in directories such as /tmp"),
     ("fs.protected_hardlinks", Want::Is(1), "programs of the host can be led astray by hard links to files that their maker may not read"),
     ("fs.protected_fifos", Want::AtLeast(2), "programs of the host can be made to write into FIFOs that others put in directories such as /tmp"),
     ("fs.protected_regular", Want::AtLeast(2), "programs of the host can be made to write into files that others put in directories such as /tmp"),
-    ("kernel.io_uring_disabled", Want::AtLeast(2), "with the profile unconfined a program reaches io_uring (CVE-2022-29582, CVE-2024-0582), whose calls no filter sees"),
+    (
+        "kernel.io_uring_disabled",
+        Want::AtLeast(2),
+        "with the profile unconfined a program reaches io_uring (CVE-2022-29582, CVE-2024-0582), whose calls no filter sees",
+    ),
     ("kernel.unprivileged_bpf_disabled", Want::AtLeast(1), "with the profile unconfined a program can load BPF"),
-    ("kernel.perf_event_paranoid", Want::AtLeast(3), "with the profile unconfined a program reaches perf_event_open; 3 is held by Debian's and Ubuntu's kernels, others stop at 2"),
-    ("kernel.dmesg_restrict", Want::Is(1), "every program of the host, and of a sandbox with the profile unconfined, reads the kernel's log and the addresses in it"),
+    (
+        "kernel.perf_event_paranoid",
+        Want::AtLeast(3),
+        "with the profile unconfined a program reaches perf_event_open; 3 is held by Debian's and Ubuntu's kernels, others stop at 2",
+    ),
+    (
+        "kernel.dmesg_restrict",
+        Want::Is(1),
+        "every program of the host, and of a sandbox with the profile unconfined, reads the kernel's log and the addresses in it",
+    ),
     ("kernel.kptr_restrict", Want::AtLeast(1), "every program of the host reads the addresses of the kernel (/proc/kallsyms is masked in sandboxes)"),
     ("kernel.randomize_va_space", Want::AtLeast(2), "programs are laid out where an attacker expects them"),
     ("kernel.kexec_load_disabled", Want::Is(1), "whoever becomes root of the host can put another kernel in place of this one"),
@@ -60,7 +76,11 @@ fn core_pattern(ground: &Ground) -> Option<Finding> {
     let text = ground.text("/proc/sys/kernel/core_pattern")?;
     let found = if text.starts_with('|') { "a program of the host is run" } else { "a file" };
     let opens = "a crash in an OCI container whose configuration sets no RLIMIT_CORE of 1 runs a program of the host with the container's memory as input (CVE-2025-4598)";
-    Some(finding("kernel.core_pattern", found).limited_unless(!text.starts_with('|'), opens, "sysctl -w kernel.core_pattern=core; persistently in /etc/sysctl.d/"))
+    Some(finding("kernel.core_pattern", found).limited_unless(
+        !text.starts_with('|'),
+        opens,
+        "sysctl -w kernel.core_pattern=core; persistently in /etc/sysctl.d/",
+    ))
 }
 
 fn shared_pages(ground: &Ground) -> Option<Finding> {
@@ -72,7 +92,11 @@ fn shared_pages(ground: &Ground) -> Option<Finding> {
 fn siblings(ground: &Ground) -> Option<Finding> {
     let on = ground.number("/sys/devices/system/cpu/smt/active")? == 1;
     let found = finding("processor siblings (SMT)", if on { "on" } else { "off" });
-    Some(found.limited_unless(!on, "two tenants on the siblings of one core see each other's use of its caches", "echo off > /sys/devices/system/cpu/smt/control; nosmt on the kernel's command line"))
+    Some(found.limited_unless(
+        !on,
+        "two tenants on the siblings of one core see each other's use of its caches",
+        "echo off > /sys/devices/system/cpu/smt/control; nosmt on the kernel's command line",
+    ))
 }
 
 /// Weaknesses of the processor against which this kernel does nothing.
@@ -86,7 +110,11 @@ fn processors(ground: &Ground) -> Option<Finding> {
     bare.sort();
     let found = if bare.is_empty() { "none is left open".to_owned() } else { format!("open: {}", bare.join(", ")) };
     let fix = "new microcode; mitigations=auto on the kernel's command line";
-    Some(finding("processor weaknesses", found).limited_unless(bare.is_empty(), "a tenant may read memory that is not its own, at the speed of a side channel", fix))
+    Some(finding("processor weaknesses", found).limited_unless(
+        bare.is_empty(),
+        "a tenant may read memory that is not its own, at the speed of a side channel",
+        fix,
+    ))
 }
 
 /// Only the series in which it is known from which number on is judged.

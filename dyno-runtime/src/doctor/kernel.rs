@@ -32,7 +32,11 @@ pub(super) fn calls(ground: &Ground) -> Vec<Finding> {
         };
         let ok = answer == Answer::There || (answer == Answer::Refused && new_enough);
         let severity = if *optional { Severity::Wanted } else { Severity::Needed };
-        let fix = if new_enough { "run outside of that container, or allow the call there".to_owned() } else { format!("a kernel of at least {}.{}", version.0, version.1) };
+        let fix = if new_enough {
+            "run outside of that container, or allow the call there".to_owned()
+        } else {
+            format!("a kernel of at least {}.{}", version.0, version.1)
+        };
         Finding::new("kernel", *name, found).weighs(severity).missing_unless(ok, *costs, fix)
     };
     let mut findings: Vec<Finding> = CALLS.iter().map(find).collect();
@@ -44,8 +48,9 @@ fn landlock(abi: u32) -> Finding {
     let found = if abi == 0 { "none".to_owned() } else { format!("ABI {abi}") };
     Finding::new("kernel", "Landlock", found)
         .weighs(Severity::Wanted)
-        .missing_unless(abi >= 2, "no second wall behind the mounts; nothing keeps programs on a shared network from the host's abstract sockets", "CONFIG_SECURITY_LANDLOCK=y, and landlock in lsm= on the kernel's command line (Linux 5.19)")
-        .limited_unless(abi >= 6, "programs on a shared network reach its owner's abstract unix sockets", "a kernel of at least 6.12 (ABI 6)")
+        .missing_unless(abi >= 2, "no second wall behind the mounts; nothing keeps programs on a shared network from the host's abstract sockets, nor a taken-over dynod from files and ports that its user may reach", "CONFIG_SECURITY_LANDLOCK=y, and landlock in lsm= on the kernel's command line (Linux 5.19)")
+        .limited_unless(abi >= 4, "programs on a shared network reach its owner's abstract unix sockets; a taken-over dynod connects to any TCP port", "a kernel of at least 6.12 (ABI 6)")
+        .limited_unless(abi >= 6, "programs on a shared network, and a taken-over dynod, reach abstract unix sockets of others", "a kernel of at least 6.12 (ABI 6)")
 }
 
 /// What came with a version and cannot be asked for; without it there is another way, at that price.
@@ -99,9 +104,7 @@ pub(super) fn namespaces(ground: &Ground) -> Vec<Finding> {
 /// Who is not root needs to be allowed user namespaces.
 fn unprivileged(ground: &Ground) -> Finding {
     let switches = [("kernel.unprivileged_userns_clone", 1), ("kernel.apparmor_restrict_unprivileged_userns", 0)];
-    let wrong = switches.iter().find(|(key, open)| {
-        ground.number(&format!("/proc/sys/{}", key.replace('.', "/"))).is_some_and(|is| is != *open)
-    });
+    let wrong = switches.iter().find(|(key, open)| ground.number(&format!("/proc/sys/{}", key.replace('.', "/"))).is_some_and(|is| is != *open));
     let found = wrong.map_or_else(|| "allowed".to_owned(), |(key, open)| format!("{key} = {}", 1 - open));
     let severity = if ground.root_user { Severity::Note } else { Severity::Needed };
     let fix = wrong.map_or_else(String::new, |(key, open)| format!("sysctl -w {key}={open}; persistently in /etc/sysctl.d/"));

@@ -78,7 +78,17 @@ pub fn examine() -> Report {
 }
 
 fn report(ground: &Ground) -> Report {
-    let parts = [kernel::calls, kernel::versions, kernel::namespaces, cgroups::cgroups, storage::storage, storage::network, user::user, sysctls::sysctls, hardening::hardening];
+    let parts = [
+        kernel::calls,
+        kernel::versions,
+        kernel::namespaces,
+        cgroups::cgroups,
+        storage::storage,
+        storage::network,
+        user::user,
+        sysctls::sysctls,
+        hardening::hardening,
+    ];
     Report { kernel: ground.release.clone(), root: ground.root_user, findings: parts.iter().flat_map(|look| look(ground)).collect() }
 }
 

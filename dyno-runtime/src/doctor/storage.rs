@@ -5,7 +5,11 @@ use super::{Finding, Severity, ground::Ground};
 pub(super) fn storage(ground: &Ground) -> Vec<Finding> {
     let filesystem = |name: &str, costs: &str, option: &str| {
         let found = ground.filesystem(name);
-        Finding::new("storage", name, found.unwrap_or("not there")).missing_unless(found.is_some(), costs, format!("modprobe {name} (CONFIG_{option}=m or y)"))
+        Finding::new("storage", name, found.unwrap_or("not there")).missing_unless(
+            found.is_some(),
+            costs,
+            format!("modprobe {name} (CONFIG_{option}=m or y)"),
+        )
     };
     vec![
         filesystem("overlay", "no root can be made of layers", "OVERLAY_FS"),
@@ -31,7 +35,11 @@ fn loops(ground: &Ground) -> Finding {
     Finding::new("storage", "loop devices", found)
         .weighs(Severity::Wanted)
         .missing_unless(there, "images and writable layers on disk cannot be mounted", "modprobe loop (CONFIG_BLK_DEV_LOOP=m or y)")
-        .limited_unless(ground.exists(control), "the first image waits for the module, if it may be loaded at all", "modprobe loop; persistently in /etc/modules-load.d/")
+        .limited_unless(
+            ground.exists(control),
+            "the first image waits for the module, if it may be loaded at all",
+            "modprobe loop; persistently in /etc/modules-load.d/",
+        )
         .limited_unless(open, "images and writable layers on disk cannot be mounted", "in a container: give it /dev/loop-control and loop devices")
 }
 

@@ -31,7 +31,11 @@ pub(super) fn sysctls(ground: &Ground) -> Vec<Finding> {
     let mut findings: Vec<Finding> = FLOORS.iter().filter_map(floor).collect();
     if let Some(mode) = value("vm.overcommit_memory") {
         let found = Finding::new("sysctls", "vm.overcommit_memory", mode.to_string()).weighs(Severity::Note);
-        findings.push(found.limited_unless(mode != 2, "programs that reserve much memory and use little (Go, Java, Node) fail to start", format!("sysctl -w vm.overcommit_memory=0; {persist}")));
+        findings.push(found.limited_unless(
+            mode != 2,
+            "programs that reserve much memory and use little (Go, Java, Node) fail to start",
+            format!("sysctl -w vm.overcommit_memory=0; {persist}"),
+        ));
     }
     findings.extend(grace_periods(ground));
     findings
@@ -46,5 +50,9 @@ fn grace_periods(ground: &Ground) -> Option<Finding> {
         _ => "none is expedited",
     };
     let finding = Finding::new("sysctls", "RCU grace periods", found).weighs(Severity::Note);
-    Some(finding.limited_unless(normal == 0, "every wait of the kernel's takes 4 to 30 ms: starts, ends", "echo 0 > /sys/kernel/rcu_normal (1 is for real-time hosts)"))
+    Some(finding.limited_unless(
+        normal == 0,
+        "every wait of the kernel's takes 4 to 30 ms: starts, ends",
+        "echo 0 > /sys/kernel/rcu_normal (1 is for real-time hosts)",
+    ))
 }

@@ -37,7 +37,20 @@ const FILES: &[(&str, &str)] = &[
 /// A host on which all is well, in a directory of its own.
 fn host(release: &str) -> (tempfile::TempDir, Ground) {
     let dir = tempfile::tempdir().unwrap();
-    let all = ["clone3", "CLONE_INTO_CGROUP", "pidfd_open", "pidfd_send_signal", "pidfd_getfd", "openat2", "close_range", "fsopen", "open_tree", "move_mount", "mount_setattr", "seccomp user notification"];
+    let all = [
+        "clone3",
+        "CLONE_INTO_CGROUP",
+        "pidfd_open",
+        "pidfd_send_signal",
+        "pidfd_getfd",
+        "openat2",
+        "close_range",
+        "fsopen",
+        "open_tree",
+        "move_mount",
+        "mount_setattr",
+        "seccomp user notification",
+    ];
     let ground = Ground {
         root: dir.path().to_owned(),
         release: release.to_owned(),
@@ -130,7 +143,13 @@ const FAULTS: &[Fault] = &[
     (|g| put(g, "/proc/sys/kernel/core_pattern", "|/usr/lib/handler %p"), "hardening", "kernel.core_pattern", State::Limited, true),
     (|g| put(g, "/sys/kernel/mm/ksm/run", "1"), "hardening", "same-page merging (KSM)", State::Limited, true),
     (|g| put(g, "/sys/devices/system/cpu/smt/active", "1"), "hardening", "processor siblings (SMT)", State::Limited, true),
-    (|g| put(g, "/sys/devices/system/cpu/vulnerabilities/mds", "Vulnerable: no microcode"), "hardening", "processor weaknesses", State::Limited, true),
+    (
+        |g| put(g, "/sys/devices/system/cpu/vulnerabilities/mds", "Vulnerable: no microcode"),
+        "hardening",
+        "processor weaknesses",
+        State::Limited,
+        true,
+    ),
     (|g| g.release = "6.18.20".into(), "hardening", "walks between namespaces (nsfs)", State::Limited, true),
     (|g| put(g, "/sys/kernel/rcu_normal", "1"), "sysctls", "RCU grace periods", State::Limited, true),
 ];

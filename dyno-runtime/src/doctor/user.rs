@@ -46,18 +46,24 @@ fn capabilities(ground: &Ground) -> Finding {
 fn rootless(ground: &Ground) -> Vec<Finding> {
     let severity = if ground.root_user { Severity::Note } else { Severity::Wanted };
     let costs = if ground.root_user { "ordinary users have one id in their sandboxes" } else { "this user has one id in its sandboxes" };
-    let mut findings: Vec<Finding> = ["newuidmap", "newgidmap"].map(|name| {
-        let found = ground.program(name);
-        let text = found.as_ref().map_or_else(|| "not installed".to_owned(), |path| path.display().to_string());
-        Finding::new("user", name, text).weighs(severity).missing_unless(found.is_some(), costs, "apt install uidmap")
-    }).into();
+    let mut findings: Vec<Finding> = ["newuidmap", "newgidmap"]
+        .map(|name| {
+            let found = ground.program(name);
+            let text = found.as_ref().map_or_else(|| "not installed".to_owned(), |path| path.display().to_string());
+            Finding::new("user", name, text).weighs(severity).missing_unless(found.is_some(), costs, "apt install uidmap")
+        })
+        .into();
     for file in ["subuid", "subgid"] {
         let path = format!("/etc/{file}");
         let name = if ground.root_user { None } else { Some(names(ground)) };
         let most = ranges(&ground.text(&path).unwrap_or_default(), name.as_deref());
         let found = if most == 0 { "no range".to_owned() } else { format!("{most} ids") };
         let fix = format!("usermod --add-{file}s 100000-165535 USER");
-        findings.push(Finding::new("user", path, found).weighs(severity).missing_unless(most > 0, costs, fix.clone()).limited_unless(most >= 65536, "ids above are not there inside", fix));
+        findings.push(Finding::new("user", path, found).weighs(severity).missing_unless(most > 0, costs, fix.clone()).limited_unless(
+            most >= 65536,
+            "ids above are not there inside",
+            fix,
+        ));
     }
     findings
 }
@@ -66,7 +72,11 @@ fn rootless(ground: &Ground) -> Vec<Finding> {
 fn names(ground: &Ground) -> Vec<String> {
     let uid = rustix::process::getuid().as_raw().to_string();
     let passwd = ground.text("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&uid.as_str())).map(|fields| fields[0].to_owned());
+    let name = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&uid.as_str()))
+        .map(|fields| fields[0].to_owned());
     std::iter::once(uid).chain(name).collect()
 }
 

@@ -8,9 +8,7 @@ use std::{
 use rustix::{
     fs::{FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat},
     io::Errno,
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, move_mount,
-    },
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen},
     pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
 };
 
@@ -26,25 +24,14 @@ pub const NODES: [(&str, u32, u32); 6] = [("null", 1, 3), ("zero", 1, 5), ("full
 pub const LINKS: [(&str, &str); 5] =
     [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")];
 
-/// Mounts the one /dev of this instance at `point`, unless it is there. Sandboxes get read-only clones of it.
+/// A /dev of one sandbox alone, detached and read-only, with these devices of the host beside the six. They are open to whoever is inside.
+///
+/// No two sandboxes share one: what is watched (inotify(7)) or locked (flock(2)) is the file, and there is but one of each in a file system.
 ///
 /// # Errors
-/// Of mknod(2) (a host without CAP_MKNOD) and mounting.
-pub fn attach_dev(point: &Path) -> Result<()> {
-    std::fs::create_dir_all(point).io(|| format!("mkdir({})", point.display()))?;
-    if point.join("ptmx").is_symlink() {
-        return Ok(());
-    }
-    let tree = new_dev()?;
-    move_mount(&tree, "", rustix::fs::CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).wall(|| format!("move_mount(dev, {})", point.display()))
-}
-
-/// A /dev of one sandbox alone, read-only, with these devices of the host beside the six. They are open to whoever is inside.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] for a name that is no device of this host; of mknod(2) and mounting.
-pub fn dev_with(devices: &[String]) -> Result<OwnedFd> {
-    let tree = new_dev()?;
+/// [`ErrorKind::Invalid`] for a name that is no device of this host; of mknod(2) (a host without CAP_MKNOD) and mounting.
+pub fn new_dev(devices: &[String]) -> Result<OwnedFd> {
+    let tree = usual_dev()?;
     for name in devices {
         let host = Path::new("/dev").join(name);
         let stat = rustix::fs::stat(&host).context(ErrorKind::Invalid, || format!("devices {name:?}: stat({})", host.display()))?;
@@ -72,8 +59,9 @@ fn node(tree: &OwnedFd, name: &str, kind: FileType, device: u64) -> Result<()> {
     rustix::fs::chmodat(tree, name, mode, rustix::fs::AtFlags::empty()).wall(|| format!("chmod(/dev/{name})"))
 }
 
-fn new_dev() -> Result<OwnedFd> {
-    let tree = new_tmpfs(&[("size", "64k"), ("nr_inodes", "256"), ("mode", "755")], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+fn usual_dev() -> Result<OwnedFd> {
+    let tree =
+        new_tmpfs(&[("size", "64k"), ("nr_inodes", "256"), ("mode", "755")], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
     for (name, major, minor) in NODES {
         node(&tree, name, FileType::CharacterDevice, makedev(major, minor))?;
     }

@@ -4,18 +4,14 @@
 //! waits for a grace period. Of an empty one there is nothing to copy and nothing to take off: the start does not notice how many mounts
 //! the host has, and nothing of the host is ever below the sandbox's root.
 
-use std::{
-    ffi::CStr,
-    os::fd::OwnedFd,
-    path::Path,
-};
+use std::{ffi::CStr, os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{CWD, Mode, OFlags},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsmount, fsopen, mount_change,
-        move_mount, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsmount, fsopen,
+        mount_change, move_mount, unmount,
     },
 };
 
@@ -45,7 +41,8 @@ impl Visitor for Emptied<'_> {
 fn enter_nothing(point: &CStr) -> std::result::Result<(), Errno> {
     let fs = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&fs)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let nothing = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     move_mount(&nothing, c"", CWD, point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     rustix::process::fchdir(&nothing)?;

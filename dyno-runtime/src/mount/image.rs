@@ -12,8 +12,8 @@ use rustix::{
     fs::{Mode, OFlags, open},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
-        fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+        fsopen, move_mount, unmount,
     },
 };
 use sha2::{Digest, Sha256};
@@ -121,7 +121,8 @@ fn open_verified(path: &Path, sha256: &str, maker: Option<u32>) -> Result<File> 
         if Some(meta.uid()) != maker {
             return Err(Error::refused(ErrorKind::Image, image(format!("belongs to user {}, not to root or the maker of images", meta.uid()))));
         }
-        rustix::fs::fchown(&file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT)).context(ErrorKind::Image, || image("fchown(0, 0)".into()))?;
+        rustix::fs::fchown(&file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))
+            .context(ErrorKind::Image, || image("fchown(0, 0)".into()))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444)).context(ErrorKind::Image, || image("fchmod(0444)".into()))?;
     } else if meta.mode() & 0o022 != 0 {
         return Err(Error::refused(ErrorKind::Image, image("others than root may write it; chmod go-w".into())));

@@ -27,7 +27,7 @@ const SPARE: &str = "spare ";
 /// Whether the process with this pid and start time still runs.
 fn lives(holder: &str) -> bool {
     let process = holder.split_once(' ').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse::<u64>().ok()?)));
-    process.is_some_and(|(pid, start)| crate::dyno::lives(pid, start))
+    process.is_some_and(|(pid, start)| crate::proc_stat::lives(pid, start))
 }
 
 /// The ranges in use, as files of one directory of the host: exclusive creation is the lock, across instances, processes and
@@ -40,12 +40,35 @@ pub struct Leases {
     next: AtomicU32,
 }
 
+/// What stands ready to write down whose a spare range is.
+#[derive(Debug)]
+pub struct Claim {
+    file: std::fs::File,
+    path: PathBuf,
+    instance: String,
+}
+
+impl Claim {
+    /// See [`Leases::assign`].
+    ///
+    /// # Errors
+    /// Of write(2).
+    pub fn assign(&self, owner: &str) -> Result<()> {
+        let text = format!("{}\n{owner}", self.instance);
+        // To the end of what stood there, which was longer or not.
+        let text = format!("{text:\n<width$}", width = self.instance.len() + SPARE.len() + 40);
+        rustix::io::pwrite(&self.file, text.as_bytes(), 0).io(|| format!("write {}", self.path.display())).map(drop)
+    }
+}
+
 /// One range, and the user namespace that maps it to 0–65535.
 #[derive(Debug)]
 pub struct Lease {
     slot: u32,
     userns: OwnedFd,
     ids: HostIds,
+    /// Nobody's yet, where it was made ahead as well.
+    dev: Option<OwnedFd>,
 }
 
 /// Which host ids stand for those inside.
@@ -86,13 +109,15 @@ impl Leases {
         Lease::map(slot).inspect_err(|_| self.free(slot))
     }
 
-    /// A range that stands ready for whoever comes next, until when it is this process's ([`Self::assign`]).
+    /// A range that stands ready for whoever comes next, until when it is this process's ([`Self::assign`]); with a /dev.
     ///
     /// # Errors
     /// As [`Self::take`].
     pub fn spare(&self) -> Result<Lease> {
         let pid = std::process::id();
-        self.take(&format!("{SPARE}{pid} {}", crate::dyno::start_time(pid)?))
+        let lease = self.take(&format!("{SPARE}{pid} {}", crate::proc_stat::start_time(pid)?))?;
+        let dev = super::new_dev(&[]).inspect_err(|_| self.free(lease.slot))?;
+        Ok(Lease { dev: Some(dev), ..lease })
     }
 
     /// Makes a spare one `owner`'s: one write, of which nothing is seen in part.
@@ -100,12 +125,17 @@ impl Leases {
     /// # Errors
     /// Of open(2) and write(2).
     pub fn assign(&self, slot: u32, owner: &str) -> Result<()> {
+        self.claim_on(slot)?.assign(owner)
+    }
+
+    /// [`Self::assign`] of a spare one, for who does not know yet to whom.
+    ///
+    /// # Errors
+    /// Of open(2).
+    pub fn claim_on(&self, slot: u32) -> Result<Claim> {
         let path = self.path(slot);
-        let text = format!("{}\n{owner}", self.instance);
-        // To the end of what stood there, which was longer or not.
-        let text = format!("{text:\n<width$}", width = self.instance.len() + SPARE.len() + 40);
         let file = std::fs::OpenOptions::new().write(true).open(&path).io(|| format!("open({})", path.display()))?;
-        rustix::io::pwrite(&file, text.as_bytes(), 0).io(|| format!("write {}", path.display())).map(drop)
+        Ok(Claim { file, path, instance: self.instance.clone() })
     }
 
     /// The number of a free range, which is `owner`'s now.
@@ -157,7 +187,9 @@ impl Leases {
     /// Removes what a process of this instance left when it was killed: tickets of [`Self::take`], and ranges that were nobody's yet.
     pub fn sweep_leftovers(&self) {
         for (slot, owner) in self.entries().unwrap_or_default() {
-            if let Some(holder) = owner.strip_prefix(SPARE) && !lives(holder) {
+            if let Some(holder) = owner.strip_prefix(SPARE)
+                && !lives(holder)
+            {
                 self.free(slot);
             }
         }
@@ -169,7 +201,10 @@ impl Leases {
         for path in entries.filter_map(|e| Some(e.ok()?.path())) {
             let ticket = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             let ours = || std::fs::read_to_string(&path).is_ok_and(|text| text.split('\n').next() == Some(&self.instance));
-            if ticket && ours() && let Err(e) = std::fs::remove_file(&path) {
+            if ticket
+                && ours()
+                && let Err(e) = std::fs::remove_file(&path)
+            {
                 tracing::warn!(path = %path.display(), %e, "could not be removed");
             }
         }
@@ -221,7 +256,7 @@ impl Lease {
     }
 
     pub(crate) fn held(slot: u32, userns: OwnedFd, ids: HostIds) -> Self {
-        Self { slot, userns, ids }
+        Self { slot, userns, ids, dev: None }
     }
 
     /// Whether an unprivileged user made it.
@@ -232,6 +267,11 @@ impl Lease {
     /// Whether it maps more than one id.
     pub(crate) fn is_range(&self) -> bool {
         !matches!(self.ids, HostIds::One(_))
+    }
+
+    /// The /dev that was made ahead, once.
+    pub fn take_dev(&mut self) -> Option<OwnedFd> {
+        self.dev.take()
     }
 
     /// Its number.

@@ -12,12 +12,12 @@ mod lease;
 mod ownership;
 mod root;
 
-pub use dev::{LINKS, NODES, attach_dev, dev_with, new_pts, new_shm, open_terminal, resize_terminal};
+pub use by_path::detach;
+pub use dev::{LINKS, NODES, new_dev, new_pts, new_shm, open_terminal, resize_terminal};
 pub use disk::Disks;
 pub use empty::empty_namespace;
 pub use image::Images;
 pub(crate) use lease::HostIds;
-pub use lease::{Lease, Leases};
 pub(crate) use lease::host_id;
-pub use by_path::detach;
-pub use root::{LayerTree, WritableLayer, assemble, clone_tree, read_only_file, volume};
+pub use lease::{Claim, Lease, Leases};
+pub use root::{LayerTree, Root, WritableLayer, assemble, clone_tree, read_only_file, volume};

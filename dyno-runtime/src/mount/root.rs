@@ -9,8 +9,7 @@ use rustix::{
     fs::{AtFlags, Mode, OFlags, Uid, chmodat, chownat, mkdirat, open, openat},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsmount, fsopen,
-        open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_string, fsmount, fsopen, open_tree,
     },
 };
 
@@ -86,7 +85,8 @@ impl WritableLayer {
     }
 
     fn open(&self, name: &str) -> Result<OwnedFd> {
-        openat(&self.tree, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).wall(|| format!("open({name})"))
+        openat(&self.tree, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .wall(|| format!("open({name})"))
     }
 }
 
@@ -126,12 +126,23 @@ fn open_clone(tree: BorrowedFd<'_>) -> Result<OwnedFd> {
     open_tree(tree, "", flags).wall(|| "open_tree(layer, OPEN_TREE_CLONE)".into())
 }
 
-/// The root as one detached mount, and its writable layer. `layers`: the topmost first. `scratch` is a directory of this
-/// sandbox alone; kernels before 6.15 need places to attach layers while the overlay is made.
+/// The root of a sandbox.
+pub struct Root {
+    /// As one detached mount.
+    pub tree: OwnedFd,
+    /// Where there is one.
+    pub writable: Option<WritableLayer>,
+    /// What the overlay has clones of. To close a detached mount waits for a grace period, as long as any other processor is at work in the kernel: not
+    /// to be done while somebody waits.
+    pub layers: Vec<LayerTree>,
+}
+
+/// `layers`: the topmost first. `scratch` is a directory of this sandbox alone; kernels before 6.15 need places to attach layers while the overlay
+/// is made.
 ///
 /// # Errors
 /// Of mounting.
-pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, disks: &Disks, lease: &Lease, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
+pub fn assemble(mut layers: Vec<LayerTree>, upper: &Upper, disks: &Disks, lease: &Lease, scratch: &Path) -> Result<Root> {
     let fresh = match upper {
         Upper::ReadOnly => None,
         Upper::Tmpfs { bytes, inodes } => Some(WritableLayer::in_memory(*bytes, *inodes)?),
@@ -139,16 +150,17 @@ pub fn assemble(layers: Vec<LayerTree>, upper: &Upper, disks: &Disks, lease: &Le
     };
     let mut writable = fresh.map(|tree| WritableLayer::furnish(tree, lease)).transpose()?;
     if writable.is_none() && layers.len() == 1 {
-        return Ok((layers.into_iter().next().map(|l| l.tree).ok_or_else(|| Error::refused(ErrorKind::Invalid, "no layer"))?, None));
+        let only = layers.pop().ok_or_else(|| Error::refused(ErrorKind::Invalid, "no layer"))?;
+        return Ok(Root { tree: only.tree, writable, layers });
     }
-    let root = match by_descriptor(&layers, writable.as_ref()) {
+    let tree = match by_descriptor(&layers, writable.as_ref()) {
         Err(e) if matches!(e.errno(), Some(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP)) => by_path::overlay(&layers, writable.as_mut(), scratch)?,
         other => other?,
     };
     if writable.is_some() {
-        super::ownership::shift(root.as_fd(), &layers, lease)?;
+        super::ownership::shift(tree.as_fd(), &layers, lease)?;
     }
-    Ok((root, writable))
+    Ok(Root { tree, writable, layers })
 }
 
 /// Layers go in by descriptor (Linux 6.13), and need not be attached anywhere (6.15). Kernels that cannot say so in three ways:

@@ -29,8 +29,8 @@ use rustix::{
 
 use super::{
     fresh::fresh,
-    link::{GETADDR, GETLINK, LINK_HEADER},
     lingering::end_lingering,
+    link::{GETADDR, GETLINK, LINK_HEADER},
     netlink::{DUMP, Message, Socket, attributes},
     nft::Tables,
     within,
@@ -294,7 +294,8 @@ mod tests {
 
     #[test]
     fn what_sockstat_counts() {
-        let text = "sockets: used 5\nTCP: inuse 2 orphan 9 tw 3 alloc 9 mem 9\nUDP: inuse 1 mem 9\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 4 memory 7\n";
+        let text =
+            "sockets: used 5\nTCP: inuse 2 orphan 9 tw 3 alloc 9 mem 9\nUDP: inuse 1 mem 9\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 4 memory 7\n";
         let counts = Counts::parse(text).unwrap();
         assert_eq!((counts.sockets, counts.lingering, counts.others.as_slice()), (5, 3, &[2, 1, 0, 0, 4, 7][..]));
         // Not what it should be: no proof, whatever it says.

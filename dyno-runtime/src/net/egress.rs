@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::probe::missing;
 use super::{
+    at_work,
     link::Links,
     nft::{self, Tables},
     resolver, rules, within,
@@ -128,7 +129,7 @@ impl Uplink {
         let link = Link { slot, publish: egress.publish.clone(), listed };
         link.write(dyno)?;
         let (outside, inside) = ends(slot);
-        within(netns, || wall_in(inside, egress, servers))?;
+        within(netns, || wall_in(dyno, inside, egress, servers))?;
         let name = format!("dy{}{slot}", self.tag);
         // That of the range's former owner goes with its network, soon; or is held by who has joined it, and ends here.
         links.index(&name)?.map_or(Ok(()), |former| links.remove(former))?;
@@ -137,14 +138,14 @@ impl Uplink {
         let (links_inside, index_inside) = within(netns, || furnish(inside, outside))?;
         set_up_outside(&name, &egress.publish)?;
         links.add_address(index, outside, inside)?;
-        self.admit(&link)?;
+        self.admit(dyno, &link)?;
         links.up(index)?;
         links_inside.settle(index_inside)
     }
 
-    fn admit(&self, link: &Link) -> Result<()> {
+    fn admit(&self, dyno: &Path, link: &Link) -> Result<()> {
         let Some(script) = link.admission(&self.tag) else { return Ok(()) };
-        nft::load(&script, "network.egress.publish: the host's table").map_err(|e| match e.to_string().contains(nft::EXISTS) {
+        nft::load(&script, Some(dyno), "network.egress.publish: the host's table").map_err(|e| match e.to_string().contains(nft::EXISTS) {
             true => Error::refused(ErrorKind::Invalid, format!("network.egress.publish: another sandbox has published one of {:?}", link.publish)),
             false => e,
         })
@@ -158,10 +159,11 @@ impl Uplink {
     /// Of the first step that failed. Its range must not be used again then.
     pub fn disconnect(&self, dyno: &Path) -> Result<()> {
         let Some(link) = Link::read(dyno)? else { return Ok(()) };
+        at_work::wait_for_those_of_the_dead(dyno)?;
         if let Some(script) = link.dismissal(&self.tag)
             && Tables::open()?.has(&self.table())?
         {
-            match nft::load(&script, "take back what was published") {
+            match nft::load(&script, Some(dyno), "take back what was published") {
                 // Another's: ours was never there, or it would not be.
                 Err(e) if e.to_string().contains(nft::EXISTS) => {}
                 other => other?,
@@ -173,9 +175,9 @@ impl Uplink {
 }
 
 /// In the sandbox's network, before there is a link: no IPv6, and rules that the kernel confirms.
-fn wall_in(address: Ipv4Addr, egress: &Egress, servers: &[Ipv4Addr]) -> Result<()> {
+fn wall_in(dyno: &Path, address: Ipv4Addr, egress: &Egress, servers: &[Ipv4Addr]) -> Result<()> {
     set_ipv6_off("default")?;
-    nft::load(&rules::inside(address, egress, servers), "network.egress: the rules inside")?;
+    nft::load(&rules::inside(address, egress, servers), Some(dyno), "network.egress: the rules inside")?;
     let tables = Tables::open()?;
     rules::CHAINS.iter().try_for_each(|chain| tables.must_drop(rules::TABLE, chain))
 }
@@ -196,7 +198,14 @@ fn set_up_outside(name: &str, publish: &[Publish]) -> Result<()> {
     set_ipv6_off(name)?;
     // The host's own loopback addresses may go out by it, to where its published ports lead; the table keeps them from coming in.
     let to_loopback = publish.iter().any(|p| p.address.is_unspecified() || p.address.is_loopback());
-    let settings = [("rp_filter", "1"), ("forwarding", "1"), ("accept_redirects", "0"), ("send_redirects", "0"), ("accept_source_route", "0"), ("proxy_arp", "0")];
+    let settings = [
+        ("rp_filter", "1"),
+        ("forwarding", "1"),
+        ("accept_redirects", "0"),
+        ("send_redirects", "0"),
+        ("accept_source_route", "0"),
+        ("proxy_arp", "0"),
+    ];
     let to_loopback = ("route_localnet", if to_loopback { "1" } else { "0" });
     settings.into_iter().chain([to_loopback]).try_for_each(|(setting, value)| set(&format!("ipv4/conf/{name}/{setting}"), value))
 }

@@ -31,7 +31,8 @@ fn enter_fresh() -> Result<OwnedFd> {
     open_with_loopback()
 }
 
-fn open_with_loopback() -> Result<OwnedFd> {
+/// The namespace that this thread has just made, its loopback up.
+pub(crate) fn open_with_loopback() -> Result<OwnedFd> {
     sys::interface_up(c"lo").wall(|| "ioctl(SIOCSIFFLAGS, lo up)".into())?;
     let path = "/proc/thread-self/ns/net";
     Ok(std::fs::File::open(path).wall(|| format!("open({path})"))?.into())

@@ -27,7 +27,8 @@ pub(crate) fn hand_over(name: &str, inside: &str, netns: BorrowedFd<'_>) -> Resu
     let here = Links::open()?;
     let index = here.index(name)?.ok_or_else(|| Error::refused(ErrorKind::Invalid, format!("network interface {name:?} does not exist")))?;
     let addresses = addresses(&here, index)?;
-    let message = Message::new(NEWLINK, 0, &link_header(index, 0, 0)).text(IFLA_IFNAME, inside).attr(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+    let message =
+        Message::new(NEWLINK, 0, &link_header(index, 0, 0)).text(IFLA_IFNAME, inside).attr(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
     here.ask(message).wall(|| format!("netlink RTM_NEWLINK(move {name} as {inside})"))?;
     within(netns, || {
         let there = Links::open()?;
@@ -48,6 +49,7 @@ fn addresses(links: &Links, index: u32) -> Result<Vec<Address>> {
     let all = links.ask(Message::new(GETADDR, DUMP, &[0; ADDRESS_HEADER])).wall(|| "netlink RTM_GETADDR".into())?;
     let wanted = all.iter().filter_map(|entry| Some((*entry.first_chunk::<ADDRESS_HEADER>()?, entry.get(ADDRESS_HEADER..)?)));
     let wanted = wanted.filter(|(header, _)| header[4..8] == index.to_ne_bytes() && header[3] == GLOBAL);
-    let kept = |rest| attributes(rest).filter(|(kind, _)| ![IFA_LABEL, IFA_CACHEINFO].contains(kind)).map(|(kind, value)| (kind, value.to_vec())).collect();
+    let kept =
+        |rest| attributes(rest).filter(|(kind, _)| ![IFA_LABEL, IFA_CACHEINFO].contains(kind)).map(|(kind, value)| (kind, value.to_vec())).collect();
     Ok(wanted.map(|(header, rest)| (header, kept(rest))).collect())
 }

@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    io::Errno,
-    net::netdevice,
-};
+use rustix::{io::Errno, net::netdevice};
 
 use super::netlink::{CREATE, DUMP, Message, Socket, attributes, text};
 use crate::error::{Context, Error, ErrorKind, Result};

@@ -5,7 +5,7 @@
 
 use std::{
     io::{Read, Seek, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -15,7 +15,10 @@ use rustix::{
     net::netlink,
 };
 
-use super::netlink::{DUMP, Message, Socket, attributes, text};
+use super::{
+    at_work::AtWork,
+    netlink::{DUMP, Message, Socket, attributes, text},
+};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Where it is. A root shell may have no /usr/sbin in its PATH.
@@ -31,11 +34,12 @@ pub(super) const NO_PROGRAM: &str = "the program nft was not found (Debian: apt-
 /// What it says of an entry that another has made.
 pub(super) const EXISTS: &str = "File exists";
 
-/// Loads `script` in the network namespace of the calling thread: all of it or nothing.
+/// Loads `script` in the network namespace of the calling thread: all of it or nothing. Should this process be killed meanwhile, the next
+/// one can wait for it in the state directory `concerned`.
 ///
 /// # Errors
 /// [`ErrorKind::Wall`] with what nft said.
-pub(super) fn load(script: &str, purpose: &str) -> Result<()> {
+pub(super) fn load(script: &str, concerned: Option<&Path>, purpose: &str) -> Result<()> {
     let program = program().ok_or_else(|| Error::refused(ErrorKind::Wall, format!("{purpose}: {NO_PROGRAM}")))?;
     // Files and not pipes: nobody has to be there to fill or to empty them.
     let file = |name: &str| memfd_create(name, MemfdFlags::CLOEXEC).map(std::fs::File::from).wall(|| format!("memfd_create({name})"));
@@ -43,7 +47,8 @@ pub(super) fn load(script: &str, purpose: &str) -> Result<()> {
     input.write_all(script.as_bytes()).and_then(|()| input.rewind()).wall(|| format!("{purpose}: write the rules"))?;
     let complaints = said.try_clone().wall(|| "dup(complaints)".into())?;
     let mut command = Command::new(&program);
-    command.args(["-f", "-"]).env_clear().stdin(input).stdout(Stdio::null()).stderr(complaints);
+    let (_mark, output) = concerned.map(AtWork::begin).transpose()?.unzip();
+    command.args(["-f", "-"]).env_clear().stdin(input).stdout(output.map_or_else(Stdio::null, Stdio::from)).stderr(complaints);
     let status = match command.status() {
         Err(e) if e.raw_os_error() == Some(libc::ECHILD) => None,
         other => Some(other.wall(|| format!("{purpose}: run {}", program.display()))?),

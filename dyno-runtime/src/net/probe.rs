@@ -27,7 +27,9 @@ pub fn missing() -> Vec<String> {
     if nft::program().is_some() {
         let address = Ipv4Addr::new(198, 19, 0, 1);
         let both = rules::host("probe", "a probe", true) + &rules::inside(address, &Egress::default(), &[address]);
-        note(within_new(|| nft::load(&both, "nf_tables (CONFIG_NF_TABLES_INET, NFT_CT, NFT_CONNLIMIT, NFT_FIB_INET, NFT_NAT, NFT_MASQ, NFT_REJECT_INET)")));
+        note(within_new(|| {
+            nft::load(&both, None, "nf_tables (CONFIG_NF_TABLES_INET, NFT_CT, NFT_CONNLIMIT, NFT_FIB_INET, NFT_NAT, NFT_MASQ, NFT_REJECT_INET)")
+        }));
     }
     found
 }

@@ -41,6 +41,11 @@ impl Recycled {
         Self { most, kept: Mutex::default() }
     }
 
+    /// Whether it keeps any.
+    pub fn keeps_any(&self) -> bool {
+        self.most > 0
+    }
+
     /// Takes in the namespace of a sandbox whose processes have all ended, and into which no other was let: that is for the caller to
     /// know. Everything else is proven before anybody gets it. Sockets that the caller has made in it keep it from being proven.
     pub fn offer(&self, tenant: &str, netns: OwnedFd) {

@@ -86,7 +86,8 @@ pub(super) fn write(dir: &Path, servers: &[Ipv4Addr]) -> Result<()> {
 /// [`ErrorKind::Invalid`] when there is none and nothing can be written.
 pub(super) fn place(root: BorrowedFd<'_>, writable: bool, lease: &Lease) -> Result<()> {
     let impossible = |found: &str| {
-        let message = format!("network.egress: {TARGET} inside {found}, and the root is read-only: put an empty file there, or give the root a writable layer");
+        let message =
+            format!("network.egress: {TARGET} inside {found}, and the root is read-only: put an empty file there, or give the root a writable layer");
         Error::refused(ErrorKind::Invalid, message)
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

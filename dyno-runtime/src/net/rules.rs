@@ -104,7 +104,10 @@ pub(super) fn inside(address: Ipv4Addr, egress: &Egress, servers: &[Ipv4Addr]) -
         arriving.insert(0, format!("ct count over {CONNECTIONS} counter drop"));
     }
     let [leaving, arriving] = [leaving, arriving].map(|rules| rules.join("\n\t\t"));
-    fill(include_str!("inside.nft"), &[("ADDRESS", &address.to_string()), ("CONNECTIONS", &CONNECTIONS.to_string()), ("LEAVING", &leaving), ("ARRIVING", &arriving)])
+    fill(
+        include_str!("inside.nft"),
+        &[("ADDRESS", &address.to_string()), ("CONNECTIONS", &CONNECTIONS.to_string()), ("LEAVING", &leaving), ("ARRIVING", &arriving)],
+    )
 }
 
 /// A rule set with its words written over; its comments are not for the kernel.

@@ -3,6 +3,7 @@
 use std::{io::ErrorKind as Io, path::PathBuf, sync::PoisonError};
 
 use super::{
+    at_work,
     egress::{Link, Uplink, set},
     link::{self, Links, Route},
     nft::{self, Tables},
@@ -40,12 +41,13 @@ impl Uplink {
         if off || self.remembered()?.is_none() {
             std::fs::write(&memory, is.trim()).io(|| format!("write {}", memory.display()))?;
         }
+        at_work::wait_for_those_of_the_dead(&self.dir)?;
         let tables = Tables::open()?;
         if !tables.has(&self.table())? {
             pool_must_be_free(&link::routes()?)?;
             let mut script = rules::host(&self.tag, &self.dir.to_string_lossy(), self.remembered()?.as_deref() != Some("1"));
             self.links()?.iter().filter_map(|link| link.admission(&self.tag)).for_each(|text| script.push_str(&text));
-            let loaded = nft::load(&script, "network.egress: the host's table");
+            let loaded = nft::load(&script, Some(&self.dir), "network.egress: the host's table");
             // Another process of this instance may have been faster.
             if !tables.has(&self.table())? {
                 loaded?;
@@ -76,9 +78,10 @@ impl Uplink {
         for name in interfaces()?.iter().filter(|name| name.starts_with(&prefix)) {
             links.index(name)?.map_or(Ok(()), |index| links.remove(index))?;
         }
+        at_work::wait_for_those_of_the_dead(&self.dir)?;
         let tables = Tables::open()?;
         if tables.has(&self.table())? {
-            nft::load(&format!("delete table inet {}\n", self.table()), "take down the host's table")?;
+            nft::load(&format!("delete table inet {}\n", self.table()), Some(&self.dir), "take down the host's table")?;
         }
         if was == "0" && !tables.names()?.iter().any(|name| name.starts_with("dyno_")) {
             set("ipv4/ip_forward", "0")?;

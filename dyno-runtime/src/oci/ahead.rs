@@ -107,12 +107,16 @@ impl Ahead {
         if root.is_some() {
             kinds = kinds.and(Flags::NEWNS);
         }
-        let path = CString::new(container.rootfs.as_os_str().as_bytes()).map_err(|_| Error::refused(ErrorKind::Invalid, "root.path holds a zero byte"))?;
+        let path =
+            CString::new(container.rootfs.as_os_str().as_bytes()).map_err(|_| Error::refused(ErrorKind::Invalid, "root.path holds a zero byte"))?;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).io(|| "socketpair".into())?;
         let work = Work { socket: theirs, parent: getpid(), kinds, root: root.map(|root| (root, path)) };
         let helper = sys::Beside::start(Flags::NONE, work).wall(|| "clone3(helper)".into())?;
-        let pidfd = helper.as_fd().try_clone_to_owned().io(|| "dup(pidfd)".into())?;
-        Ok(Some(Self { helper, joining: Some(Joining { socket: ours, helper: pidfd, kinds }) }))
+        // First: without it a failure would wait for the helper, which waits for us.
+        let mut this = Self { helper, joining: None };
+        let pidfd = this.helper.as_fd().try_clone_to_owned().io(|| "dup(pidfd)".into())?;
+        this.joining = Some(Joining { socket: ours, helper: pidfd, kinds });
+        Ok(Some(this))
     }
 
     /// For the first process. Where it turns out only now that something will have to be looked up on the host, the helper's work is given

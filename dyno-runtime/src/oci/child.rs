@@ -8,13 +8,15 @@ use rustix::{
 };
 
 use super::{
-    cgroup, console, hooks, namespaces,
     ahead::Joining,
+    cgroup,
     channel::{Channel, Message},
+    console, hooks,
     launcher::Launcher,
+    namespaces,
+    namespaces::Birth,
     plan::{Container, Namespace},
     process::{self, Outfit, Program},
-    namespaces::Birth,
     rootfs::Prepared,
     state::State,
 };

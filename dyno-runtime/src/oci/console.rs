@@ -94,7 +94,10 @@ fn attach(slave: BorrowedFd<'_>) -> Result<()> {
     let console = console.wall(|| "terminal: open(/dev/console, O_NOFOLLOW)".into())?;
     let kind = FileType::from_raw_mode(fstat(&console).wall(|| "terminal: fstat(/dev/console)".into())?.st_mode);
     if !matches!(kind, FileType::RegularFile | FileType::CharacterDevice) {
-        return Err(Error::refused(ErrorKind::Wall, format!("terminal: /dev/console inside is neither file nor device but {kind:?}: nothing is mounted there")));
+        return Err(Error::refused(
+            ErrorKind::Wall,
+            format!("terminal: /dev/console inside is neither file nor device but {kind:?}: nothing is mounted there"),
+        ));
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(slave, c"", flags).wall(|| "terminal: open_tree(slave)".into())?;

@@ -20,13 +20,15 @@ use super::{
     cgroup::{self, Cgroup},
     channel::{Channel, GONE, Message},
     child::Child,
-    console, filter, hooks, ids, net_devices, notify, resctrl, rootfs, shield,
+    console, filter, hooks, ids,
     launcher::Launcher,
     namespaces::Birth,
+    net_devices, notify,
     plan::{Container, Namespace},
     process::{self, Outfit},
+    resctrl, rootfs,
     rootfs::Prepared,
-    spec,
+    shield, spec,
     state::{GO, Held, Record, StateDir, Status},
 };
 use crate::{
@@ -85,7 +87,9 @@ pub struct Created {
 /// # Errors
 /// The first thing that is wrong with the request or that the kernel refuses; whatever was made is gone again.
 pub fn create(global: &Global, mut request: Request) -> Result<Created> {
-    request.bundle = std::path::absolute(&request.bundle).and_then(|dir| dir.canonicalize()).context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
+    request.bundle = std::path::absolute(&request.bundle)
+        .and_then(|dir| dir.canonicalize())
+        .context(ErrorKind::Invalid, || format!("bundle {}", request.bundle.display()))?;
     let (text, mut container, launcher) = load(global, &request)?;
     let held = StateDir::create(&global.root, &request.id)?;
     let mut made = Made::default();
@@ -124,7 +128,10 @@ fn load(global: &Global, request: &Request) -> Result<(Vec<u8>, Container, Optio
         global.log.debug(|| note.clone());
     }
     if request.console_socket.is_some() && !container.process.as_ref().is_some_and(|p| p.terminal) {
-        return Err(Error::refused(ErrorKind::Invalid, "cannot use console socket if runc will not detach or allocate tty: process.terminal is false"));
+        return Err(Error::refused(
+            ErrorKind::Invalid,
+            "cannot use console socket if runc will not detach or allocate tty: process.terminal is false",
+        ));
     }
     Ok((text, container, launcher))
 }
@@ -137,7 +144,14 @@ struct Done {
     begun: Option<File>,
 }
 
-fn build(global: &Global, request: &Request, (container, launcher): (&Container, Option<Launcher>), text: &[u8], held: &Held, made: &mut Made) -> Result<Done> {
+fn build(
+    global: &Global,
+    request: &Request,
+    (container, launcher): (&Container, Option<Launcher>),
+    text: &[u8],
+    held: &Held,
+    made: &mut Made,
+) -> Result<Done> {
     let (theirs, ours) = console(request, container)?;
     let mut birth = Birth::prepare(&container.namespaces)?;
     let mut prepared = Prepared::root(container)?;
@@ -212,7 +226,13 @@ fn is_unheld(container: &Container, record: &Record) -> bool {
 }
 
 /// Accompanies the first process from its birth until nothing is left for it but to wait for `start`.
-fn follow(request: &Request, container: &Container, (held, mut record, ours): (&Held, Record, Option<OwnedFd>), runtime: &Channel, made: &mut Made) -> Result<Done> {
+fn follow(
+    request: &Request,
+    container: &Container,
+    (held, mut record, ours): (&Held, Record, Option<OwnedFd>),
+    runtime: &Channel,
+    made: &mut Made,
+) -> Result<Done> {
     let pid = record.pid;
     if halts(container) {
         runtime.expect_go()?;
@@ -221,7 +241,7 @@ fn follow(request: &Request, container: &Container, (held, mut record, ours): (&
         go(runtime)?;
     }
     // From here on the next call can end what a runtime leaves that is killed. Nobody takes it for a container before `made`.
-    record.start_time = super::state::start_time(pid)?;
+    record.start_time = crate::proc_stat::start_time(pid)?;
     held.save(&record)?;
     let begun = begin(request, container, held, runtime)?;
     if is_hooked(container) {
@@ -315,7 +335,10 @@ fn console(request: &Request, container: &Container) -> Result<(Option<OwnedFd>,
             let (ours, theirs) = console::pair()?;
             Ok((Some(theirs), Some(ours)))
         }
-        None => Err(Error::refused(ErrorKind::Invalid, "cannot allocate tty if runc will detach without setting console socket: process.terminal is true, so give --console-socket")),
+        None => Err(Error::refused(
+            ErrorKind::Invalid,
+            "cannot allocate tty if runc will detach without setting console socket: process.terminal is true, so give --console-socket",
+        )),
     }
 }
 

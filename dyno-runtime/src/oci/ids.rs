@@ -21,7 +21,9 @@ pub fn map(container: &Container, pid: u32) -> Result<()> {
     let proc = format!("/proc/{pid}");
     if write(&format!("{proc}/gid_map"), &container.gid_map).is_err() {
         // Without privileges: one's own group only if setgroups(2) is denied (user_namespaces(7)), others by the setuid helper.
-        let denied = single(&container.gid_map) && fs::write(format!("{proc}/setgroups"), "deny").is_ok() && write(&format!("{proc}/gid_map"), &container.gid_map).is_ok();
+        let denied = single(&container.gid_map)
+            && fs::write(format!("{proc}/setgroups"), "deny").is_ok()
+            && write(&format!("{proc}/gid_map"), &container.gid_map).is_ok();
         if !denied {
             by_helper("newgidmap", "linux.gidMappings", pid, &container.gid_map)?;
         }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use super::one_line::one_line;
 use crate::error::{Context, Result};
 
 /// How bad it is.
@@ -107,7 +108,7 @@ fn as_clients_read_it(message: &str) -> String {
 
 /// One line to stderr, whatever the message holds. A closed stderr cannot be told of anywhere.
 pub fn complain(message: &str) {
-    let line: String = message.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = one_line(message.trim_end()).collect();
     std::io::stderr().write_all(format!("dyno-runtime: {line}\n").as_bytes()).ok();
 }
 

@@ -142,7 +142,8 @@ impl Birth {
     /// A process joins the user namespace and forks the container's first one as its sibling.
     fn fork_within(&self, user: &OwnedFd, cgroup: Option<BorrowedFd<'_>>, container: &Channel, runtime: &Channel) -> Result<Forked> {
         let Forked::Parent { pidfd, .. } = sys::fork(Flags::NONE, None).wall(|| "clone3".into())? else {
-            let joined = move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).wall(|| "linux.namespaces: setns(user namespace)".into());
+            let joined =
+                move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).wall(|| "linux.namespaces: setns(user namespace)".into());
             match joined.and_then(|()| sys::fork(self.flags.and(Flags::PARENT), cgroup).wall(|| self.clone_failed())) {
                 Ok(Forked::Child) => return Ok(Forked::Child),
                 Ok(Forked::Parent { pidfd, pid }) => runtime.send(&Message::Born(pid, pidfd)).unwrap_or_default(),

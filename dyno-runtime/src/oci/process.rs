@@ -185,7 +185,8 @@ pub fn finish(process: &Process, outfit: &mut Outfit, runtime: &Channel) -> Resu
 
 fn scheduling(process: &Process, outfit: &Outfit) -> Result<()> {
     if let Some(s) = &process.scheduler {
-        sys::schedule(s.policy, s.flags, s.nice, s.priority, (s.runtime, s.deadline, s.period)).wall(|| format!("process.scheduler: sched_setattr({s:?})"))?;
+        sys::schedule(s.policy, s.flags, s.nice, s.priority, (s.runtime, s.deadline, s.period))
+            .wall(|| format!("process.scheduler: sched_setattr({s:?})"))?;
     }
     if let Some(priority) = process.io_priority {
         sys::prioritize_io(priority).wall(|| format!("process.ioPriority: ioprio_set({priority:#x})"))?;
@@ -238,9 +239,12 @@ fn become_user(process: &Process) -> Result<()> {
 /// The sets as this kernel can have them: what it does not know is in none, and the bounding set, which was cut down before and is read
 /// back here, holds only what was there before. A permitted one that this process has not is an error, which the kernel says.
 fn granted(wanted: CapabilitySets) -> Result<CapabilityBits> {
-    let (has, last) = sys::bounding_set();
+    let (has, last) = sys::bounding_set().wall(|| "prctl(PR_CAPBSET_READ)".into())?;
     if has & !wanted.bounding != 0 {
-        return Err(Error::refused(ErrorKind::Wall, format!("process.capabilities.bounding: the kernel has {has:#x}, more than {:#x}", wanted.bounding)));
+        return Err(Error::refused(
+            ErrorKind::Wall,
+            format!("process.capabilities.bounding: the kernel has {has:#x}, more than {:#x}", wanted.bounding),
+        ));
     }
     let known = u64::MAX >> (63 - last);
     Ok(CapabilityBits {
@@ -276,7 +280,9 @@ fn must_be_inside() -> Result<()> {
 fn environment(process: &Process, outfit: &Outfit) -> Result<Vec<CString>> {
     let mut env = process.env.clone();
     let has = |env: &[CString], name: &[u8]| env.iter().any(|e| e.to_bytes().strip_prefix(name).is_some_and(|rest| rest.first() == Some(&b'=')));
-    let mut add = |text: String| CString::new(text).map(|text| env.push(text)).map_err(|_| Error::refused(ErrorKind::Invalid, "a zero byte in the environment"));
+    let mut add = |text: String| {
+        CString::new(text).map(|text| env.push(text)).map_err(|_| Error::refused(ErrorKind::Invalid, "a zero byte in the environment"))
+    };
     if outfit.listen_fds > 0 {
         add(format!("LISTEN_FDS={}", outfit.listen_fds))?;
         add(format!("LISTEN_PID={}", std::process::id()))?;
@@ -300,7 +306,9 @@ fn home(uid: u32) -> String {
     };
     let text = read().unwrap_or_default();
     let entry = text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|e| e.get(2).and_then(|id| id.parse().ok()) == Some(uid));
-    entry.and_then(|e| e.get(5).filter(|home| home.starts_with('/') && !home.contains('\0')).map(|home| (*home).to_owned())).unwrap_or_else(|| "/".into())
+    entry
+        .and_then(|e| e.get(5).filter(|home| home.starts_with('/') && !home.contains('\0')).map(|home| (*home).to_owned()))
+        .unwrap_or_else(|| "/".into())
 }
 
 /// The program's path, as execvp(3) looks for it, by the container's user in the container's root.
@@ -357,7 +365,10 @@ impl Program {
 /// Of dup3(2).
 pub fn streams(terminal: &OwnedFd) -> Result<()> {
     let from = terminal.as_fd();
-    rustix::stdio::dup2_stdin(from).and_then(|()| rustix::stdio::dup2_stdout(from)).and_then(|()| rustix::stdio::dup2_stderr(from)).io(|| "dup2(terminal)".into())
+    rustix::stdio::dup2_stdin(from)
+        .and_then(|()| rustix::stdio::dup2_stdout(from))
+        .and_then(|()| rustix::stdio::dup2_stderr(from))
+        .io(|| "dup2(terminal)".into())
 }
 
 impl Outfit {

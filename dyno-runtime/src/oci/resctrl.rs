@@ -30,7 +30,8 @@ pub fn join(rdt: &IntelRdt, id: &str, pid: u32) -> Result<Option<PathBuf>> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && rdt.clos_id.is_some() => false,
         Err(e) => return Err(e).wall(|| format!("linux.intelRdt: mkdir({})", dir.display())),
     };
-    let done = fill(rdt, &dir, made).and_then(|()| fs::write(dir.join("tasks"), pid.to_string()).wall(|| format!("linux.intelRdt: write {pid} to {}/tasks", dir.display())));
+    let done = fill(rdt, &dir, made)
+        .and_then(|()| fs::write(dir.join("tasks"), pid.to_string()).wall(|| format!("linux.intelRdt: write {pid} to {}/tasks", dir.display())));
     match (done, made) {
         (Ok(()), made) => Ok(made.then_some(dir)),
         (Err(e), true) => {

@@ -51,7 +51,12 @@ fn strings(list: impl Iterator<Item = Vec<u8>>) -> Result<Vec<CString>> {
 
 fn read_only_mount() -> std::result::Result<rustix::fd::OwnedFd, Errno> {
     let tree = open_tree(CWD, "/proc/self/exe", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    sys::mount_setattr(rustix::fd::AsFd::as_fd(&tree), c"", false, &MountAttr { set: sys::RDONLY, propagation: sys::PRIVATE, ..MountAttr::default() })?;
+    sys::mount_setattr(
+        rustix::fd::AsFd::as_fd(&tree),
+        c"",
+        false,
+        &MountAttr { set: sys::RDONLY, propagation: sys::PRIVATE, ..MountAttr::default() },
+    )?;
     Ok(tree)
 }
 

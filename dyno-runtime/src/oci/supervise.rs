@@ -23,8 +23,19 @@ use crate::{
 /// Not passed on: what cannot be caught, what faults of our own raise, what is about our own children and sockets, what the C library
 /// keeps for itself (32 to 34).
 const OURS: [i32; 13] = [
-    libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGPIPE, libc::SIGURG,
-    32, 33, 34,
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGPIPE,
+    libc::SIGURG,
+    32,
+    33,
+    34,
 ];
 
 /// Most that is carried at once: what a pipe takes without blocking once poll has said that it takes something (PIPE_BUF).
@@ -124,7 +135,9 @@ fn pass_on(signals: &Signals, pid: Pid, pidfd: BorrowedFd<'_>, terminal: Option<
     let mut status = None;
     while let Ok(signal) = sys::next_signal(&signals.0) {
         match (signal, terminal) {
-            (libc::SIGCHLD, _) => status = status.or(collect(pid)?),
+            // A second one may tell of what was collected with the first: there may be no child left then.
+            (libc::SIGCHLD, _) if status.is_some() => {}
+            (libc::SIGCHLD, _) => status = collect(pid)?,
             // Our terminal may be gone; then there is no size to pass on.
             (libc::SIGWINCH, Some(terminal)) => terminal::fit(terminal.master.as_fd()).unwrap_or_default(),
             _ => match sys::send_signal(pidfd, signal) {

@@ -50,7 +50,12 @@ fn plain_path(field: &str, path: &Path) -> Result<()> {
 /// Dyno ids become file and cgroup names.
 pub(crate) fn check_id(id: &str) -> Result<()> {
     let clean = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    check(!id.is_empty() && id.len() <= 64 && clean && !id.starts_with('.'), "dyno id", &id, "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    check(
+        !id.is_empty() && id.len() <= 64 && clean && !id.starts_with('.'),
+        "dyno id",
+        &id,
+        "must be 1 to 64 letters, digits, dots, dashes or underscores",
+    )
 }
 
 fn root(sandbox: &Sandbox) -> Result<()> {
@@ -133,7 +138,9 @@ fn volume(volume: &Volume) -> Result<()> {
 
 fn device(name: &str) -> Result<()> {
     let parts = || name.split('/');
-    let clean = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
+    let clean = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+    };
     check(parts().all(clean) && name.len() < 200, "devices", &name, "must be a name below /dev, such as fuse or net/tun")?;
     check(!parts().next().is_some_and(|first| OWN_DEVICES.contains(&first)), "devices", &name, "is one that every sandbox has of its own")
 }
@@ -157,12 +164,22 @@ fn check_egress(egress: &Egress) -> Result<()> {
     }
     check(egress.dns.len() <= 3, "network.egress.dns", &egress.dns.len(), "must be at most 3 (resolv.conf)")?;
     for server in &egress.dns {
-        check(!server.is_loopback() && !server.is_unspecified() && !server.is_multicast(), "network.egress.dns", server, "must be an address that is reachable from another network")?;
+        check(
+            !server.is_loopback() && !server.is_unspecified() && !server.is_multicast(),
+            "network.egress.dns",
+            server,
+            "must be an address that is reachable from another network",
+        )?;
     }
     let mut taken = BTreeSet::new();
     for publish in &egress.publish {
         check(publish.host_port != 0 && publish.port != 0, "network.egress.publish", &0, "is no port")?;
-        check(taken.insert((publish.host_port, publish.protocol as u8, publish.address)), "network.egress.publish", &publish.host_port, "is published twice")?;
+        check(
+            taken.insert((publish.host_port, publish.protocol as u8, publish.address)),
+            "network.egress.publish",
+            &publish.host_port,
+            "is published twice",
+        )?;
     }
     Ok(())
 }
@@ -170,9 +187,15 @@ fn check_egress(egress: &Egress) -> Result<()> {
 fn check_allow(allow: &Allow) -> Result<()> {
     let (address, length) = allow.net.split_once('/').unwrap_or((&allow.net, "32"));
     let parsed = address.parse::<Ipv4Addr>().ok().zip(length.parse::<u32>().ok().filter(|n| *n <= 32));
-    let (address, length) = parsed.ok_or_else(|| check(false, "network.egress.net", &allow.net, "must be an IPv4 address or network, such as 198.51.100.0/24").unwrap_err())?;
+    let (address, length) = parsed
+        .ok_or_else(|| check(false, "network.egress.net", &allow.net, "must be an IPv4 address or network, such as 198.51.100.0/24").unwrap_err())?;
     let host_bits = u32::MAX.checked_shr(length).unwrap_or(0);
     check(u32::from(address) & host_bits == 0, "network.egress.net", &allow.net, "must have no bits set beyond its prefix")?;
     let Some(ports) = &allow.ports else { return Ok(()) };
-    check(*ports.start() > 0 && ports.start() <= ports.end(), "network.egress.ports", &format!("{}-{}", ports.start(), ports.end()), "must be a range of ports from 1 to 65535")
+    check(
+        *ports.start() > 0 && ports.start() <= ports.end(),
+        "network.egress.ports",
+        &format!("{}-{}", ports.start(), ports.end()),
+        "must be a range of ports from 1 to 65535",
+    )
 }

@@ -50,7 +50,12 @@ fn memory(limits: &Limits) -> Result<()> {
         check(high <= limits.memory.unwrap_or(1 << 60), "limits.memory_high", &high, "must not be above limits.memory")?;
     }
     check(limits.swap < 1 << 60, "limits.swap", &limits.swap, "must be below 2^60 bytes")?;
-    check(limits.swap == 0 || limits.memory.is_some(), "limits.swap", &limits.swap, "needs limits.memory: on cgroup v1 there is only a limit of both together")
+    check(
+        limits.swap == 0 || limits.memory.is_some(),
+        "limits.swap",
+        &limits.swap,
+        "needs limits.memory: on cgroup v1 there is only a limit of both together",
+    )
 }
 
 /// Numbers and ranges of them, as the kernel prints and takes them (cpuset(7), "List format").

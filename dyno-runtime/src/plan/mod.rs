@@ -106,9 +106,24 @@ pub enum Mount {
 
 /// Paths of procfs that tell of the host: Docker's list and what else a dyno has no use for.
 const MASKED: [&str; 18] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/proc/config.gz", "/proc/kallsyms", "/proc/kmsg", "/proc/key-users",
-    "/proc/modules", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/cmdline",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/config.gz",
+    "/proc/kallsyms",
+    "/proc/kmsg",
+    "/proc/key-users",
+    "/proc/modules",
+    "/proc/slabinfo",
+    "/proc/vmallocinfo",
+    "/proc/cmdline",
 ];
 
 /// Paths of procfs that nobody inside may write, whatever their mode says.
@@ -178,7 +193,12 @@ fn namespaces(network: &Network) -> Vec<&'static str> {
 fn owned(identity: &Identity, network: &Network) -> Vec<&'static str> {
     let has = |name: &str| identity.capabilities.iter().any(|c| c.name() == name);
     let own_network = *network == Network::Private && identity.capabilities.iter().any(|c| c.is_of_network());
-    let wants = [("mount", has("SYS_ADMIN")), ("net", own_network), ("ipc", has("SYS_ADMIN") || has("IPC_OWNER") || has("SYS_RESOURCE")), ("uts", has("SYS_ADMIN"))];
+    let wants = [
+        ("mount", has("SYS_ADMIN")),
+        ("net", own_network),
+        ("ipc", has("SYS_ADMIN") || has("IPC_OWNER") || has("SYS_RESOURCE")),
+        ("uts", has("SYS_ADMIN")),
+    ];
     wants.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name).collect()
 }
 
@@ -364,7 +384,9 @@ mod tests {
             ("network.egress.dns", |s| s.network = Network::Egress(Egress { dns: vec![std::net::Ipv4Addr::LOCALHOST], ..Egress::default() })),
             ("network.egress.publish", |s| s.network = Network::Egress(Egress { publish: vec![publish(0, 80)], ..Egress::default() })),
             ("network.egress.publish", |s| s.network = Network::Egress(Egress { publish: vec![publish(80, 0)], ..Egress::default() })),
-            ("network.egress.publish", |s| s.network = Network::Egress(Egress { publish: vec![publish(80, 80), publish(80, 81)], ..Egress::default() })),
+            ("network.egress.publish", |s| {
+                s.network = Network::Egress(Egress { publish: vec![publish(80, 80), publish(80, 81)], ..Egress::default() })
+            }),
             ("identity.capabilities", |s| {
                 s.network = Network::Egress(Egress::default());
                 s.identity.capabilities = vec![Capability::NET_ADMIN];

@@ -14,8 +14,8 @@ use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, Uid, chmodat, fchown, mkdirat, open, openat, symlinkat},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-        fsmount, fsopen, move_mount, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+        fsopen, move_mount, open_tree,
     },
     pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
 };

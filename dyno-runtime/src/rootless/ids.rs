@@ -68,7 +68,11 @@ impl Ids {
                 by_helper("newgidmap", holder.pid, self.gid, gids, slot)?;
             }
             None => {
-                let maps = [("setgroups", "deny".to_owned()), ("gid_map", format!("{} {} 1", inside.1, self.gid)), ("uid_map", format!("{} {} 1", inside.0, self.uid))];
+                let maps = [
+                    ("setgroups", "deny".to_owned()),
+                    ("gid_map", format!("{} {} 1", inside.1, self.gid)),
+                    ("uid_map", format!("{} {} 1", inside.0, self.uid)),
+                ];
                 for (file, map) in maps {
                     std::fs::write(format!("{proc}/{file}"), &map).wall(|| format!("write {map:?} to {proc}/{file} (is this process dumpable?)"))?;
                 }

@@ -27,11 +27,11 @@ use std::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use self::ids::Ids;
 pub(crate) use self::{
     ids::give,
     raise::{Raised, raise, terminal},
 };
-use self::ids::Ids;
 use crate::{
     cgroup::Controller,
     error::{Context, Error, ErrorKind, Result},
@@ -82,7 +82,8 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         // 2 cannot be set, and was not changed: it says already what the kernel sets.
-        if self.dumpable == 1 && sys::dumpable() != Ok(1)
+        if self.dumpable == 1
+            && sys::dumpable() != Ok(1)
             && let Err(e) = sys::set_dumpable(1)
         {
             tracing::warn!(%e, "prctl(PR_SET_DUMPABLE, 1)");
@@ -91,7 +92,12 @@ impl Drop for Turn {
 }
 
 /// [`sys::vfork`] of a child that is born inside the user namespace of `lease`.
-pub(crate) fn vfork<C: sys::SharedChild>(lease: &Lease, flags: Flags, cgroup: Option<BorrowedFd<'_>>, child: &mut C) -> std::result::Result<(OwnedFd, u32), Errno> {
+pub(crate) fn vfork<C: sys::SharedChild>(
+    lease: &Lease,
+    flags: Flags,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: &mut C,
+) -> std::result::Result<(OwnedFd, u32), Errno> {
     let _turn = Turn::take()?;
     sys::vfork_within(lease.userns(), flags, cgroup, child)
 }
@@ -251,7 +257,11 @@ fn services() -> [Missing; 4] {
         Missing::new(Wall::Images, "squashfs cannot be mounted in a user namespace", "unpack the image, and give the directory as layer"),
         Missing::new(Wall::DiskUpper, "a file system on disk cannot be mounted in a user namespace", "use a writable layer in memory"),
         Missing::new(Wall::KeptUpper, "a writable layer ends with the namespaces of its sandbox", "write to a volume what is to be kept"),
-        Missing::new(Wall::Egress, "the host's end of a link, its addresses and rules are root's to make", "pass connections in by listening sockets"),
+        Missing::new(
+            Wall::Egress,
+            "the host's end of a link, its addresses and rules are root's to make",
+            "pass connections in by listening sockets",
+        ),
     ]
 }
 

@@ -9,6 +9,7 @@ use crate::{
     host::Host,
     plan::Plan,
     spec::{Missing, Sandbox},
+    workshop::Stock,
 };
 
 impl Host {
@@ -26,7 +27,10 @@ impl Host {
         let fresh = !dir.exists();
         std::fs::create_dir_all(dir).io(|| format!("mkdir({})", dir.display()))?;
         let opened = Self::furnish_rootless(dir, name, options);
-        if opened.is_err() && fresh && let Err(e) = std::fs::remove_dir_all(dir) {
+        if opened.is_err()
+            && fresh
+            && let Err(e) = std::fs::remove_dir_all(dir)
+        {
             tracing::warn!(%e, "a failed start left its directory");
         }
         opened
@@ -41,7 +45,7 @@ impl Host {
         let (cgroups, lacking) = Cgroups::granted(name, options.alone)?;
         let opened = Rootless::find(options, &dir.join("root"), lacking).and_then(|rootless| Ok((rootless.leases(&dir)?, rootless)));
         match opened {
-            Ok((leases, rootless)) => Self::with(&dir, leases, Some(rootless), 0, || Ok(cgroups)),
+            Ok((leases, rootless)) => Self::with(&dir, leases, Some(rootless), Stock::default(), || Ok(cgroups)),
             Err(e) => {
                 if let Some(Err(e)) = cgroups.as_ref().map(Cgroups::remove) {
                     tracing::debug!(%e, "cgroups of an earlier start stay");

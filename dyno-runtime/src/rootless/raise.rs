@@ -61,7 +61,14 @@ pub(crate) fn raise(plan: &Plan, lease: &Lease, scratch: &Path, has_pts: bool) -
         }
     }
     let scratch = c_string(&scratch.to_string_lossy());
-    let mut builder = Builder { root: Some(&parts.root), dev: parts.dev.as_ref(), pts: parts.pts.as_ref(), shm: parts.shm.as_ref(), volumes: &parts.volumes, ..nothing(&scratch) };
+    let mut builder = Builder {
+        root: Some(&parts.root),
+        dev: parts.dev.as_ref(),
+        pts: parts.pts.as_ref(),
+        shm: parts.shm.as_ref(),
+        volumes: &parts.volumes,
+        ..nothing(&scratch)
+    };
     builder.made.volumes.resize_with(parts.volumes.len(), || None);
     build(lease, &mut builder, &parts)?;
     let made = builder.made;
@@ -72,7 +79,13 @@ pub(crate) fn raise(plan: &Plan, lease: &Lease, scratch: &Path, has_pts: bool) -
 
 /// A devpts and a terminal in it, master and slave, for user `owner` inside.
 pub(crate) fn terminal(lease: &Lease, scratch: &Path, max: u32, owner: u32) -> Result<(OwnedFd, OwnedFd, OwnedFd)> {
-    let parts = Parts { root: Root { layers: Vec::new(), lower: CString::default(), upper: None }, dev: None, pts: Some(pts(lease, max)), shm: None, volumes: Vec::new() };
+    let parts = Parts {
+        root: Root { layers: Vec::new(), lower: CString::default(), upper: None },
+        dev: None,
+        pts: Some(pts(lease, max)),
+        shm: None,
+        volumes: Vec::new(),
+    };
     let scratch = c_string(&scratch.to_string_lossy());
     let mut builder = Builder { pts: parts.pts.as_ref(), terminal: Some(owner), ..nothing(&scratch) };
     build(lease, &mut builder, &parts)?;
@@ -84,7 +97,8 @@ pub(crate) fn terminal(lease: &Lease, scratch: &Path, max: u32, owner: u32) -> R
 
 /// Shows that mounts can be made at all in `lease`: some hosts grant user namespaces without capabilities.
 pub(super) fn probe(lease: &Lease, scratch: &Path) -> Result<()> {
-    let parts = Parts { root: Root { layers: Vec::new(), lower: CString::default(), upper: None }, dev: None, pts: None, shm: None, volumes: Vec::new() };
+    let parts =
+        Parts { root: Root { layers: Vec::new(), lower: CString::default(), upper: None }, dev: None, pts: None, shm: None, volumes: Vec::new() };
     build(lease, &mut nothing(&c_string(&scratch.to_string_lossy())), &parts)
 }
 

@@ -78,7 +78,8 @@ fn rule(verdict: &Verdict, source: Source, args: &[u64; 6]) -> String {
         (Source::With(capability), _) => format!("with {capability}: any arguments"),
         (_, Verdict::Always(action)) => format!("answers: {action}"),
         (_, Verdict::When(alternatives, _)) => {
-            let all = |conditions: &[Condition]| conditions.iter().map(|c| format!("{} {}", c.subject(), c.demand())).collect::<Vec<_>>().join(" and ");
+            let all =
+                |conditions: &[Condition]| conditions.iter().map(|c| format!("{} {}", c.subject(), c.demand())).collect::<Vec<_>>().join(" and ");
             match alternatives.iter().find(|(conditions, _)| conditions.iter().all(|c| c.holds(args))) {
                 Some((conditions, _)) => format!("rules: {}", all(conditions)),
                 None => format!("rules: {}", nearest(alternatives, args)),

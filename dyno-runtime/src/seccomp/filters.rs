@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     compile::{Denied, compile},
     explain::{Explanation, explain_number},
-    needs, verdicts,
+    needs,
     verdict::Verdicts,
+    verdicts,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -80,7 +81,8 @@ mod tests {
     #[test]
     fn compiled_once_and_kept_by_content() {
         let filters = Filters::default();
-        let custom = |comment: &str| Profile::Custom(Box::new(ProfileData { comment: comment.into(), extends: Some("dyno".into()), ..Default::default() }));
+        let custom =
+            |comment: &str| Profile::Custom(Box::new(ProfileData { comment: comment.into(), extends: Some("dyno".into()), ..Default::default() }));
         let get = |profile: &Profile, capabilities| filters.get(profile, capabilities, Denied::Answer).unwrap();
         let (first, other) = (get(&custom("a"), 0), get(&Profile::Docker, 0));
         assert!(Arc::ptr_eq(&first, &get(&custom("a"), 0)));

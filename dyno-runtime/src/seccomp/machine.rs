@@ -1,4 +1,4 @@
-//! For tests: a machine for classic BPF over `struct seccomp_data`, which shares nothing with the compilers.
+//! For tests and fuzzers: a machine for classic BPF over `struct seccomp_data`, which shares nothing with the compilers.
 
 use crate::sys::Filter;
 

@@ -18,7 +18,7 @@ pub(crate) mod condition;
 mod errno;
 mod explain;
 mod filters;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod machine;
 mod needs;
 mod profile;
@@ -26,19 +26,20 @@ pub(crate) mod table;
 pub(crate) mod tree;
 mod verdict;
 
+use self::verdict::Verdicts;
+pub(crate) use self::{
+    compile::Denied,
+    filters::{Compiled, Filters},
+};
 pub use self::{
     condition::{Op, RawCondition},
     explain::{Explanation, explain, explain_all},
     profile::{Action, ProfileData, Rule},
 };
-pub(crate) use self::{
-    compile::Denied,
-    filters::{Compiled, Filters},
-};
-use self::verdict::Verdicts;
 use crate::{
     error::{Error, ErrorKind, Result},
     spec::{Capability, Profile},
+    sys::Filter,
 };
 
 /// Whether `profile` can be compiled for a sandbox with these capabilities, and lets through what starting one takes.
@@ -47,6 +48,24 @@ use crate::{
 /// [`ErrorKind::Invalid`] naming the field: `seccomp.rules.socket.when.value "0xx" is not a 64-bit number`.
 pub fn check(profile: &Profile, capabilities: &[Capability]) -> Result<()> {
     Compiled::new(profile, bits(capabilities), Denied::Answer).map(drop)
+}
+
+/// The program for a process of ours, which needs not let through what a sandbox's start takes.
+pub(crate) fn service(profile: &ProfileData) -> Result<Vec<Filter>> {
+    let compiled = Verdicts::new(profile, 0).and_then(|verdicts| compile::compile(&verdicts, Denied::Answer));
+    compiled.map_err(|e| Error::refused(ErrorKind::Invalid, format!("seccomp.{e}")))
+}
+
+/// For tests: the calls that no arguments get past such a filter.
+#[cfg(test)]
+pub(crate) fn service_explained(profile: &ProfileData) -> std::result::Result<Vec<String>, String> {
+    let verdicts = Verdicts::new(profile, 0)?;
+    let never = |name: &&str| match table::number(name).and_then(|number| verdicts.calls.get(number as usize)) {
+        Some((verdict::Verdict::Always(action), _)) => !action.runs(),
+        Some((verdict::Verdict::When(..), _)) => false,
+        None => true,
+    };
+    Ok(table::calls().map(|(name, _)| name).filter(never).map(str::to_owned).collect())
 }
 
 fn bits(capabilities: &[Capability]) -> u64 {

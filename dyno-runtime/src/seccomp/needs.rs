@@ -5,9 +5,34 @@ use super::{profile::Action, table, verdict::Verdicts};
 /// The calls of `spawn/child.rs` after the filter, and of `init/` (a test compares with its list). No argument matters but those of
 /// [`WITH`].
 const ANY: &[&str] = &[
-    "execveat", "getuid", "getgid", "capget", "exit_group", // the child
-    "read", "write", "close", "pread64", "pwrite64", "execve", "wait4", "kill", "fcntl", "getrusage", "setsid", "clock_gettime", "ppoll", "dup3",
-    "pipe2", "signalfd4", "rt_sigprocmask", "rt_sigaction", "prctl", "mmap", "munmap", "recvmsg", "chdir", // the init
+    "execveat",
+    "getuid",
+    "getgid",
+    "capget",
+    "exit_group", // the child
+    "read",
+    "write",
+    "close",
+    "pread64",
+    "pwrite64",
+    "execve",
+    "wait4",
+    "kill",
+    "fcntl",
+    "getrusage",
+    "setsid",
+    "clock_gettime",
+    "ppoll",
+    "dup3",
+    "pipe2",
+    "signalfd4",
+    "rt_sigprocmask",
+    "rt_sigaction",
+    "prctl",
+    "mmap",
+    "munmap",
+    "recvmsg",
+    "chdir",   // the init
     "sendmsg", // both: the listener of a filter that reports travels by it
 ];
 

@@ -96,9 +96,9 @@ impl Action {
             "log" => Ok(Self::Log),
             "trap" => Ok(Self::Trap),
             "kill_process" => Ok(Self::KillProcess),
-            _ => errno::parse(text).map(Self::Errno).ok_or_else(|| {
-                format!("{field} {text:?} is no action: allow, log, trap, kill_process, or an errno such as EACCES or 13")
-            }),
+            _ => errno::parse(text)
+                .map(Self::Errno)
+                .ok_or_else(|| format!("{field} {text:?} is no action: allow, log, trap, kill_process, or an errno such as EACCES or 13")),
         }
     }
 

@@ -45,28 +45,32 @@ fn facts(profile: &Profile, capabilities: &[&str], facts: Facts<'_>) {
 
 #[test]
 fn the_dyno_profile_says_what_it_should() {
-    facts(&Profile::Dyno, &[], &[
-        ("read", &[], RET_ALLOW),
-        ("mount", &[], EPERM),
-        ("ptrace", &[], EPERM),
-        ("unshare", &[], EPERM),
-        ("bpf", &[], EPERM),
-        ("clone3", &[], ENOSYS),
-        ("io_uring_setup", &[], ENOSYS),
-        ("clone", &[0x11], RET_ALLOW),
-        ("clone", &[0x1000_0000], EPERM),
-        ("socket", &[2, 0o2000001], RET_ALLOW),
-        ("socket", &[2, 3], EPERM),     // SOCK_RAW
-        ("socket", &[17, 2], EPERM),    // AF_PACKET
-        ("socket", &[40, 1], EPERM),    // AF_VSOCK
-        ("socket", &[16, 3, 9], EPERM), // NETLINK_AUDIT
-        ("ioctl", &[0, 0x5413], RET_ALLOW),
-        ("ioctl", &[0, 0x5412], EPERM),
-        ("ioctl", &[0, 0x1_0000_5412], EPERM), // CVE-2019-10063
-        ("mknodat", &[0, 0, 0o060_644], EPERM),
-        ("mknodat", &[0, 0, 0o010_644], RET_ALLOW),
-        ("fchmodat", &[0, 0, 0o4755], RET_ALLOW),
-    ]);
+    facts(
+        &Profile::Dyno,
+        &[],
+        &[
+            ("read", &[], RET_ALLOW),
+            ("mount", &[], EPERM),
+            ("ptrace", &[], EPERM),
+            ("unshare", &[], EPERM),
+            ("bpf", &[], EPERM),
+            ("clone3", &[], ENOSYS),
+            ("io_uring_setup", &[], ENOSYS),
+            ("clone", &[0x11], RET_ALLOW),
+            ("clone", &[0x1000_0000], EPERM),
+            ("socket", &[2, 0o2000001], RET_ALLOW),
+            ("socket", &[2, 3], EPERM),     // SOCK_RAW
+            ("socket", &[17, 2], EPERM),    // AF_PACKET
+            ("socket", &[40, 1], EPERM),    // AF_VSOCK
+            ("socket", &[16, 3, 9], EPERM), // NETLINK_AUDIT
+            ("ioctl", &[0, 0x5413], RET_ALLOW),
+            ("ioctl", &[0, 0x5412], EPERM),
+            ("ioctl", &[0, 0x1_0000_5412], EPERM), // CVE-2019-10063
+            ("mknodat", &[0, 0, 0o060_644], EPERM),
+            ("mknodat", &[0, 0, 0o010_644], RET_ALLOW),
+            ("fchmodat", &[0, 0, 0o4755], RET_ALLOW),
+        ],
+    );
     // What a capability is for stays out all the same.
     facts(&Profile::Dyno, &["SYS_ADMIN"], &[("mount", &[], EPERM), ("clone3", &[], ENOSYS)]);
 }
@@ -79,42 +83,56 @@ fn the_build_profile_sets_no_setuid_bits() {
 /// What Docker's documentation and its profile (github.com/moby/profiles, 2026-06) say of calls that tell it from others.
 #[test]
 fn the_docker_profile_says_what_dockers_says() {
-    facts(&Profile::Docker, &[], &[
-        ("read", &[], RET_ALLOW),
-        ("ptrace", &[], RET_ALLOW), // since kernel 4.8
-        ("process_vm_readv", &[], RET_ALLOW),
-        ("name_to_handle_at", &[], RET_ALLOW),
-        ("modify_ldt", &[], RET_ALLOW),
-        ("memfd_secret", &[], RET_ALLOW),
-        ("io_uring_setup", &[], EPERM),
-        ("userfaultfd", &[], EPERM),
-        ("keyctl", &[], EPERM),
-        ("add_key", &[], EPERM),
-        ("mount", &[], EPERM),
-        ("pivot_root", &[], EPERM),
-        ("open_by_handle_at", &[], EPERM),
-        ("kcmp", &[], EPERM),
-        ("clone3", &[], ENOSYS),
-        ("clone", &[0x11], RET_ALLOW),
-        ("clone", &[0x1000_0011], EPERM), // CLONE_NEWUSER
-        ("clone", &[0x0002_0000], EPERM), // CLONE_NEWNS
-        ("socket", &[2, 3, 1], RET_ALLOW), // SOCK_RAW: the capability decides
-        ("socket", &[17, 3], RET_ALLOW),
-        ("socket", &[38, 5], EPERM), // AF_ALG
-        ("socket", &[40, 1], EPERM), // AF_VSOCK
-        ("socket", &[0x1_0000_0026, 5], EPERM),
-        ("personality", &[0], RET_ALLOW),
-        ("personality", &[0x2_0008], RET_ALLOW),
-        ("personality", &[0x004_0000], EPERM), // ADDR_NO_RANDOMIZE
-        ("personality", &[0xffff_ffff], RET_ALLOW),
-        ("ioctl", &[0, 0x5412], RET_ALLOW),
-        ("mbind", &[], EPERM),
-        ("syslog", &[], EPERM),
-        ("settimeofday", &[], EPERM),
-        ("reboot", &[], EPERM),
-    ]);
+    facts(
+        &Profile::Docker,
+        &[],
+        &[
+            ("read", &[], RET_ALLOW),
+            ("ptrace", &[], RET_ALLOW), // since kernel 4.8
+            ("process_vm_readv", &[], RET_ALLOW),
+            ("name_to_handle_at", &[], RET_ALLOW),
+            ("modify_ldt", &[], RET_ALLOW),
+            ("memfd_secret", &[], RET_ALLOW),
+            ("io_uring_setup", &[], EPERM),
+            ("userfaultfd", &[], EPERM),
+            ("keyctl", &[], EPERM),
+            ("add_key", &[], EPERM),
+            ("mount", &[], EPERM),
+            ("pivot_root", &[], EPERM),
+            ("open_by_handle_at", &[], EPERM),
+            ("kcmp", &[], EPERM),
+            ("clone3", &[], ENOSYS),
+            ("clone", &[0x11], RET_ALLOW),
+            ("clone", &[0x1000_0011], EPERM),  // CLONE_NEWUSER
+            ("clone", &[0x0002_0000], EPERM),  // CLONE_NEWNS
+            ("socket", &[2, 3, 1], RET_ALLOW), // SOCK_RAW: the capability decides
+            ("socket", &[17, 3], RET_ALLOW),
+            ("socket", &[38, 5], EPERM), // AF_ALG
+            ("socket", &[40, 1], EPERM), // AF_VSOCK
+            ("socket", &[0x1_0000_0026, 5], EPERM),
+            ("personality", &[0], RET_ALLOW),
+            ("personality", &[0x2_0008], RET_ALLOW),
+            ("personality", &[0x004_0000], EPERM), // ADDR_NO_RANDOMIZE
+            ("personality", &[0xffff_ffff], RET_ALLOW),
+            ("ioctl", &[0, 0x5412], RET_ALLOW),
+            ("mbind", &[], EPERM),
+            ("syslog", &[], EPERM),
+            ("settimeofday", &[], EPERM),
+            ("reboot", &[], EPERM),
+        ],
+    );
     let all: [(&str, Facts<'_>); 14] = [
-        ("SYS_ADMIN", &[("mount", &[], RET_ALLOW), ("clone3", &[], RET_ALLOW), ("clone", &[0x1000_0011], RET_ALLOW), ("setns", &[], RET_ALLOW), ("bpf", &[], RET_ALLOW), ("kcmp", &[], EPERM)]),
+        (
+            "SYS_ADMIN",
+            &[
+                ("mount", &[], RET_ALLOW),
+                ("clone3", &[], RET_ALLOW),
+                ("clone", &[0x1000_0011], RET_ALLOW),
+                ("setns", &[], RET_ALLOW),
+                ("bpf", &[], RET_ALLOW),
+                ("kcmp", &[], EPERM),
+            ],
+        ),
         ("SYS_BOOT", &[("reboot", &[], RET_ALLOW), ("mount", &[], EPERM)]),
         ("SYS_CHROOT", &[("chroot", &[], RET_ALLOW)]),
         ("SYS_MODULE", &[("finit_module", &[], RET_ALLOW)]),
@@ -173,9 +191,17 @@ fn every_action_and_reports_in_place_of_errnos() {
     }
     assert_eq!(run(&answering, AUDIT_ARCH, table::NEWEST + 1, [0; 6]), RET_ERRNO | 4000);
     // A profile that is left open but for what it names.
-    facts(&custom(r#"{"default": "allow", "newer": "allow", "answers": {"mount": "EPERM"}}"#), &[], &[("mount", &[], EPERM), ("keyctl", &[], RET_ALLOW)]);
+    facts(
+        &custom(r#"{"default": "allow", "newer": "allow", "answers": {"mount": "EPERM"}}"#),
+        &[],
+        &[("mount", &[], EPERM), ("keyctl", &[], RET_ALLOW)],
+    );
     // What a profile names itself, no capability of its base opens.
-    facts(&custom(r#"{"extends": "docker", "answers": {"mount": "EACCES"}}"#), &["SYS_ADMIN"], &[("mount", &[], RET_ERRNO | 13), ("setns", &[], RET_ALLOW)]);
+    facts(
+        &custom(r#"{"extends": "docker", "answers": {"mount": "EACCES"}}"#),
+        &["SYS_ADMIN"],
+        &[("mount", &[], RET_ERRNO | 13), ("setns", &[], RET_ALLOW)],
+    );
 }
 
 #[test]

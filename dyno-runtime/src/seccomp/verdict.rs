@@ -42,7 +42,8 @@ impl Verdicts {
     /// Works out `data`, which extends nothing any more, for a sandbox with these capabilities.
     pub fn new(data: &ProfileData, capabilities: u64) -> Result<Self, String> {
         data.check_names()?;
-        let action = |field: &str, text: &Option<String>, none: i32| text.as_deref().map_or(Ok(Action::Errno(none as u16)), |text| Action::parse(field, text));
+        let action =
+            |field: &str, text: &Option<String>, none: i32| text.as_deref().map_or(Ok(Action::Errno(none as u16)), |text| Action::parse(field, text));
         let (default, newer) = (action("default", &data.default, libc::EPERM)?, action("newer", &data.newer, libc::ENOSYS)?);
         let mut all = Self { calls: vec![(Verdict::Always(newer), Source::Newer); table::NEWEST as usize + 1], newer };
         for (name, _) in table::calls() {

@@ -14,11 +14,10 @@ use crate::{
     dyno::Dyno,
     error::{Context, Error, ErrorKind, Result},
     host::Host,
-    mount::{self, Lease, WritableLayer},
+    mount::{self, LayerTree, Lease, Root, WritableLayer},
     net::resolver,
     plan::{Mount, Plan, c_string},
     spec::{Layer, Upper},
-    sys::{self, MountAttr},
 };
 
 /// What a sandbox is furnished with.
@@ -26,6 +25,8 @@ pub(super) struct Furnished {
     pub root: OwnedFd,
     /// The writable layer, where it can be looked at from outside.
     pub upper: Option<WritableLayer>,
+    /// See [`mount::Root`].
+    pub layers: Vec<LayerTree>,
     /// Name servers of a link.
     pub servers: Vec<std::net::Ipv4Addr>,
     pub streams: Prepared,
@@ -34,22 +35,23 @@ pub(super) struct Furnished {
 
 impl Host {
     /// Root, streams and mounts. Takes the streams out of `options`.
-    pub(super) fn furnished(&self, plan: &Plan, lease: &Lease, options: &mut StartOptions<'_>, dir: &Path) -> Result<Furnished> {
+    pub(super) fn furnished(&self, plan: &Plan, lease: &mut Lease, options: &mut StartOptions<'_>, dir: &Path) -> Result<Furnished> {
         let stdio = std::mem::take(&mut options.stdio);
         if self.rootless().is_some() {
             return super::unprivileged::furnished(plan, lease, stdio, dir);
         }
-        let (root, upper) = self.root(plan, lease, options, dir)?;
+        let Root { tree: root, writable: upper, layers } = self.root(plan, lease, options, dir)?;
         if !options.keep_upper && upper.as_ref().is_some_and(WritableLayer::is_attached) {
             mount::detach(dir)?;
         }
         let servers = crate::net::egress::prepare(&plan.network, root.as_fd(), plan.upper != Upper::ReadOnly, lease, dir)?;
         let mut streams = stdio::prepare(stdio, dir, lease, plan.identity.uid)?.watched(&plan.limits)?;
-        let mounts = self.mounts(plan, lease, streams.pts.take(), dir)?;
-        Ok(Furnished { root, upper, servers, streams, mounts })
+        let dev = lease.take_dev();
+        let mounts = mounts(plan, lease, dev, streams.pts.take(), dir)?;
+        Ok(Furnished { root, upper, layers, servers, streams, mounts })
     }
 
-    fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<(OwnedFd, Option<WritableLayer>)> {
+    fn root(&self, plan: &Plan, lease: &Lease, options: &StartOptions<'_>, scratch: &Path) -> Result<Root> {
         let mut layers = Vec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
             layers.push(match layer {
@@ -57,42 +59,35 @@ impl Host {
                 Layer::Directory(path) => mount::clone_tree(open_dir(path)?.as_fd(), lease)?,
                 Layer::UpperOf(id) => {
                     let kept = options.after.filter(|d| d.id() == id).and_then(Dyno::upper);
-                    let missing = || Error::refused(ErrorKind::Invalid, format!("layer upper_of {id:?}: no such ended dyno, or its layer was not kept"));
-                    mount::LayerTree { tree: kept.ok_or_else(missing)?.as_layer()?, shifted: true }
+                    let missing =
+                        || Error::refused(ErrorKind::Invalid, format!("layer upper_of {id:?}: no such ended dyno, or its layer was not kept"));
+                    LayerTree { tree: kept.ok_or_else(missing)?.as_layer()?, shifted: true }
                 }
             });
         }
         mount::assemble(layers, &plan.upper, self.disks(), lease, scratch)
     }
+}
 
-    fn mounts(&self, plan: &Plan, lease: &Lease, mut pts: Option<OwnedFd>, dir: &Path) -> Result<Vec<ChildMount>> {
-        let mut mounts = Vec::with_capacity(plan.mounts.len());
-        let tree = |tree: OwnedFd, target: &str| ChildMount::Tree { tree, target: c_string(target) };
-        for mount in &plan.mounts {
-            mounts.push(match mount {
-                Mount::Dev { devices } if devices.is_empty() => tree(self.dev()?, "/dev"),
-                Mount::Dev { devices } => tree(mount::dev_with(devices)?, "/dev"),
-                Mount::Pts { max } => tree(pts.take().map_or_else(|| mount::new_pts(lease, *max), Ok)?, "/dev/pts"),
-                Mount::Shm { bytes } => tree(mount::new_shm(*bytes)?, "/dev/shm"),
-                Mount::Proc => ChildMount::Proc,
-                Mount::Masked(path) => ChildMount::Masked(c_string(path)),
-                Mount::ReadOnly(path) => ChildMount::ReadOnly(c_string(path)),
-                Mount::NameServers => tree(mount::read_only_file(&resolver::file(dir), lease)?, resolver::TARGET),
-                Mount::Volume(volume) => tree(mount::volume(volume, lease)?, &volume.target().to_string_lossy()),
-            });
-        }
-        Ok(mounts)
+fn mounts(plan: &Plan, lease: &Lease, mut dev: Option<OwnedFd>, mut pts: Option<OwnedFd>, dir: &Path) -> Result<Vec<ChildMount>> {
+    let mut mounts = Vec::with_capacity(plan.mounts.len());
+    let tree = |tree: OwnedFd, target: &str| ChildMount::Tree { tree, target: c_string(target) };
+    for mount in &plan.mounts {
+        mounts.push(match mount {
+            Mount::Dev { devices } => {
+                let ready = if devices.is_empty() { dev.take() } else { None };
+                ChildMount::Dev(ready.map_or_else(|| mount::new_dev(devices), Ok)?)
+            }
+            Mount::Pts { max } => tree(pts.take().map_or_else(|| mount::new_pts(lease, *max), Ok)?, "/dev/pts"),
+            Mount::Shm { bytes } => tree(mount::new_shm(*bytes)?, "/dev/shm"),
+            Mount::Proc => ChildMount::Proc,
+            Mount::Masked(path) => ChildMount::Masked(c_string(path)),
+            Mount::ReadOnly(path) => ChildMount::ReadOnly(c_string(path)),
+            Mount::NameServers => tree(mount::read_only_file(&resolver::file(dir), lease)?, resolver::TARGET),
+            Mount::Volume(volume) => tree(mount::volume(volume, lease)?, &volume.target().to_string_lossy()),
+        });
     }
-
-    /// A read-only clone of this host's /dev.
-    fn dev(&self) -> Result<OwnedFd> {
-        use rustix::mount::{OpenTreeFlags, open_tree};
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(rustix::fs::CWD, self.dev_point(), flags).wall(|| "open_tree(dev, OPEN_TREE_CLONE)".into())?;
-        let attr = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NOEXEC, ..MountAttr::default() };
-        sys::mount_setattr(tree.as_fd(), c"", false, &attr).wall(|| "mount_setattr(dev, RDONLY)".into())?;
-        Ok(tree)
-    }
+    Ok(mounts)
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd> {

@@ -22,12 +22,13 @@ use rustix::{
 
 use super::standing::{self, Standing};
 use crate::broken::{self, Part};
-use crate::sys::{self, Flags, MountAttr, SharedChild};
+use crate::sys::{self, Flags, MountAttr, Seated, SharedChild};
 
 /// Where a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Begun,
+    OwnTable,
     Scheduling,
     EnterCgroup,
     CgroupNamespace,
@@ -44,6 +45,8 @@ pub(crate) enum Step {
     Keyring,
     Session,
     JoinNetwork,
+    CollectNetwork,
+    NewNetwork,
     JoinUserNamespace,
     OwnNamespaces,
     Ids,
@@ -60,6 +63,8 @@ pub(crate) enum Step {
 
 /// A mount that the child attaches.
 pub(crate) enum ChildMount {
+    /// /dev, made by the parent and nobody else's; an empty directory of it hides others.
+    Dev(OwnedFd),
     /// A tree made by the parent.
     Tree { tree: OwnedFd, target: std::ffi::CString },
     /// procfs: only a task inside the pid namespace can make it (or `pidns=`, Linux 6.17).
@@ -76,14 +81,18 @@ pub(crate) enum ChildNetwork<'a> {
     New,
     /// To be made later, by the user namespace that is to own it.
     Later,
-    /// Another sandbox's.
+    /// Another sandbox's, or one that lay ready.
     Joined(BorrowedFd<'a>),
+    /// Being made beside the start; it comes over this line.
+    Ordered(BorrowedFd<'a>),
     /// The host's.
     Host,
 }
 
 /// Everything that the child needs, prepared by the parent.
 pub(crate) struct Child<'a> {
+    /// Where the descriptors below are, in the child's table.
+    pub seated: Seated<'a>,
     pub tasks: &'a [OwnedFd],
     /// A mount namespace without mounts; else the child was born with a copy of the host's.
     pub nowhere: Option<BorrowedFd<'a>>,
@@ -98,7 +107,7 @@ pub(crate) struct Child<'a> {
     pub own: Flags,
     pub standing: Standing<'a>,
     /// Become descriptors 0 to 8: see `init/main.rs`.
-    pub fds: [RawFd; 9],
+    pub fds: [BorrowedFd<'a>; 9],
     pub init: BorrowedFd<'a>,
     pub argv: &'a [*const c_char],
     pub envp: &'a [*const c_char],
@@ -127,14 +136,30 @@ pub(super) const READY_FD: RawFd = 5;
 const INIT_FD: RawFd = 9;
 
 impl Child<'_> {
+    /// Everything of the parent's that it uses.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let network = match &self.network {
+            ChildNetwork::Joined(fd) | ChildNetwork::Ordered(fd) => Some(*fd),
+            ChildNetwork::New | ChildNetwork::Later | ChildNetwork::Host => None,
+        };
+        let trees = self.mounts.iter().filter_map(|mount| match mount {
+            ChildMount::Dev(tree) | ChildMount::Tree { tree, .. } => Some(tree.as_fd()),
+            ChildMount::Proc | ChildMount::Masked(_) | ChildMount::ReadOnly(_) => None,
+        });
+        let several = self.tasks.iter().map(AsFd::as_fd).chain(trees).chain(self.fds);
+        [Some(self.root), Some(self.init), self.nowhere, network, self.userns].into_iter().flatten().chain(several)
+    }
+
     fn raise_walls(&mut self) -> Result<(), Errno> {
+        self.step = Step::OwnTable;
+        self.seated.leave_table()?;
         let step = &mut self.step;
         standing::scheduling(step)?;
-        enter_cgroups(self.tasks, step)?;
-        network(&self.network, step)?;
+        enter_cgroups(self.tasks, self.seated, step)?;
+        network(&self.network, self.seated, step)?;
         if let Some(nowhere) = self.nowhere {
             self.step = Step::EmptyMounts;
-            rustix::thread::move_into_link_name_space(nowhere, Some(LinkNameSpaceType::Mount))?;
+            rustix::thread::move_into_link_name_space(self.seated.of(&nowhere), Some(LinkNameSpaceType::Mount))?;
             sys::unshare(Flags::NEWNS)?;
         }
         self.step = Step::NewProc;
@@ -142,15 +167,17 @@ impl Child<'_> {
         let proc = new_proc()?;
         self.root()?;
         self.mounts(proc)?;
+        self.collect_network()?;
         self.step = Step::Hostname;
         rustix::system::sethostname(self.hostname)?;
         self.standing.attributes(&mut self.step)?;
         self.join_user_namespace()?;
         self.standing.drop_privileges(&mut self.step)?;
         self.step = Step::Descriptors;
-        let mut fds = [0; 10];
-        fds[..9].copy_from_slice(&self.fds);
-        fds[9] = self.init.as_raw_fd();
+        let mut fds = [self.seated.of(&self.init).as_raw_fd(); 10];
+        for (to, from) in fds.iter_mut().zip(&self.fds) {
+            *to = self.seated.of(from).as_raw_fd();
+        }
         sys::place_descriptors(fds, 1)?;
         self.standing.last_walls(&mut self.step)
     }
@@ -161,8 +188,9 @@ impl Child<'_> {
             return self.root_over_the_hosts();
         }
         self.step = Step::AttachRoot;
-        move_mount(self.root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-        rustix::process::fchdir(self.root)?;
+        let root = self.seated.of(&self.root);
+        move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        rustix::process::fchdir(root)?;
         rustix::process::chroot(c".")
     }
 
@@ -172,8 +200,9 @@ impl Child<'_> {
         self.step = Step::PrivateMounts;
         mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         self.step = Step::AttachRoot;
-        move_mount(self.root, c"", CWD, self.attach_point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-        rustix::process::fchdir(self.root)?;
+        let root = self.seated.of(&self.root);
+        move_mount(root, c"", CWD, self.attach_point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        rustix::process::fchdir(root)?;
         self.step = Step::PivotRoot;
         // pivot_root(2), NOTES: with "." twice the old root is stacked on the new one at "/", …
         rustix::process::pivot_root(c".", c".")?;
@@ -184,24 +213,42 @@ impl Child<'_> {
     }
 
     fn mounts(&mut self, proc: OwnedFd) -> Result<(), Errno> {
-        let mut empty_dir = None;
+        let mut nothing = None;
         for (i, mount) in self.mounts.iter().enumerate() {
             self.step = Step::Mount(i);
             match mount {
-                ChildMount::Tree { tree, target } => attach(tree.as_fd(), target)?,
+                ChildMount::Dev(tree) => {
+                    attach(self.seated.of(tree), c"/dev")?;
+                    nothing = Some(Nothing::of(self.seated.of(tree))?);
+                }
+                ChildMount::Tree { tree, target } => attach(self.seated.of(tree), target)?,
                 ChildMount::Proc => attach(proc.as_fd(), c"/proc")?,
-                ChildMount::Masked(path) => ignore_missing(mask(path, &mut empty_dir))?,
+                ChildMount::Masked(path) => ignore_missing(mask(path, nothing.as_mut()))?,
                 ChildMount::ReadOnly(path) => ignore_missing(read_only(path))?,
             }
         }
         Ok(())
     }
 
+    /// By now it is mostly there. One that could not be made is made here, or it is told why not.
+    fn collect_network(&mut self) -> Result<(), Errno> {
+        let ChildNetwork::Ordered(line) = &self.network else { return Ok(()) };
+        self.step = Step::CollectNetwork;
+        if let Some(netns) = sys::receive_descriptor(self.seated.of(line))? {
+            self.step = Step::JoinNetwork;
+            return rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
+        }
+        self.step = Step::NewNetwork;
+        sys::unshare(Flags::NEWNET)?;
+        self.step = Step::LoopbackUp;
+        sys::interface_up(c"lo")
+    }
+
     /// Joining gives every capability in there: enough to make the namespaces that the sandbox is to own itself.
     fn join_user_namespace(&mut self) -> Result<(), Errno> {
         self.step = Step::JoinUserNamespace;
         if let Some(userns) = self.userns.filter(|_| !broken::is(Part::UserNamespace)) {
-            rustix::thread::move_into_link_name_space(userns, Some(LinkNameSpaceType::User))?;
+            rustix::thread::move_into_link_name_space(self.seated.of(&userns), Some(LinkNameSpaceType::User))?;
         }
         self.step = Step::OwnNamespaces;
         if self.own != Flags::NONE {
@@ -217,10 +264,10 @@ impl Child<'_> {
 
 /// v1: one write per hierarchy moves this one thread, without a grace period. (v2: born there.) The
 /// namespace comes after, so that its root is the group just entered.
-fn enter_cgroups(tasks: &[OwnedFd], step: &mut Step) -> Result<(), Errno> {
+fn enter_cgroups(tasks: &[OwnedFd], seated: Seated<'_>, step: &mut Step) -> Result<(), Errno> {
     *step = Step::EnterCgroup;
     for tasks in tasks {
-        rustix::io::write(tasks, b"0")?;
+        rustix::io::write(seated.of(tasks), b"0")?;
     }
     *step = Step::CgroupNamespace;
     if broken::is(Part::CgroupNamespace) {
@@ -229,7 +276,7 @@ fn enter_cgroups(tasks: &[OwnedFd], step: &mut Step) -> Result<(), Errno> {
     sys::unshare(Flags::NEWCGROUP)
 }
 
-fn network(network: &ChildNetwork<'_>, step: &mut Step) -> Result<(), Errno> {
+fn network(network: &ChildNetwork<'_>, seated: Seated<'_>, step: &mut Step) -> Result<(), Errno> {
     match network {
         ChildNetwork::New => {
             *step = Step::LoopbackUp;
@@ -237,16 +284,15 @@ fn network(network: &ChildNetwork<'_>, step: &mut Step) -> Result<(), Errno> {
         }
         ChildNetwork::Joined(netns) => {
             *step = Step::JoinNetwork;
-            rustix::thread::move_into_link_name_space(*netns, Some(LinkNameSpaceType::Network))
+            rustix::thread::move_into_link_name_space(seated.of(netns), Some(LinkNameSpaceType::Network))
         }
-        ChildNetwork::Later | ChildNetwork::Host => Ok(()),
+        ChildNetwork::Later | ChildNetwork::Ordered(_) | ChildNetwork::Host => Ok(()),
     }
 }
 
 /// Attaches a detached tree where `target` says, without following a symlink that a tenant's layer may hold.
 fn attach(tree: BorrowedFd<'_>, target: &CStr) -> Result<(), Errno> {
-    let place = sys::open_without_symlinks(target)?;
-    move_mount(tree, c"", &place, c"", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
+    cover(tree, sys::open_without_symlinks(target)?.as_fd())
 }
 
 fn new_proc() -> Result<OwnedFd, Errno> {
@@ -258,26 +304,44 @@ fn new_proc() -> Result<OwnedFd, Errno> {
 
 const CLONE_TREE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
-/// Hides a path of our procfs: a file by our own /dev/null (never one of the image: CVE-2025-31133), a
-/// directory by an empty, read-only tmpfs, made once and cloned after.
-fn mask(path: &CStr, empty_dir: &mut Option<OwnedFd>) -> Result<(), Errno> {
-    let place = sys::open_without_symlinks(path)?;
-    let directory = FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Directory;
-    let cover = if !directory {
-        open_tree(CWD, c"/dev/null", CLONE_TREE)?
-    } else if let Some(first) = empty_dir {
-        open_tree(first, c"", CLONE_TREE | OpenTreeFlags::AT_EMPTY_PATH)?
-    } else {
-        let fs = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(&fs)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?
-    };
-    move_mount(&cover, c"", &place, c"", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)?;
-    if directory && empty_dir.is_none() {
-        *empty_dir = Some(cover);
+/// What hides directories: an empty one, read-only.
+struct Nothing {
+    mount: OwnedFd,
+    /// A detached mount can be cloned only since Linux 6.15, so the first place gets this one and the others clones of it.
+    placed: bool,
+}
+
+impl Nothing {
+    /// /dev/shm before anything is mounted there: of the sandbox's own, because whoever shares a directory hears of it when another opens
+    /// it (inotify(7)) and can lock him out of it (flock(2)).
+    fn of(dev: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let mount = open_tree(dev, c"shm", CLONE_TREE)?;
+        let attr = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NODEV | sys::NOEXEC, ..MountAttr::default() };
+        sys::mount_setattr(mount.as_fd(), c"", false, &attr)?;
+        Ok(Self { mount, placed: false })
     }
-    Ok(())
+
+    fn put(&mut self, place: BorrowedFd<'_>) -> Result<(), Errno> {
+        if self.placed {
+            return cover(open_tree(&self.mount, c"", CLONE_TREE | OpenTreeFlags::AT_EMPTY_PATH)?.as_fd(), place);
+        }
+        cover(self.mount.as_fd(), place)?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+fn cover(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+    move_mount(mount, c"", place, c"", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+/// Hides a path of our procfs: a file by our own /dev/null (never one of the image: CVE-2025-31133), a directory by an empty one.
+fn mask(path: &CStr, nothing: Option<&mut Nothing>) -> Result<(), Errno> {
+    let place = sys::open_without_symlinks(path)?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) == FileType::Directory {
+        return nothing.ok_or(Errno::INVAL)?.put(place.as_fd());
+    }
+    cover(open_tree(CWD, c"/dev/null", CLONE_TREE)?.as_fd(), place.as_fd())
 }
 
 fn read_only(path: &CStr) -> Result<(), Errno> {
@@ -285,7 +349,7 @@ fn read_only(path: &CStr) -> Result<(), Errno> {
     let tree = open_tree(&place, c"", CLONE_TREE | OpenTreeFlags::AT_EMPTY_PATH)?;
     let attr = MountAttr { set: sys::RDONLY | sys::NOSUID | sys::NODEV | sys::NOEXEC, ..MountAttr::default() };
     sys::mount_setattr(tree.as_fd(), c"", false, &attr)?;
-    move_mount(&tree, c"", &place, c"", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
+    cover(tree.as_fd(), place.as_fd())
 }
 
 /// What this kernel does not have needs no hiding.

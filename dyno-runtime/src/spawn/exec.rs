@@ -17,8 +17,8 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-        SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+        SocketType, recvmsg, sendmsg, socketpair,
     },
     process::{PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal},
 };
@@ -96,10 +96,11 @@ impl Dyno {
         let owner = userns.as_ref().map_or_else(|| Owner::OnHost(host_id(self.record().slot, uid)), |userns| Owner::Inside(userns.as_fd(), uid));
         let mut streams = match command.stdio {
             Stdio::Tty { rows, cols } => stdio::terminal(self.terminals()?.as_fd(), owner, rows, cols)?,
-            other => stdio::without_init(other, owner)?,
+            other => stdio::without_init(other, stdio::open_null()?, owner)?,
         };
         let image = image(&command.argv, &env, &cwd.to_string_lossy());
-        let (answers, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).io(|| "socketpair(exec)".into())?;
+        let (answers, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).io(|| "socketpair(exec)".into())?;
         self.request(&image, theirs.as_fd(), &streams)?;
         drop(theirs);
         streams.close_child_ends();
@@ -119,9 +120,10 @@ impl Dyno {
         match &self.streams {
             Some(Streams::Log(_)) | None => match self.open_log() {
                 Ok(reader) => Ok(Streams::Log(reader)),
-                Err(e) if e.errno() == Some(Errno::NOENT) => {
-                    Err(Error::refused(ErrorKind::Invalid, format!("dyno {}: its streams were taken, or belong to a process that is no more", self.id())))
-                }
+                Err(e) if e.errno() == Some(Errno::NOENT) => Err(Error::refused(
+                    ErrorKind::Invalid,
+                    format!("dyno {}: its streams were taken, or belong to a process that is no more", self.id()),
+                )),
                 Err(e) => Err(e),
             },
             Some(streams) => streams.try_clone().io(|| format!("dup(streams of {})", self.id())),

@@ -12,7 +12,7 @@ mod words;
 
 use std::{
     ffi::{CString, c_char},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -36,7 +36,7 @@ use crate::{
     broken::{self, Part},
     cgroup::{Cgroups, Group},
     denials::Denials,
-    dyno::{Dyno, Record, Tier, write_sandbox},
+    dyno::{Dyno, Record, Tier, note_company, write_sandbox},
     error::{Context, Error, ErrorKind, Result},
     host::Host,
     mount::Lease,
@@ -44,8 +44,8 @@ use crate::{
     rootless,
     seccomp::Denied,
     spec::{Limits, Network, Sandbox},
-    sys::{self, Flags},
-    workshop::Workshop,
+    sys::{self, Flags, Row, Seated},
+    workshop::{Order, Workshop},
 };
 
 /// What a start needs beside the sandbox.
@@ -64,6 +64,9 @@ pub struct StartOptions<'a> {
     pub log_denied: bool,
     /// TCP ports on the sandbox's loopback on which listening sockets are made before the program starts.
     pub listen: Vec<u16>,
+    /// Whose sandbox this is. One that is alone in a private network leaves it, when it is freed, to the tenant's next one, once it is proven
+    /// to be as it was made; never to another's ([`crate::HostOptions::recycled`]).
+    pub tenant: Option<&'a str>,
 }
 
 /// Where the time of a start went, microseconds.
@@ -104,6 +107,15 @@ struct Wanted<'a> {
     line: Option<BorrowedFd<'a>>,
 }
 
+/// Where the network of a start comes from.
+enum Ground<'h> {
+    Ready(OwnedFd),
+    /// From beside, meanwhile.
+    Ordered(Order<'h>),
+    /// The child is born into a new one, or what it is to be in is not the host's to make.
+    Own,
+}
+
 impl Host {
     /// Starts `sandbox` as dyno `id`; returns once its program's exec is done.
     ///
@@ -133,18 +145,20 @@ impl Host {
         self.fit(&mut plan, options.keep_upper)?;
         let posture = Posture::new(self, &plan, if options.log_denied { Denied::Report } else { Denied::Answer })?;
         let began = Instant::now();
+        let _under_way = self.workshop().map(Workshop::start_begins);
+        let ground = self.ground(&plan, options.tenant)?;
+        let tier = if matches!(ground, Ground::Ready(_)) { Tier::Parts } else { Tier::Cold };
         let mut debris = Debris::new(self, id)?;
-        let ground = self.ground(&plan);
-        let tier = if ground.is_some() { Tier::Parts } else { Tier::Cold };
-        let lease = self.lease(&mut debris, &plan, &options)?;
-        let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
+        let mut lease = self.lease(&mut debris, &plan, &options)?;
+        let mut furnished = self.furnished(&plan, &mut lease, &mut options, &debris.dir())?;
         debris.group = self.cgroups().map(|cgroups| self.group_for(cgroups, id, &plan.limits)).transpose()?;
         // An unprivileged user finds the network by its process, which must not have ended by then.
         let waits = lease.is_rootless() || waits(&plan, &options);
+        write_sandbox(&debris.dir(), sandbox)?;
         let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits, line: None };
         let walled = self.raise_walls(&wanted, ground, &mut debris)?;
         furnished.streams.close_child_ends();
-        let record = self.write_down(sandbox, &debris, &lease, began, &walled, tier)?;
+        let record = self.write_down(&debris, &lease, began, &walled, tier)?;
         let Walled { ready, walled, netns, mounts, .. } = walled;
         let denials = match &debris.process {
             Some(init) if posture.reports => Some(Denials::receive(&ready, posture.filter.clone(), init.as_fd())?),
@@ -160,16 +174,37 @@ impl Host {
         run_program(&ready, &plan, waits)?;
         let exec_us = micros(walled.elapsed());
         let (host, group, pidfd) = debris.disarm()?;
-        let Furnished { upper, streams, .. } = furnished;
-        Ok(Dyno { host, record, pidfd, netns, mounts, group, upper, keeps_upper: options.keep_upper, streams: Some(streams.parent), listeners, denials, exec_us })
+        let Furnished { upper, layers, streams, .. } = furnished;
+        let tenant = options.tenant.filter(|_| plan.network == Network::Private).map(str::to_owned);
+        Ok(Dyno {
+            host,
+            record,
+            pidfd,
+            netns,
+            mounts,
+            layers,
+            group,
+            upper,
+            keeps_upper: options.keep_upper,
+            streams: Some(streams.parent),
+            listeners,
+            denials,
+            tenant,
+            exec_us,
+        })
     }
 
-    /// A network that lies ready, where it is one that the host makes.
-    fn ground(&self, plan: &Plan) -> Option<OwnedFd> {
-        let made_by_host = matches!(plan.network, Network::Private | Network::Egress(_)) && !plan.owns("net");
-        let workshop = self.workshop()?;
+    /// A network that lies ready or is being made, where it is one that the host makes.
+    fn ground(&self, plan: &Plan, tenant: Option<&str>) -> Result<Ground<'_>> {
+        let Some(workshop) = self.workshop() else { return Ok(Ground::Own) };
         workshop.begin();
-        if made_by_host { workshop.network() } else { None }
+        let made_by_host = matches!(plan.network, Network::Private | Network::Egress(_)) && !plan.owns("net");
+        let ready = made_by_host.then(|| tenant.and_then(|tenant| workshop.left_by(tenant)).or_else(|| workshop.network())).flatten();
+        Ok(match ready {
+            Some(netns) => Ground::Ready(netns),
+            None if made_by_host => workshop.order_network()?.map_or(Ground::Own, Ground::Ordered),
+            None => Ground::Own,
+        })
     }
 
     fn group_for(&self, cgroups: &Cgroups, id: &str, limits: &Limits) -> Result<Group> {
@@ -179,12 +214,11 @@ impl Host {
         }
     }
 
-    /// From here on a later process finds it: what was started, and which process it is.
-    fn write_down(&self, sandbox: &Sandbox, debris: &Debris<'_>, lease: &Lease, began: Instant, walled: &Walled, tier: Tier) -> Result<Record> {
-        write_sandbox(&debris.dir(), sandbox)?;
+    /// From here on a later process finds it.
+    fn write_down(&self, debris: &Debris<'_>, lease: &Lease, began: Instant, walled: &Walled, tier: Tier) -> Result<Record> {
         let timing = Timing { prepare_us: micros(walled.prepared - began), walls_us: micros(walled.walled - walled.prepared), exec_us: 0 };
         // Whoever ignores SIGCHLD has it collected at once; then there is nothing to be found any more.
-        let start_time = crate::dyno::start_time(walled.pid).or_else(|e| if e.errno() == Some(Errno::NOENT) { Ok(0) } else { Err(e) })?;
+        let start_time = crate::proc_stat::start_time(walled.pid).or_else(|e| if e.errno() == Some(Errno::SRCH) { Ok(0) } else { Err(e) })?;
         let record = Record {
             id: debris.id.clone(),
             pid: walled.pid,
@@ -200,10 +234,9 @@ impl Host {
     }
 
     /// From what stands ready to an init behind its walls, which waits for its word.
-    fn raise_walls(&self, wanted: &Wanted<'_>, ground: Option<OwnedFd>, debris: &mut Debris<'_>) -> Result<Walled> {
+    fn raise_walls(&self, wanted: &Wanted<'_>, ground: Ground<'_>, debris: &mut Debris<'_>) -> Result<Walled> {
         let Wanted { plan, posture, lease, furnished, waits, line } = *wanted;
         let Furnished { root, streams, mounts, .. } = furnished;
-        let joined = ground.map_or_else(|| self.joined(&plan.network), |netns| Ok(Some(netns)))?;
         let exit_file = std::fs::File::create_new(debris.dir().join("exit")).io(|| "create exit record".into())?;
         let group = debris.group.as_ref();
         let (tasks, birthplace) = (group.map_or(Ok(Vec::new()), Group::task_files)?, group.and_then(Group::birthplace));
@@ -216,22 +249,35 @@ impl Host {
         let (argv, envp) = (init_argv(mode, waits, plan), plan.c_env());
         let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
         let attach_point = c_string(&self.attach_point().to_string_lossy());
+        let (joined, ordered) = match ground {
+            Ground::Ready(netns) => (Some(netns), None),
+            Ground::Ordered(order) => (None, order.line()),
+            Ground::Own => (self.joined(&plan.network)?, None),
+        };
         let mut child = Child {
+            seated: Seated::NONE,
             tasks: &tasks,
             nowhere: self.nowhere(),
             attach_point: &attach_point,
             root: root.as_fd(),
             mounts,
             hostname: plan.hostname.as_bytes(),
-            network: child_network(plan, joined.as_ref(), lease.is_rootless()),
+            network: child_network(plan, joined.as_ref(), ordered.as_ref(), lease.is_rootless()),
             userns: (!lease.is_rootless()).then(|| lease.userns()),
             // A rootless one owns all of them from the start.
             own: if lease.is_rootless() { Flags::NONE } else { own_namespaces(plan) },
             standing: posture.standing(),
             fds: [
-                stdin, stdout, stderr, streams.log_or_null(), exit_file.as_fd(), ready_child.as_fd(),
-                cpu.as_ref().map_or(streams.null(), AsFd::as_fd), requests.as_fd(), requests_peer.as_fd(),
-            ].map(|fd| fd.as_raw_fd()),
+                stdin,
+                stdout,
+                stderr,
+                streams.log_or_null(),
+                exit_file.as_fd(),
+                ready_child.as_fd(),
+                cpu.as_ref().map_or(streams.null(), AsFd::as_fd),
+                requests.as_fd(),
+                requests_peer.as_fd(),
+            ],
             init: self.init(),
             argv: &argv_pointers,
             envp: &envp_pointers,
@@ -239,19 +285,28 @@ impl Host {
             failed: None,
         };
         let prepared = Instant::now();
+        // A rootless one is cloned from inside its user namespace, which has its own way.
+        let row = if lease.is_rootless() { None } else { self.seats().and_then(|seats| seats.seat(&child.descriptors().collect::<Vec<_>>())) };
+        child.seated = row.as_ref().map_or(Seated::NONE, Row::seated);
         let born_with = born_with(&child);
-        let cloned = if lease.is_rootless() { rootless::vfork(lease, born_with, birthplace, &mut child) } else { sys::vfork(born_with, birthplace, &mut child) };
-        let (pidfd, pid) = cloned.wall(|| "clone3(namespaces)".into())?;
+        let cloned = if lease.is_rootless() {
+            rootless::vfork(lease, born_with, birthplace, &mut child)
+        } else {
+            sys::vfork(born_with, birthplace, &mut child)
+        };
         let (step, failed) = (child.step, child.failed);
+        drop(row);
+        let (pidfd, pid) = cloned.wall(|| "clone3(namespaces)".into())?;
         let walled = Instant::now();
         // Held, it is not taken apart while somebody waits for the end of the last process (do_exit waits for a grace period then).
         let mounts_held = sys::mount_namespace(pidfd.as_fd());
+        let network = joined.or_else(|| sys::network_namespace(pidfd.as_fd()));
         debris.process = Some(pidfd);
         if failed.is_some() || step != Step::ExecInit {
             return Err(failure(step, failed, mounts));
         }
         // One that does not wait may have ended by the time that it is looked for.
-        let netns = joined.map_or_else(|| network_of(pid, waits), |netns| Ok(Some(netns)))?;
+        let netns = network.map_or_else(|| network_of(pid, waits), |netns| Ok(Some(netns)))?;
         Ok(Walled { pid, ready, prepared, walled, netns, mounts: mounts_held })
     }
 
@@ -286,7 +341,11 @@ impl Host {
     /// Another sandbox that runs, and its network.
     fn joined_dyno(&self, id: &str) -> Result<(Record, OwnedFd)> {
         let other = match Record::read(&self.dyno_dir(id))? {
-            Some(record) => Dyno::adopt(self, record)?,
+            Some(record) => {
+                // Before it is seen to run: from now on its network is not its own.
+                note_company(&self.dyno_dir(id))?;
+                Dyno::adopt(self, record)?
+            }
             None => None,
         };
         let gone = || Error::refused(ErrorKind::Invalid, format!("network joined {id:?} does not run"));
@@ -299,8 +358,9 @@ fn born_with(child: &Child<'_>) -> Flags {
     let flag = |wanted, flag| if wanted { flag } else { Flags::NONE };
     let mounts = flag(child.nowhere.is_none(), Flags::NEWNS);
     let network = flag(matches!(child.network, ChildNetwork::New), Flags::NEWNET);
+    let files = flag(child.seated.shares_table(), Flags::FILES);
     let unless = |part, flag| if broken::is(part) { Flags::NONE } else { flag };
-    unless(Part::PidNamespace, Flags::NEWPID).and(unless(Part::IpcNamespace, Flags::NEWIPC)).and(Flags::NEWUTS).and(mounts).and(network)
+    unless(Part::PidNamespace, Flags::NEWPID).and(unless(Part::IpcNamespace, Flags::NEWIPC)).and(Flags::NEWUTS).and(mounts).and(network).and(files)
 }
 
 /// Whether the program is to wait for our word: something is to be made inside before it starts.
@@ -315,10 +375,11 @@ fn own_namespaces(plan: &Plan) -> Flags {
     flag("mount", Flags::NEWNS).and(flag("uts", Flags::NEWUTS)).and(network)
 }
 
-fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>, rootless: bool) -> ChildNetwork<'a> {
-    match (&plan.network, joined) {
-        (Network::Host, _) => ChildNetwork::Host,
-        (_, Some(netns)) => ChildNetwork::Joined(netns.as_fd()),
+fn child_network<'a>(plan: &Plan, joined: Option<&'a OwnedFd>, ordered: Option<&'a OwnedFd>, rootless: bool) -> ChildNetwork<'a> {
+    match (&plan.network, joined, ordered) {
+        (Network::Host, ..) => ChildNetwork::Host,
+        (_, Some(netns), _) => ChildNetwork::Joined(netns.as_fd()),
+        (_, None, Some(line)) => ChildNetwork::Ordered(line.as_fd()),
         _ if plan.owns("net") && !rootless => ChildNetwork::Later,
         _ => ChildNetwork::New,
     }
@@ -344,27 +405,46 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The network of the init. None when it has ended already, which it can only where it does not wait for us.
+/// The network of the init, where its pidfd does not tell. None when it has ended already, which it can only where it does not wait for us.
 fn network_of(pid: u32, waits: bool) -> Result<Option<OwnedFd>> {
     let path = format!("/proc/{pid}/ns/net");
     match std::fs::File::open(&path) {
         Ok(netns) => Ok(Some(netns.into())),
         // An ending process has left its namespaces, some time before its pidfd says so.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => if waits { Err(killed_early()) } else { Ok(None) },
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            if waits {
+                Err(killed_early())
+            } else {
+                Ok(None)
+            }
+        }
         Err(e) => Err(e).io(|| format!("open({path})")),
     }
 }
 
-fn socket_pair(kind: SocketType, purpose: &str) -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn socket_pair(kind: SocketType, purpose: &str) -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).io(|| format!("socketpair({purpose})"))
 }
 
-/// What execve said, from the init. One that waits is given the word first: whatever the program meets is there then. One that does not is
-/// told after that it is known: until then our end is its end.
+/// One that waits is given the word first: whatever the program meets is there then. One that does not is told after that it is known:
+/// until then our end is its end.
 fn run_program(ready: &OwnedFd, plan: &Plan, waits: bool) -> Result<()> {
     if waits {
         tell(ready)?;
     }
+    has_begun(ready, || format!("execve({:?})", plan.process.argv[0]))?;
+    if waits {
+        return Ok(());
+    }
+    match tell(ready) {
+        // One that has ended since needs no word.
+        Err(e) if e.errno().is_none() => Ok(()),
+        other => other,
+    }
+}
+
+/// What the init says of the process that it has begun: nothing but that there is one, or with what the call failed.
+fn has_begun(ready: &OwnedFd, call: impl FnOnce() -> String) -> Result<()> {
     let mut answer = [0u8; 4];
     let n = loop {
         match rustix::io::read(ready, &mut answer) {
@@ -374,13 +454,8 @@ fn run_program(ready: &OwnedFd, plan: &Plan, waits: bool) -> Result<()> {
         }
     };
     match (n, i32::from_le_bytes(answer)) {
-        (4, 0) if waits => Ok(()),
-        (4, 0) => match tell(ready) {
-            // One that has ended since needs no word.
-            Err(e) if e.errno().is_none() => Ok(()),
-            other => other,
-        },
-        (4, errno) => Err(Error::call(ErrorKind::Exec, format!("execve({:?})", plan.process.argv[0]), Errno::from_raw_os_error(errno))),
+        (4, 0) => Ok(()),
+        (4, errno) => Err(Error::call(ErrorKind::Exec, call(), Errno::from_raw_os_error(errno))),
         _ => Err(killed_early()),
     }
 }

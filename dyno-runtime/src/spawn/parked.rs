@@ -19,16 +19,16 @@ use std::{
 };
 
 use rustix::{
-    event::Timespec,
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::RenameFlags,
     io::Errno,
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, sendmsg},
 };
 
 use super::{
-    Posture, StartOptions, Stdio, Streams, Timing, Walled, Wanted,
+    Ground, Posture, StartOptions, Stdio, Streams, Timing, Walled, Wanted,
     debris::Debris,
-    exec, micros, socket_pair,
+    exec, has_begun, micros, socket_pair,
     stdio::{self, Owner, Prepared},
     words::killed_early,
 };
@@ -37,7 +37,7 @@ use crate::{
     dyno::{Dyno, Record, Tier, write_sandbox},
     error::{Context, Error, ErrorKind, Result},
     host::Host,
-    mount::{Leases, WritableLayer, host_id},
+    mount::{Claim, Leases, WritableLayer, host_id},
     net,
     plan::{Plan, check},
     seccomp::Denied,
@@ -57,6 +57,9 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Parked {
     name: String,
     slot: u32,
+    claim: Claim,
+    /// What is written down in its state directory.
+    like: Sandbox,
     hostname: String,
     pid: u32,
     start_time: u64,
@@ -65,7 +68,8 @@ pub(crate) struct Parked {
     line: OwnedFd,
     /// Tells the init that the dyno is written down.
     ready: OwnedFd,
-    pidfd: OwnedFd,
+    /// A /dev/null for its streams.
+    null: Option<OwnedFd>,
     /// What the dyno will have; None once it has it.
     belongings: Option<Belongings>,
     dir: PathBuf,
@@ -74,6 +78,7 @@ pub(crate) struct Parked {
 
 #[derive(Debug)]
 struct Belongings {
+    pidfd: OwnedFd,
     netns: OwnedFd,
     mounts: Option<OwnedFd>,
     group: Option<Group>,
@@ -84,11 +89,13 @@ struct Belongings {
 impl Drop for Parked {
     fn drop(&mut self) {
         let Some(belongings) = self.belongings.take() else { return };
-        crate::dyno::kill_and_reap(self.pidfd.as_fd());
+        crate::dyno::kill_and_reap(belongings.pidfd.as_fd());
         if let Some(Err(e)) = belongings.group.as_ref().map(Group::remove) {
             tracing::warn!(name = self.name, %e, "a parked sandbox left its cgroup");
         }
-        if let Err(e) = crate::mount::detach(&self.dir).and_then(|()| std::fs::remove_dir_all(&self.dir).io(|| format!("remove {}", self.dir.display()))) {
+        if let Err(e) =
+            crate::mount::detach(&self.dir).and_then(|()| std::fs::remove_dir_all(&self.dir).io(|| format!("remove {}", self.dir.display())))
+        {
             tracing::warn!(name = self.name, %e, "a parked sandbox left its state directory");
         }
         self.leases.free(self.slot);
@@ -99,7 +106,13 @@ impl Drop for Parked {
 pub(crate) fn same_walls(a: &Sandbox, b: &Sandbox) -> bool {
     let Sandbox { root, argv: _, env: _, cwd: _, hostname: _, identity, limits, seccomp, network, volumes, devices, masked, read_only } = a;
     let same_reach = *network == b.network && *volumes == b.volumes && *devices == b.devices;
-    *root == b.root && *identity == b.identity && *limits == b.limits && *seccomp == b.seccomp && same_reach && *masked == b.masked && *read_only == b.read_only
+    *root == b.root
+        && *identity == b.identity
+        && *limits == b.limits
+        && *seccomp == b.seccomp
+        && same_reach
+        && *masked == b.masked
+        && *read_only == b.read_only
 }
 
 /// Whether such a sandbox can be parked at all, else why not.
@@ -127,7 +140,7 @@ pub(crate) fn is_ours(name: &str) -> bool {
 
 fn mark() -> Result<String> {
     let pid = std::process::id();
-    Ok(format!("{pid}-{}", crate::dyno::start_time(pid)?))
+    Ok(format!("{pid}-{}", crate::proc_stat::start_time(pid)?))
 }
 
 impl Host {
@@ -139,30 +152,36 @@ impl Host {
         let began = Instant::now();
         let name = format!("{PREFIX}{}-{}", mark()?, NEXT.fetch_add(1, Ordering::Relaxed));
         let mut debris = Debris::new(self, &name)?;
-        let lease = self.own_lease(&mut debris)?;
+        let mut lease = self.own_lease(&mut debris)?;
         let mut options = StartOptions { stdio: Stdio::Log, ..StartOptions::default() };
-        let mut furnished = self.furnished(&plan, &lease, &mut options, &debris.dir())?;
+        let mut furnished = self.furnished(&plan, &mut lease, &mut options, &debris.dir())?;
         debris.group = self.cgroups().map(|cgroups| cgroups.make_spare()?.limited(&plan.limits)).transpose()?;
         let (line, theirs) = socket_pair(SocketType::SEQPACKET, "parked")?;
         let wanted = Wanted { plan: &plan, posture: &posture, lease: &lease, furnished: &furnished, waits: false, line: Some(theirs.as_fd()) };
-        let Walled { pid, ready, prepared, walled, netns, mounts } = self.raise_walls(&wanted, Some(net::fresh_from_here()?), &mut debris)?;
+        let Walled { pid, ready, prepared, walled, netns, mounts } =
+            self.raise_walls(&wanted, Ground::Ready(net::fresh_from_here()?), &mut debris)?;
         furnished.streams.close_child_ends();
+        has_begun(&ready, || "fork, for the process that waits".into())?;
+        write_sandbox(&debris.dir(), like)?;
         let Streams::Log(log) = furnished.streams.parent else { return Err(Error::refused(ErrorKind::Io, "a parked sandbox without log")) };
         let netns = netns.ok_or_else(|| Error::refused(ErrorKind::Io, "a parked sandbox without network"))?;
+        let (claim, null, start_time) = (self.leases().claim_on(lease.slot())?, stdio::open_null()?, crate::proc_stat::start_time(pid)?);
         let dir = debris.dir();
         let (_, group, pidfd) = debris.disarm()?;
         let timing = Timing { prepare_us: micros(prepared - began), walls_us: micros(walled - prepared), exec_us: 0 };
         Ok(Parked {
             name,
             slot: lease.slot(),
+            claim,
+            like: like.clone(),
             hostname: plan.hostname.clone(),
             pid,
-            start_time: crate::dyno::start_time(pid)?,
+            start_time,
             timing,
             line,
             ready,
-            pidfd,
-            belongings: Some(Belongings { netns, mounts, group, upper: furnished.upper, log }),
+            null: Some(null),
+            belongings: Some(Belongings { pidfd, netns, mounts, group, upper: furnished.upper, log }),
             dir,
             leases: self.shared_leases(),
         })
@@ -193,7 +212,7 @@ impl Host {
 impl Parked {
     fn is_alive(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(rustix::event::poll(&mut [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)], Some(&now)), Ok(0))
+        self.belongings.as_ref().is_some_and(|b| matches!(poll(&mut [PollFd::new(&b.pidfd, PollFlags::IN)], Some(&now)), Ok(0)))
     }
 
     /// Makes it dyno `id`; returns once the program's exec is done.
@@ -204,11 +223,14 @@ impl Parked {
         if sandbox.hostname != self.hostname {
             net::name_host(self.pid, &sandbox.hostname)?;
         }
-        let mut streams = self.streams(options.stdio, sandbox)?;
+        let null = self.null.take().map_or_else(stdio::open_null, Ok)?;
+        let mut streams = self.streams(options.stdio, null, sandbox)?;
         // The name is taken before anything runs under it.
         let dir = host.dyno_dir(id);
         match rustix::fs::renameat_with(rustix::fs::CWD, &self.dir, rustix::fs::CWD, &dir, RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => return Err(Error::refused(ErrorKind::Invalid, format!("dyno {id}: rename({}) (does it run already?)", dir.display()))),
+            Err(Errno::EXIST) => {
+                return Err(Error::refused(ErrorKind::Invalid, format!("dyno {id}: rename({}) (does it run already?)", dir.display())));
+            }
             other => other.io(|| format!("rename({}, {})", self.dir.display(), dir.display()))?,
         }
         self.dir.clone_from(&dir);
@@ -223,19 +245,33 @@ impl Parked {
         answer(self.line.as_fd(), &sandbox.argv[0])?;
         let exec_us = micros(asked.elapsed());
         self.tell(let_go, exec_us)?;
-        let Belongings { netns, mounts, group, upper, log } = self.belongings.take().ok_or_else(killed_early)?;
+        let Belongings { pidfd, netns, mounts, group, upper, log } = self.belongings.take().ok_or_else(killed_early)?;
         let parent = match streams.parent {
             Streams::Log(_) => Streams::Log(log),
             other => other,
         };
-        let pidfd = self.pidfd.try_clone().io(|| "dup(pidfd)".into())?;
-        Ok(Dyno { host: host.clone(), record, pidfd, netns: Some(netns), mounts, group, upper, keeps_upper: false, streams: Some(parent), listeners, denials: None, exec_us })
+        Ok(Dyno {
+            host: host.clone(),
+            record,
+            pidfd,
+            netns: Some(netns),
+            mounts,
+            layers: Vec::new(),
+            group,
+            upper,
+            keeps_upper: false,
+            streams: Some(parent),
+            listeners,
+            denials: None,
+            tenant: options.tenant.map(str::to_owned),
+            exec_us,
+        })
     }
 
-    fn streams(&self, stdio: Stdio, sandbox: &Sandbox) -> Result<Prepared> {
+    fn streams(&self, stdio: Stdio, null: OwnedFd, sandbox: &Sandbox) -> Result<Prepared> {
         match stdio {
-            Stdio::Log => stdio::to_kept_log(),
-            other => stdio::without_init(other, Owner::OnHost(host_id(self.slot, sandbox.identity.uid))),
+            Stdio::Log => stdio::to_kept_log(null),
+            other => stdio::without_init(other, null, Owner::OnHost(host_id(self.slot, sandbox.identity.uid))),
         }
     }
 
@@ -257,10 +293,21 @@ impl Parked {
         if let Some(group) = self.belongings.as_mut().and_then(|b| b.group.as_mut()) {
             group.rename(id)?;
         }
-        self.leases.assign(self.slot, id)?;
-        write_sandbox(&self.dir, sandbox)?;
+        self.claim.assign(id)?;
+        if *sandbox != self.like {
+            write_sandbox(&self.dir, sandbox)?;
+        }
         let boot_id = host.boot_id().to_owned();
-        let record = Record { id: id.to_owned(), pid: self.pid, start_time: self.start_time, boot_id, slot: self.slot, leased: true, timing: self.timing, tier: Tier::Parked };
+        let record = Record {
+            id: id.to_owned(),
+            pid: self.pid,
+            start_time: self.start_time,
+            boot_id,
+            slot: self.slot,
+            leased: true,
+            timing: self.timing,
+            tier: Tier::Parked,
+        };
         record.write(&self.dir)?;
         Ok(record)
     }

@@ -215,7 +215,7 @@ impl Standing<'_> {
 impl SecondWall<'_> {
     /// Where the kernel has Landlock, and lets files be moved between directories behind it (ABI 2, Linux 5.19).
     fn raise(&self) -> Outcome {
-        let abi = sys::landlock_abi();
+        let abi = sys::landlock_abi()?;
         if abi < 2 {
             return Ok(());
         }

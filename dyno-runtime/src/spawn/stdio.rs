@@ -99,7 +99,9 @@ impl Streams {
         let each = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
         Ok(match self {
             Self::None => Self::None,
-            Self::Pipes { stdin, stdout, stderr } => Self::Pipes { stdin: stdin.try_clone()?, stdout: stdout.try_clone()?, stderr: stderr.try_clone()? },
+            Self::Pipes { stdin, stdout, stderr } => {
+                Self::Pipes { stdin: stdin.try_clone()?, stdout: stdout.try_clone()?, stderr: stderr.try_clone()? }
+            }
             Self::Each { stdin, stdout, stderr } => Self::Each { stdin: each(stdin)?, stdout: each(stdout)?, stderr: each(stderr)? },
             Self::Tty(master) => Self::Tty(master.try_clone()?),
             Self::Log(reader) => Self::Log(reader.try_clone()?),
@@ -164,19 +166,18 @@ pub(super) fn prepare(stdio: Stdio, dir: &Path, lease: &Lease, uid: u32) -> Resu
             let child = [Some(copy(&null)?), Some(copy(&null)?), Some(copy(&null)?)];
             Ok(Prepared { parent: Streams::Log(reader), pts: None, mode: 'l', child, log: Some(writer), null })
         }
-        other => without_init(other, owner),
+        other => without_init(other, open_null()?, owner),
     }
 }
 
 /// As [`Stdio::Log`] of a sandbox that has its log already.
-pub(super) fn to_kept_log() -> Result<Prepared> {
-    let null = open_null()?;
+pub(super) fn to_kept_log(null: OwnedFd) -> Result<Prepared> {
     let reader = copy(&null)?;
     Ok(Prepared { parent: Streams::Log(reader), pts: None, mode: 'l', child: [Some(copy(&null)?), None, None], log: None, null })
 }
 
-/// Streams that need neither a devpts of their own nor the init's help.
-pub(super) fn without_init(stdio: Stdio, owner: Owner<'_>) -> Result<Prepared> {
+/// Streams that need neither a devpts of their own nor the init's help; see [`open_null`].
+pub(super) fn without_init(stdio: Stdio, null: OwnedFd, owner: Owner<'_>) -> Result<Prepared> {
     let all_pipes = matches!(stdio, Stdio::Pipes);
     let (stdin, stdout, stderr) = match stdio {
         Stdio::Null => (Stream::Null, Stream::Null, Stream::Null),
@@ -185,7 +186,6 @@ pub(super) fn without_init(stdio: Stdio, owner: Owner<'_>) -> Result<Prepared> {
         Stdio::Each { stdin, stdout, stderr } => (stdin, stdout, stderr),
         Stdio::Tty { .. } | Stdio::Log => return Err(Error::refused(ErrorKind::Invalid, "stdio: a terminal or the log cannot be had here")),
     };
-    let null = open_null()?;
     let (in_child, in_parent) = one(stdin, &null, true, owner)?;
     let (out_child, out_parent) = one(stdout, &null, false, owner)?;
     let (err_child, err_parent) = one(stderr, &null, false, owner)?;
@@ -225,7 +225,8 @@ fn on_terminal(master: OwnedFd, slave: OwnedFd) -> Result<Prepared> {
     Ok(Prepared { parent: Streams::Tty(master), pts: None, mode: 't', child, log: None, null: open_null()? })
 }
 
-fn open_null() -> Result<OwnedFd> {
+/// For one sandbox alone: flags and locks are of whoever shares an open file.
+pub(super) fn open_null() -> Result<OwnedFd> {
     Ok(File::options().read(true).write(true).open("/dev/null").io(|| "open(/dev/null)".into())?.into())
 }
 
@@ -236,7 +237,8 @@ fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
 /// The FIFO in the state directory: its read end, and the init's write end.
 fn make_log(dir: &Path) -> Result<(OwnedFd, OwnedFd)> {
     let path = dir.join("log");
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).io(|| format!("mkfifo({})", path.display()))?;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .io(|| format!("mkfifo({})", path.display()))?;
     let reader = open_log(dir)?;
     // Read and write, so that the writer never meets a FIFO without a reader (EPIPE).
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -2,13 +2,7 @@
 
 use std::{os::fd::AsFd, path::Path};
 
-use super::{
-    Stdio,
-    assemble::Furnished,
-    child::ChildMount,
-    debris::Debris,
-    stdio,
-};
+use super::{Stdio, assemble::Furnished, child::ChildMount, debris::Debris, stdio};
 use crate::{
     dyno::Dyno,
     error::{Error, ErrorKind, Result},
@@ -48,7 +42,11 @@ pub(super) fn furnished(plan: &Plan, lease: &Lease, stdio: Stdio, dir: &Path) ->
     let mut mounts = Vec::with_capacity(plan.mounts.len());
     for mount in &plan.mounts {
         let (tree, target) = match mount {
-            Mount::Dev { .. } => (dev.take(), "/dev".into()),
+            Mount::Dev { .. } => {
+                let tree = dev.take().ok_or_else(|| Error::refused(ErrorKind::Wall, "nothing was made to be mounted at /dev"))?;
+                mounts.push(ChildMount::Dev(tree));
+                continue;
+            }
             Mount::Pts { .. } => (pts.take(), "/dev/pts".into()),
             Mount::Shm { .. } => (shm.take(), "/dev/shm".into()),
             Mount::Volume(volume) => (volumes.next(), volume.target().to_string_lossy()),
@@ -70,5 +68,5 @@ pub(super) fn furnished(plan: &Plan, lease: &Lease, stdio: Stdio, dir: &Path) ->
         let tree = tree.ok_or_else(|| Error::refused(ErrorKind::Wall, format!("nothing was made to be mounted at {target}")))?;
         mounts.push(ChildMount::Tree { tree, target: c_string(&target) });
     }
-    Ok(Furnished { root, upper: upper.map(WritableLayer::seen), servers: Vec::new(), streams, mounts })
+    Ok(Furnished { root, upper: upper.map(WritableLayer::seen), layers: Vec::new(), servers: Vec::new(), streams, mounts })
 }

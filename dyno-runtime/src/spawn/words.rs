@@ -13,6 +13,7 @@ pub(super) fn killed_early() -> Error {
 pub(super) fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -> Error {
     let what = match step {
         Step::Begun => "clone3".to_owned(),
+        Step::OwnTable => "close_range(CLOSE_RANGE_UNSHARE)".to_owned(),
         Step::EnterCgroup => "enter the cgroup: write \"0\" to tasks".to_owned(),
         Step::CgroupNamespace => "unshare(CLONE_NEWCGROUP)".to_owned(),
         Step::LoopbackUp => "bring lo up: ioctl(SIOCSIFFLAGS)".to_owned(),
@@ -23,6 +24,7 @@ pub(super) fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -
         Step::PivotRoot => "pivot_root(., .)".to_owned(),
         Step::DetachHost => "umount2(old root, MNT_DETACH)".to_owned(),
         Step::Mount(i) => match mounts.get(i) {
+            Some(ChildMount::Dev(_)) => "mount at /dev (does it exist, without symlinks on the way?)".into(),
             Some(ChildMount::Tree { target, .. }) => format!("mount at {} (does it exist, without symlinks on the way?)", target.to_string_lossy()),
             Some(ChildMount::Proc) => "mount proc at /proc".to_owned(),
             Some(ChildMount::Masked(path)) => format!("mask {}", path.to_string_lossy()),
@@ -30,6 +32,8 @@ pub(super) fn failure(step: Step, errno: Option<Errno>, mounts: &[ChildMount]) -
             None => "mount".to_owned(),
         },
         Step::JoinNetwork => "setns(CLONE_NEWNET)".to_owned(),
+        Step::CollectNetwork => "recvmsg(the network that is made beside it)".to_owned(),
+        Step::NewNetwork => "unshare(CLONE_NEWNET)".to_owned(),
         Step::OwnNamespaces => "unshare namespaces inside the user namespace".to_owned(),
         Step::Landlock => "landlock_create_ruleset, landlock_add_rule, landlock_restrict_self".to_owned(),
         Step::Hostname => "sethostname".to_owned(),

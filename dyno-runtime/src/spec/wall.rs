@@ -97,8 +97,20 @@ mod tests {
     #[test]
     fn its_text_is_its_name_in_json() {
         let all = [
-            Wall::MemoryLimit, Wall::PidsLimit, Wall::CpuLimit, Wall::CpuTime, Wall::OtherLimits, Wall::IdRange, Wall::OwnIdRange, Wall::Groups,
-            Wall::CoreDumps, Wall::LockedMounts, Wall::Images, Wall::DiskUpper, Wall::KeptUpper, Wall::Egress,
+            Wall::MemoryLimit,
+            Wall::PidsLimit,
+            Wall::CpuLimit,
+            Wall::CpuTime,
+            Wall::OtherLimits,
+            Wall::IdRange,
+            Wall::OwnIdRange,
+            Wall::Groups,
+            Wall::CoreDumps,
+            Wall::LockedMounts,
+            Wall::Images,
+            Wall::DiskUpper,
+            Wall::KeptUpper,
+            Wall::Egress,
         ];
         for wall in all {
             assert_eq!(serde_json::to_value(wall).unwrap(), wall.to_string());

@@ -9,9 +9,12 @@ use std::{
     pin::Pin,
 };
 
-use rustix::io::Errno;
+use rustix::{io::Errno, process::Pid};
 
-use super::clone::{ChildStack, Flags, SharedChild, clone_on, enter};
+use super::{
+    clone::{ChildStack, Flags, SharedChild, clone_on, enter},
+    keep_off_ours,
+};
 
 /// A child at work. Dropped, it is waited for.
 pub struct Beside<C> {
@@ -52,7 +55,13 @@ impl<C: SharedChild> Beside<C> {
         let mut work = Box::pin(work);
         // SAFETY: nothing is moved out of it; it stays where it is until the child was waited for.
         let arg = std::ptr::from_mut(unsafe { work.as_mut().get_unchecked_mut() });
-        let (pidfd, _) = clone_on(&stack, flags, None, enter::<C>, arg.cast())?;
+        let (pidfd, pid) = clone_on(&stack, flags, None, enter::<C>, arg.cast())?;
+        // Where it goes on from there is the scheduler's affair again.
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+            && let Some(processors) = keep_off_ours(pid)
+        {
+            processors.give_back(Some(pid));
+        }
         Ok(Self { pidfd, _work: work, _stack: stack })
     }
 }

@@ -118,13 +118,8 @@ pub fn load_device_program(program: &[Insn]) -> Result<OwnedFd, Errno> {
 /// Of bpf(2).
 pub fn device_programs(group: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
     let mut ids = vec![0u32; MOST];
-    let mut query = Query {
-        target: group.as_raw_fd() as u32,
-        kind: CGROUP_DEVICE,
-        ids: ids.as_mut_ptr() as u64,
-        count: MOST as u32,
-        ..Default::default()
-    };
+    let mut query =
+        Query { target: group.as_raw_fd() as u32, kind: CGROUP_DEVICE, ids: ids.as_mut_ptr() as u64, count: MOST as u32, ..Default::default() };
     // SAFETY: `Query` has the kernel's layout, and `ids` has room for as many as said.
     unsafe { bpf(PROG_QUERY, &mut query) }?;
     ids.truncate(query.count as usize);
@@ -161,12 +156,7 @@ pub fn attach(group: BorrowedFd<'_>, program: BorrowedFd<'_>, replaced: Option<B
 /// # Errors
 /// Of bpf(2): ENOENT if it is not attached there (any more).
 pub fn detach(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut attach = Attach {
-        target: group.as_raw_fd() as u32,
-        program: program.as_raw_fd() as u32,
-        kind: CGROUP_DEVICE,
-        ..Default::default()
-    };
+    let mut attach = Attach { target: group.as_raw_fd() as u32, program: program.as_raw_fd() as u32, kind: CGROUP_DEVICE, ..Default::default() };
     // SAFETY: `Attach` has the kernel's layout; its members are numbers.
     unsafe { bpf(PROG_DETACH, &mut attach) }.map(drop)
 }

@@ -202,14 +202,14 @@ impl Drop for Paused {
     }
 }
 
-/// Our death must be its own: it shares our memory, nobody else knows of it, and with a copy of our descriptors it would
+/// Our death must be its own: it shares our memory, nobody else knows of it, and with our descriptors it would
 /// hold our locks. `parent` is our pid, as it sees it.
 extern "C" fn pause_forever(parent: *mut c_void) -> ! {
-    // SAFETY: numbers only; the descriptors are the child's own copies (no CLONE_FILES) and it uses none.
+    // SAFETY: numbers only; it uses no descriptor.
     unsafe {
         libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
-        // A failure leaves it with copies that end with us.
-        super::close::close_from(0).unwrap_or_default();
+        // A failure leaves it with ours, and it ends with us.
+        super::close::leave_all().unwrap_or_default();
         // We may have died before the prctl; then it has another parent by now.
         while libc::syscall(libc::SYS_getppid) == parent as libc::c_long {
             libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0);
@@ -225,7 +225,7 @@ extern "C" fn pause_forever(parent: *mut c_void) -> ! {
 pub fn clone_paused(flags: Flags) -> Result<Paused, Errno> {
     let stack = ChildStack::new()?;
     let parent = std::process::id() as usize as *mut c_void;
-    let (pidfd, pid) = clone_on(&stack, flags.and(Flags(Flags::CLEAR_SIGHAND)), None, pause_forever, parent)?;
+    let (pidfd, pid) = clone_on(&stack, flags.and(Flags(Flags::CLEAR_SIGHAND)).and(Flags::FILES), None, pause_forever, parent)?;
     Ok(Paused { pidfd, pid, _stack: stack })
 }
 
@@ -323,7 +323,11 @@ mod tests {
 
     #[test]
     fn a_paused_child_dies_with_its_parent_and_holds_none_of_its_locks() {
-        use rustix::{event::{PollFd, PollFlags, Timespec, poll}, io::Errno, process::{Pid, PidfdFlags, pidfd_open}};
+        use rustix::{
+            event::{PollFd, PollFlags, Timespec, poll},
+            io::Errno,
+            process::{Pid, PidfdFlags, pidfd_open},
+        };
         let locked = tempfile::NamedTempFile::new().unwrap();
         let (read, write) = rustix::pipe::pipe().unwrap();
         // SAFETY: the child of fork uses no lock that another thread may hold: it clones, writes and dies.

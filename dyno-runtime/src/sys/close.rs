@@ -21,6 +21,18 @@ pub(super) fn close_from(first: RawFd) -> Result<(), Errno> {
     }
 }
 
+/// Leaves a table that is shared with another process for an empty one. Child-safe.
+///
+/// # Errors
+/// ENOMEM; without close_range(2) those of [`close_from`].
+pub(super) fn leave_all() -> Result<(), Errno> {
+    // SAFETY: takes no pointers; the child uses none of the descriptors.
+    match check(unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) }) {
+        Err(Errno::NOSYS) => super::unshare(super::Flags::FILES).and_then(|()| close_listed(0)),
+        other => other.map(drop),
+    }
+}
+
 /// Closes every descriptor from 3 up but those in `keep`. For a process that has just been forked and lets go of what it holds of its
 /// parent: whatever stood at these numbers must not be used (or dropped) any more.
 ///

@@ -27,15 +27,19 @@ pub struct CapabilityBits {
 }
 
 /// The bounding set, and the number of the last capability that this kernel has.
-pub fn bounding_set() -> (u64, u32) {
+///
+/// # Errors
+/// Of prctl(2), but for EINVAL, which tells the end: a set that is read in part would pass for a smaller one.
+pub fn bounding_set() -> Result<(u64, u32), Errno> {
     let (mut bits, mut last) = (0, 0);
     for capability in 0..64u32 {
         match prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0) {
             Ok(held) => (bits, last) = (bits | u64::from(held == 1) << capability, capability),
-            Err(_) => break,
+            Err(Errno::INVAL) => break,
+            Err(e) => return Err(e),
         }
     }
-    (bits, last)
+    Ok((bits, last))
 }
 
 /// The sets of this thread, asked of the kernel; the bounding set is the caller's to have asked for since it was last changed.

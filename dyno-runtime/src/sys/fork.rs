@@ -7,10 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-use super::{
-    Flags, check,
-    clone::CloneArgs,
-};
+use super::{Flags, check, clone::CloneArgs};
 
 /// Who returns from [`fork`].
 #[derive(Debug)]

@@ -58,7 +58,9 @@ pub fn hide(hidden: &[Hidden]) -> Result<(), Errno> {
         let number = u32::try_from(*number).map_err(|_| Errno::INVAL)?;
         let answer = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno.raw_os_error().cast_unsigned());
         // struct seccomp_data: number, architecture, instruction pointer, six arguments of 8 bytes.
-        let of_argument = |argument: u8, condition| [op(IF_EQUAL, 0, 4, number), op(LOAD, 0, 0, 16 + 8 * u32::from(argument)), condition, answer, op(LOAD, 0, 0, 0)];
+        let of_argument = |argument: u8, condition| {
+            [op(IF_EQUAL, 0, 4, number), op(LOAD, 0, 0, 16 + 8 * u32::from(argument)), condition, answer, op(LOAD, 0, 0, 0)]
+        };
         match *when {
             When::Always => program.extend([op(IF_EQUAL, 0, 1, number), answer]),
             When::Is(argument, value) => program.extend(of_argument(argument, op(IF_EQUAL, 0, 1, value))),
@@ -66,6 +68,15 @@ pub fn hide(hidden: &[Hidden]) -> Result<(), Errno> {
         }
     }
     program.push(op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    super::install_filter(&program)
+}
+
+/// From now on the call `number` of this thread and its children says 0 and does nothing.
+pub fn pretend(number: i64) -> Result<(), Errno> {
+    let op = |code, jt, jf, k| Filter { code, jt, jf, k };
+    let number = u32::try_from(number).map_err(|_| Errno::INVAL)?;
+    let program =
+        [op(LOAD, 0, 0, 0), op(IF_EQUAL, 0, 1, number), op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO), op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW)];
     super::install_filter(&program)
 }
 

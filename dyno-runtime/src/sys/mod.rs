@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+pub mod attempt;
 #[cfg(feature = "oci")]
 mod beside;
 #[cfg(feature = "oci")]
@@ -28,13 +30,15 @@ mod needed;
 pub mod notify;
 mod path;
 mod pidfd;
-mod process;
+mod placement;
 mod probe;
-mod rights;
-#[cfg(feature = "cli")]
-mod signals;
+mod process;
 #[cfg(feature = "oci")]
 mod regex;
+mod rights;
+mod seats;
+#[cfg(feature = "cli")]
+mod signals;
 #[cfg(feature = "oci")]
 mod spawn;
 mod within;
@@ -42,14 +46,14 @@ mod within;
 #[cfg(feature = "oci")]
 pub use beside::{Beside, Closing, close_beside};
 pub use capability::{capabilities_are, keep_capabilities};
+pub use clone::{Flags, SharedChild, clone_paused, vfork};
 #[cfg(feature = "oci")]
 pub use close::{close_all_but, is_open_over_exec};
-pub use clone::{Flags, SharedChild, clone_paused, vfork};
 #[cfg(feature = "oci")]
 pub use credentials::*;
 #[cfg(feature = "oci")]
 pub use fork::{Forked, fork, namespace_type};
-pub use landlock::{MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, landlock_abi};
+pub use landlock::{Handled, MAKE_DEVICES, REFER, Ruleset, SCOPE_ABSTRACT_SOCKETS, TRUNCATE, WRITE, WRITE_FILE, access, landlock_abi};
 pub use loopdev::{LoopAccess, attach_loop};
 #[cfg(feature = "oci")]
 pub use memory::SEALS;
@@ -61,27 +65,27 @@ pub use needed::is_question;
 pub use path::{open_beneath, open_without_symlinks};
 #[cfg(feature = "oci")]
 pub use pidfd::number;
-pub use pidfd::{mount_namespace, pin, reap};
+pub use pidfd::{mount_namespace, network_namespace, pin, reap};
+pub use placement::{Processors, keep_off_ours, usable as usable_processors};
 pub use probe::{Answer, calls as probe_calls};
 #[cfg(feature = "oci")]
 pub use process::set_groups;
-pub use rights::send_descriptor;
 pub use process::{
-    Filter, exec_fd, exit_now, has_seccomp_filter, install_filter,
-    interface_up, is_open_for_writing, join_new_session_keyring, limit_core, limit_file_size, limit_open_files, limit_stack,
-    place_descriptors, processors, reset_scheduling, set_ids,
-    unshare, with_signals_blocked,
+    Filter, exec_fd, exit_now, has_seccomp_filter, install_filter, interface_up, is_open_for_writing, join_new_session_keyring, limit_core,
+    limit_file_size, limit_open_files, limit_stack, place_descriptors, processors, reset_scheduling, set_ids, unshare, with_signals_blocked,
 };
+pub use rights::{receive_descriptor, send_descriptor};
+pub use seats::{Row, Seated, Seats};
 pub use within::{Visitor, dumpable, errand, keep_over_ids, owner_of, set_dumpable, vfork_within, visit};
 
 #[cfg(feature = "oci")]
 pub use regex::Regex;
 #[cfg(feature = "oci")]
-pub use spawn::{Program, spawn};
+pub use signals::{keep_ended_children, send_signal};
 #[cfg(feature = "cli")]
 pub use signals::{next_signal, watch_signals};
 #[cfg(feature = "oci")]
-pub use signals::{keep_ended_children, send_signal};
+pub use spawn::{Program, spawn};
 
 use rustix::io::Errno;
 

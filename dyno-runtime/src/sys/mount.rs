@@ -43,15 +43,6 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, path: &CStr, recursive: bool, attr: &Mo
     const AT_RECURSIVE: i32 = 0x8000;
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: `path` is NUL-ended and `attr` has the kernel's layout; both outlive the call.
-    let r = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            fd.as_raw_fd(),
-            path.as_ptr(),
-            flags,
-            std::ptr::from_ref(attr),
-            size_of::<MountAttr>(),
-        )
-    };
+    let r = unsafe { libc::syscall(libc::SYS_mount_setattr, fd.as_raw_fd(), path.as_ptr(), flags, std::ptr::from_ref(attr), size_of::<MountAttr>()) };
     super::check(r).map(drop)
 }

@@ -101,12 +101,7 @@ pub fn still_waits(listener: BorrowedFd<'_>, call: &Call) -> bool {
 /// ENOENT when its caller was killed meanwhile.
 pub fn answer(listener: BorrowedFd<'_>, call: &Call, errno: Option<Errno>) -> Result<(), Errno> {
     const CONTINUE: u32 = 1; // Linux 5.5
-    let answer = Answer {
-        id: call.id,
-        value: 0,
-        error: errno.map_or(0, |e| -e.raw_os_error()),
-        flags: if errno.is_none() { CONTINUE } else { 0 },
-    };
+    let answer = Answer { id: call.id, value: 0, error: errno.map_or(0, |e| -e.raw_os_error()), flags: if errno.is_none() { CONTINUE } else { 0 } };
     // SAFETY: `answer` has the layout of struct seccomp_notif_resp.
     check(libc::c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw const answer) })).map(drop)
 }

@@ -58,9 +58,17 @@ pub fn pin(pid: u32) -> Result<Option<OwnedFd>, Errno> {
 /// The mount namespace of a process that runs (PIDFD_GET_MNT_NAMESPACE, Linux 6.11). None where the kernel cannot tell, or when the
 /// process has left it, which it does some time before it ends.
 pub fn mount_namespace(pidfd: BorrowedFd<'_>) -> Option<OwnedFd> {
-    const GET_MOUNT_NAMESPACE: libc::Ioctl = 0xff03;
+    namespace(pidfd, 0xff03)
+}
+
+/// Its network namespace (PIDFD_GET_NET_NAMESPACE), as [`mount_namespace`].
+pub fn network_namespace(pidfd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    namespace(pidfd, 0xff04)
+}
+
+fn namespace(pidfd: BorrowedFd<'_>, which: libc::Ioctl) -> Option<OwnedFd> {
     // SAFETY: takes no argument; answers a new descriptor.
-    let fd = super::check(libc::c_long::from(unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_MOUNT_NAMESPACE, 0) })).ok()?;
+    let fd = super::check(libc::c_long::from(unsafe { libc::ioctl(pidfd.as_raw_fd(), which, 0) })).ok()?;
     // SAFETY: the kernel has just made this descriptor for us.
     Some(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).ok()?) })
 }
@@ -99,5 +107,19 @@ mod tests {
         reap(pidfd.as_fd()).unwrap();
         assert_eq!(number(pidfd.as_fd()), None);
         reap(pidfd.as_fd()).unwrap();
+    }
+
+    #[test]
+    fn a_pidfd_tells_its_namespaces() {
+        use rustix::fs::fstat;
+        let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty()).unwrap();
+        for (name, told) in [("mnt", mount_namespace(pidfd.as_fd())), ("net", network_namespace(pidfd.as_fd()))] {
+            let Some(told) = told else {
+                println!("skipped: {name}: this kernel cannot tell (6.11)");
+                continue;
+            };
+            let there = std::fs::File::open(format!("/proc/self/ns/{name}")).unwrap();
+            assert_eq!(fstat(told).unwrap().st_ino, fstat(there).unwrap().st_ino, "{name}");
+        }
     }
 }

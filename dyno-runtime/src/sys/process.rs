@@ -46,9 +46,7 @@ pub fn install_filter(program: &[Filter]) -> Result<(), Errno> {
     let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let prog = SockFprog { len, filter: program.as_ptr() };
     // SAFETY: `prog` has the layout of struct sock_fprog and points to `len` instructions.
-    let r = unsafe {
-        libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, SPEC_ALLOW, &raw const prog)
-    };
+    let r = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, SPEC_ALLOW, &raw const prog) };
     check(r).map(drop)
 }
 
@@ -216,16 +214,7 @@ pub fn exec_fd(fd: RawFd, argv: &[*const c_char], envp: &[*const c_char]) -> Err
         return Errno::INVAL;
     }
     // SAFETY: both vectors end in NULL (checked) and hold NUL-ended strings that the parent keeps alive.
-    let r = unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            fd,
-            c"".as_ptr(),
-            argv.as_ptr(),
-            envp.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    };
+    let r = unsafe { libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), libc::AT_EMPTY_PATH) };
     match check(r) {
         Err(Errno::NOSYS) => exec_by_name(fd, argv, envp),
         other => other.err().unwrap_or(Errno::IO),

@@ -130,7 +130,8 @@ impl Group {
     fn too_much_in_use(&self, ask: &Ask) -> Option<Error> {
         let read = |file| self.read(file).ok().map(|text| text.trim().to_owned());
         let (usage, peak) = (read("memory.usage_in_bytes")?, read("memory.max_usage_in_bytes")?);
-        let what = format!("linux.resources.{}: unable to set memory limit to {} (current usage: {usage}, peak usage: {peak})", ask.member, ask.value);
+        let what =
+            format!("linux.resources.{}: unable to set memory limit to {} (current usage: {usage}, peak usage: {peak})", ask.member, ask.value);
         Some(Error::call(ErrorKind::Wall, what, Errno::BUSY))
     }
 }

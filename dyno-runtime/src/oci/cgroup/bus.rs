@@ -250,7 +250,8 @@ fn sockets() -> Vec<(PathBuf, bool)> {
     if super::place::is_privileged() {
         return vec![("/run/systemd/private".into(), false), ("/run/dbus/system_bus_socket".into(), true)];
     }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{}", super::place::outer_uid())), PathBuf::from);
+    let runtime =
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from(format!("/run/user/{}", super::place::outer_uid())), PathBuf::from);
     let named = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok();
     let named = named.and_then(|address| Some(address.strip_prefix("unix:path=")?.split([',', ';']).next()?.into()));
     vec![(runtime.join("systemd/private"), false), (named.unwrap_or_else(|| runtime.join("bus")), true)]
@@ -377,6 +378,18 @@ fn encode(serial: u32, [destination, path, interface, member]: [&str; 4], signat
     out.align(8);
     out.0.extend(body);
     out.0
+}
+
+/// Any bytes as a message, its header and its body: the texts that come of it are parts of it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let Some((length, rest)) = bytes.split_first() else { return };
+    let (header, body) = rest.split_at(rest.len().min(usize::from(*length)));
+    let Some(message) = Message::parse(header, body.to_vec()) else { return };
+    let texts = message.texts();
+    assert!(texts.len() <= message.signature.chars().count() && texts.len() <= body.len() / 5, "{message:?}");
+    // A byte that is no UTF-8 becomes three.
+    assert!(texts.iter().map(String::len).sum::<usize>() <= body.len() * 3 && message.member.len() <= header.len() * 3);
 }
 
 #[cfg(test)]

@@ -120,7 +120,8 @@ fn a_job_may_end_before_it_is_known() {
 
 #[test]
 fn a_refusal_is_told_in_systemds_words() {
-    let script = vec![message(ERROR, &[(ERROR_NAME, "s", "org.freedesktop.systemd1.UnitExists")], 1, "s", |out| out.text("Unit a.scope already exists."))];
+    let script =
+        vec![message(ERROR, &[(ERROR_NAME, "s", "org.freedesktop.systemd1.UnitExists")], 1, "s", |out| out.text("Unit a.scope already exists."))];
     let (mut bus, thread) = stand_in(script);
     let e = bus.manager("StartTransientUnit", "", |_| {}).unwrap_err().to_string();
     assert!(e.contains("already exists") && e.contains("UnitExists"), "{e}");
@@ -130,7 +131,9 @@ fn a_refusal_is_told_in_systemds_words() {
 
 #[test]
 fn nonsense_is_no_answer() {
-    for nonsense in [vec![b'B'; 16], vec![0xff; 64], b"l\x02\x00\x01\x00\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00".to_vec()] {
+    for nonsense in
+        [vec![b'B'; 16], vec![0xff; 64], b"l\x02\x00\x01\x00\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00".to_vec()]
+    {
         let (mut bus, thread) = stand_in(vec![nonsense]);
         assert!(bus.manager("StopUnit", "", |_| {}).is_err());
         drop(bus);

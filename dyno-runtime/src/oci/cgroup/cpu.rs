@@ -121,11 +121,39 @@ mod tests {
 
     #[test]
     fn both_versions() {
-        let cpu = Cpu { shares: Some(1024), quota: Some(5000), period: Some(10_000), burst: Some(0), cpus: Some("0-1".into()), idle: Some(1), ..Cpu::default() };
-        let v1 = [("cpu.shares", "1024"), ("cpu.cfs_period_us", "10000"), ("cpu.cfs_burst_us", "0"), ("cpu.cfs_quota_us", "5000"), ("cpu.idle", "1"), ("cpuset.cpus", "0-1")];
+        let cpu = Cpu {
+            shares: Some(1024),
+            quota: Some(5000),
+            period: Some(10_000),
+            burst: Some(0),
+            cpus: Some("0-1".into()),
+            idle: Some(1),
+            ..Cpu::default()
+        };
+        let v1 = [
+            ("cpu.shares", "1024"),
+            ("cpu.cfs_period_us", "10000"),
+            ("cpu.cfs_burst_us", "0"),
+            ("cpu.cfs_quota_us", "5000"),
+            ("cpu.idle", "1"),
+            ("cpuset.cpus", "0-1"),
+        ];
         check(cpu.clone(), Version::V1, None, &v1);
-        check(cpu, Version::V2, None, &[("cpu.weight", "100"), ("cpu.idle", "1"), ("cpu.max.burst", "0"), ("cpu.max", "5000 10000"), ("cpuset.cpus", "0-1")]);
-        let zero = Cpu { shares: Some(0), quota: Some(0), period: Some(0), cpus: Some(String::new()), realtime_period: Some(0), realtime_runtime: Some(0), ..Cpu::default() };
+        check(
+            cpu,
+            Version::V2,
+            None,
+            &[("cpu.weight", "100"), ("cpu.idle", "1"), ("cpu.max.burst", "0"), ("cpu.max", "5000 10000"), ("cpuset.cpus", "0-1")],
+        );
+        let zero = Cpu {
+            shares: Some(0),
+            quota: Some(0),
+            period: Some(0),
+            cpus: Some(String::new()),
+            realtime_period: Some(0),
+            realtime_runtime: Some(0),
+            ..Cpu::default()
+        };
         check(zero.clone(), Version::V1, None, &[]);
         check(zero, Version::V2, None, &[]);
         let real = Cpu { realtime_period: Some(1_000_000), realtime_runtime: Some(-1), ..Cpu::default() };

@@ -28,13 +28,13 @@ use crate::{
 const ALWAYS: [(&str, i64, i64, &str); 10] = [
     ("c", -1, -1, "m"),
     ("b", -1, -1, "m"),
-    ("c", 1, 3, "rwm"), // null
-    ("c", 1, 5, "rwm"), // zero
-    ("c", 1, 7, "rwm"), // full
-    ("c", 1, 8, "rwm"), // random
-    ("c", 1, 9, "rwm"), // urandom
-    ("c", 5, 0, "rwm"), // tty
-    ("c", 5, 2, "rwm"), // ptmx
+    ("c", 1, 3, "rwm"),    // null
+    ("c", 1, 5, "rwm"),    // zero
+    ("c", 1, 7, "rwm"),    // full
+    ("c", 1, 8, "rwm"),    // random
+    ("c", 1, 9, "rwm"),    // urandom
+    ("c", 5, 0, "rwm"),    // tty
+    ("c", 5, 2, "rwm"),    // ptmx
     ("c", 136, -1, "rwm"), // pts
 ];
 
@@ -175,7 +175,8 @@ fn access_of(rule: &DeviceRule) -> Result<u8> {
     let mut access = 0;
     for c in text.chars() {
         let bit = LETTERS.iter().find(|(letter, _)| *letter == c).map(|(_, bit)| *bit);
-        access |= bit.ok_or_else(|| Error::refused(ErrorKind::Invalid, format!("linux.resources.devices: access {text:?} has other letters than r, w, m")))?;
+        access |= bit
+            .ok_or_else(|| Error::refused(ErrorKind::Invalid, format!("linux.resources.devices: access {text:?} has other letters than r, w, m")))?;
     }
     Ok(access)
 }
@@ -279,16 +280,30 @@ mod tests {
     #[test]
     fn as_systemd_has_it() {
         let known = "Character devices:\n  1 mem\n136 pts\n\nBlock devices:\n  8 sd\n136 other\n";
-        assert_eq!([driver(known, "char", 136), driver(known, "block", 8), driver(known, "block", 136), driver(known, "char", 8)], [Some("pts"), Some("sd"), Some("other"), None]);
+        assert_eq!(
+            [driver(known, "char", 136), driver(known, "block", 8), driver(known, "block", 136), driver(known, "char", 8)],
+            [Some("pts"), Some("sd"), Some("other"), None]
+        );
         let told = for_systemd(&[rule(true, "b", 8, 1, "r")]).unwrap();
         let Value::Pairs(pairs) = &told[1].1 else { panic!("{told:?}") };
-        assert!([("/dev/block/8:1", "r"), ("/dev/char/1:3", "rwm"), ("char-*", "m")].iter().all(|(name, access)| pairs.contains(&((*name).to_owned(), (*access).to_owned()))), "{pairs:?}");
+        assert!(
+            [("/dev/block/8:1", "r"), ("/dev/char/1:3", "rwm"), ("char-*", "m")]
+                .iter()
+                .all(|(name, access)| pairs.contains(&((*name).to_owned(), (*access).to_owned()))),
+            "{pairs:?}"
+        );
         assert_eq!(for_systemd(&[rule(true, "a", -1, -1, "rwm")]).unwrap(), []);
     }
 
     #[test]
     fn bad_rules_are_refused() {
-        for bad in [rule(true, "p", 1, 1, "r"), rule(true, "c", 1, 1, "rx"), rule(true, "c", -2, 1, "r"), rule(true, "c", 1, 1 << 33, "r"), rule(true, "a", 1, 1, "q")] {
+        for bad in [
+            rule(true, "p", 1, 1, "r"),
+            rule(true, "c", 1, 1, "rx"),
+            rule(true, "c", -2, 1, "r"),
+            rule(true, "c", 1, 1 << 33, "r"),
+            rule(true, "a", 1, 1, "q"),
+        ] {
             assert!(Exceptions::of(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
         }
     }

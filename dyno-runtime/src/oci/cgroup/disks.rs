@@ -115,7 +115,11 @@ mod tests {
 
     #[test]
     fn weights_of_two_schedulers() {
-        let io = BlockIo { weight: Some(500), weight_device: vec![WeightDevice { major: 8, minor: 0, weight: Some(10), leaf_weight: None }], ..BlockIo::default() };
+        let io = BlockIo {
+            weight: Some(500),
+            weight_device: vec![WeightDevice { major: 8, minor: 0, weight: Some(10), leaf_weight: None }],
+            ..BlockIo::default()
+        };
         check(&io, Version::V1, &[], &[("blkio.weight|blkio.bfq.weight", "500"), ("blkio.weight_device|blkio.bfq.weight_device", "8:0 10")]);
         check(&io, Version::V2, &["io.bfq.weight"], &[("io.bfq.weight", "500"), ("io.bfq.weight", "8:0 10")]);
         check(&io, Version::V2, &[], &[("io.weight", "4950"), ("io.weight", "8:0 1")]);
@@ -125,7 +129,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        for io in [BlockIo { weight: Some(5), ..BlockIo::default() }, BlockIo { weight: Some(1001), ..BlockIo::default() }, BlockIo { leaf_weight: Some(50), ..BlockIo::default() }] {
+        for io in [
+            BlockIo { weight: Some(5), ..BlockIo::default() },
+            BlockIo { weight: Some(1001), ..BlockIo::default() },
+            BlockIo { leaf_weight: Some(50), ..BlockIo::default() },
+        ] {
             assert!(asks(&Resources { block_io: Some(io), ..Resources::default() }, Version::V2, &|_| None).is_err());
         }
     }

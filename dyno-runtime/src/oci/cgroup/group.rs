@@ -47,10 +47,19 @@ impl Group {
     /// Makes the group, and those above it that are not there.
     pub fn make(path: &Path, controllers: &[String]) -> Result<Self> {
         let fresh = make_dirs(path)?;
+        // By name: what failed may have been to open it. Nobody is in it yet.
+        Self::made(path, controllers, fresh).inspect_err(|_| {
+            if fresh {
+                std::fs::remove_dir(path).unwrap_or_default()
+            }
+        })
+    }
+
+    fn made(path: &Path, controllers: &[String], fresh: bool) -> Result<Self> {
         let group = Self::open(path, controllers)?.ok_or_else(|| refused(format!("cgroup {}: somebody removed it", path.display())))?;
         let group = Self { fresh, ..group };
         if group.version == Version::V1 && controllers.iter().any(|c| c == "cpuset") {
-            inherit_cpuset(&group.dir, &group.path, fresh).inspect_err(|_| if fresh { group.remove_dir().unwrap_or_default() })?;
+            inherit_cpuset(&group.dir, &group.path, fresh)?;
         }
         Ok(group)
     }
@@ -117,7 +126,9 @@ impl Group {
             }
             let name = entry.file_name().to_string_lossy().into_owned();
             match open_dir(&self.dir, &name) {
-                Ok(dir) => found.push(Self { dir, path: format!("{}/{name}", self.path), controllers: Vec::new(), version: self.version, fresh: false }),
+                Ok(dir) => {
+                    found.push(Self { dir, path: format!("{}/{name}", self.path), controllers: Vec::new(), version: self.version, fresh: false })
+                }
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(e).io(|| format!("cgroup: open({}/{name})", self.path)),
             }

@@ -185,6 +185,8 @@ impl Cgroup {
     fn remove_after(&self, empty: &dyn Fn() -> Result<()>) -> Result<()> {
         // From below: v2, which kills and tells when it is empty, first.
         let in_order = self.tree().into_iter().chain(self.groups.iter().filter(|group| group.version == Version::V1));
-        in_order.fold(Ok(()), |result, group| result.and(group.remove(empty)))
+        // All are tried; the first that failed is told of.
+        let results: Vec<_> = in_order.map(|group| group.remove(empty)).collect();
+        results.into_iter().collect()
     }
 }

@@ -98,7 +98,9 @@ fn v2(memory: &Memory) -> Result<Vec<Ask>> {
         ("useHierarchy", memory.use_hierarchy == Some(false)),
     ];
     if let Some((member, _)) = only_v1.into_iter().find(|(_, asked)| *asked) {
-        return Err(refused(format!("linux.resources.memory.{member}: only v1 control groups can do that, and this host's memory controller is on v2")));
+        return Err(refused(format!(
+            "linux.resources.memory.{member}: only v1 control groups can do that, and this host's memory controller is on v2"
+        )));
     }
     let mut asks = Vec::new();
     if let Some(swap) = swap_alone(given(memory.swap), given(memory.limit))? {
@@ -119,7 +121,9 @@ pub(super) fn swap_alone(both: Option<i64>, limit: Option<i64>) -> Result<Option
         (Some(both), _) if both < 0 => Ok(Some(-1)),
         (Some(both), Some(limit)) if limit < 0 => Ok(Some(both)),
         (Some(_), None) => Err(refused("linux.resources.memory.swap: memory and swap together cannot be limited without memory.limit on v2")),
-        (Some(both), Some(limit)) if both < limit => Err(refused(format!("linux.resources.memory: swap (memory and swap together) {both} is below limit {limit}"))),
+        (Some(both), Some(limit)) if both < limit => {
+            Err(refused(format!("linux.resources.memory: swap (memory and swap together) {both} is below limit {limit}")))
+        }
         (Some(both), Some(limit)) => Ok(Some(both - limit)),
     }
 }
@@ -142,12 +146,24 @@ mod tests {
     fn limits_of_both_versions() {
         use Version::{V1, V2};
         let both = Memory { limit: Some(4096), swap: Some(12_288), reservation: Some(8192), ..Memory::default() };
-        check(both.clone(), V1, &[("memory.limit_in_bytes", "4096"), ("memory.memsw.limit_in_bytes", "12288"), ("memory.soft_limit_in_bytes", "8192")]);
+        check(
+            both.clone(),
+            V1,
+            &[("memory.limit_in_bytes", "4096"), ("memory.memsw.limit_in_bytes", "12288"), ("memory.soft_limit_in_bytes", "8192")],
+        );
         check(both, V2, &[("memory.swap.max", "8192"), ("memory.max", "4096"), ("memory.low", "8192")]);
         let none = Memory { limit: Some(-1), ..Memory::default() };
         check(none.clone(), V1, &[("memory.limit_in_bytes", "-1"), ("memory.memsw.limit_in_bytes", "-1")]);
         check(none, V2, &[("memory.swap.max", "max"), ("memory.max", "max")]);
-        let zero = Memory { limit: Some(0), swap: Some(0), reservation: Some(0), kernel: Some(5), kernel_tcp: Some(0), disable_oom_killer: Some(false), ..Memory::default() };
+        let zero = Memory {
+            limit: Some(0),
+            swap: Some(0),
+            reservation: Some(0),
+            kernel: Some(5),
+            kernel_tcp: Some(0),
+            disable_oom_killer: Some(false),
+            ..Memory::default()
+        };
         check(zero.clone(), V1, &[]);
         check(zero, V2, &[]);
         check(Memory { limit: Some(4096), swap: Some(4096), ..Memory::default() }, V2, &[("memory.swap.max", "0"), ("memory.max", "4096")]);

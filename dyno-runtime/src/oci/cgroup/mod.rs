@@ -48,6 +48,12 @@ use crate::{
 
 pub use self::oom::{Oom, Seen};
 
+/// What must hold of whatever a bus answers.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_bus(bytes: &[u8]) {
+    bus::fuzz(bytes);
+}
+
 /// Who makes the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Manager {
@@ -173,7 +179,10 @@ impl Cgroup {
     /// As of [`Cgroup::create`]; what was written before has its former value again.
     pub fn update(&self, resources: &Resources) -> Result<()> {
         let mut former = Vec::new();
-        let done = self.update_unit(resources).and_then(|()| self.limit(resources, Some(&mut former))).and_then(|()| if resources.devices.is_empty() { Ok(()) } else { self.set_devices(resources) });
+        let done = self
+            .update_unit(resources)
+            .and_then(|()| self.limit(resources, Some(&mut former)))
+            .and_then(|()| if resources.devices.is_empty() { Ok(()) } else { self.set_devices(resources) });
         if done.is_err() {
             former.into_iter().rev().for_each(ask::Former::put_back);
         }
@@ -210,7 +219,10 @@ impl Cgroup {
 
     fn missing(&self, part: &Part) -> Error {
         let place = self.tree().map_or_else(|| "no v2 tree has it".to_owned(), |tree| format!("{}/cgroup.controllers does not list it", tree.path));
-        refused(format!("linux.resources.{}: no {} controller: it is not mounted (v1) where the container has a group, and {place}", part.member, part.v2))
+        refused(format!(
+            "linux.resources.{}: no {} controller: it is not mounted (v1) where the container has a group, and {place}",
+            part.member, part.v2
+        ))
     }
 
     /// Its part of the v2 tree.

@@ -33,11 +33,17 @@ pub(super) fn huge_pages(resources: &Resources, version: Version, _: Now<'_>) ->
         let (size, bytes) = (&limit.page_size, limit.limit);
         let page = page_bytes(size);
         if page == 0 || !size.trim_end_matches(['K', 'M', 'G', 'B']).bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Error::refused(ErrorKind::Invalid, format!("linux.resources.hugepageLimits: {size:?} is no size of huge pages (64KB, 2MB, 1GB)")));
+            return Err(Error::refused(
+                ErrorKind::Invalid,
+                format!("linux.resources.hugepageLimits: {size:?} is no size of huge pages (64KB, 2MB, 1GB)"),
+            ));
         }
         let whole = bytes / page * page;
         let reads = if whole >= 1 << 62 { Reads::Unlimited } else { Reads::Number(whole) };
-        let ask = |file: String| Ask::new("hugepageLimits", file, if whole >= 1 << 62 && version == Version::V2 { "max".to_owned() } else { bytes.to_string() }).reads(reads.clone());
+        let ask = |file: String| {
+            Ask::new("hugepageLimits", file, if whole >= 1 << 62 && version == Version::V2 { "max".to_owned() } else { bytes.to_string() })
+                .reads(reads.clone())
+        };
         asks.push(ask(format!("hugetlb.{size}.{suffix}")));
         asks.push(ask(format!("hugetlb.{size}.rsvd.{suffix}")).optional());
     }
@@ -147,7 +153,10 @@ mod tests {
         check(&resources("eth0"), packet_mark, Version::V1, &[("net_cls.classid", "1048577")]);
         check(&resources("eth0"), packet_priorities, Version::V1, &[("net_prio.ifpriomap", "eth0 500")]);
         for name in ["", "a b", "a\nb"] {
-            assert!(rdma(&device(name, both.clone()), Version::V1, &|_| None).is_err() && packet_priorities(&resources(name), Version::V1, &|_| None).is_err());
+            assert!(
+                rdma(&device(name, both.clone()), Version::V1, &|_| None).is_err()
+                    && packet_priorities(&resources(name), Version::V1, &|_| None).is_err()
+            );
         }
     }
 

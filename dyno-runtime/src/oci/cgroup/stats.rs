@@ -163,7 +163,8 @@ fn no_cpuset() -> Value {
 
 fn memory(group: &Group) -> Value {
     let stat = group.text("memory.stat");
-    let raw: Map<String, Value> = stat.lines().filter_map(|line| line.split_once(' ')).filter_map(|(key, n)| Some((key.to_owned(), n.parse::<u64>().ok()?.into()))).collect();
+    let raw: Map<String, Value> =
+        stat.lines().filter_map(|line| line.split_once(' ')).filter_map(|(key, n)| Some((key.to_owned(), n.parse::<u64>().ok()?.into()))).collect();
     let of = |key| value_of(&stat, key).unwrap_or(0);
     let object = match group.version {
         Version::V1 => {

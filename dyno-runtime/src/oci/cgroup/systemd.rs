@@ -6,11 +6,7 @@ use super::{
     bus::{Bus, Value},
     cpu, memory, refused,
 };
-use crate::{
-    cgroup::file::list_of,
-    error::Result,
-    oci::spec::Resources,
-};
+use crate::{cgroup::file::list_of, error::Result, oci::spec::Resources};
 
 /// Starts the scope `unit` with `pid` in it, and waits until it is there.
 pub(super) fn start(unit: &str, slice: &str, pid: u32, resources: &Resources, devices: Vec<(&'static str, Value)>) -> Result<()> {
@@ -185,7 +181,10 @@ mod tests {
 
     #[test]
     fn quotas_are_rounded_up() {
-        assert_eq!([(1, 1000), (33_333, 100_000), (200_000, 100_000), (-1, 100)].map(|(q, p)| per_second(q, p)), [10_000, 340_000, 2_000_000, u64::MAX]);
+        assert_eq!(
+            [(1, 1000), (33_333, 100_000), (200_000, 100_000), (-1, 100)].map(|(q, p)| per_second(q, p)),
+            [10_000, 340_000, 2_000_000, u64::MAX]
+        );
         assert_eq!((bits("0"), bits("7,8"), bits("")), (vec![1], vec![128, 1], vec![]));
     }
 }

@@ -48,7 +48,8 @@ pub(super) struct Entry<'a> {
 pub(super) fn run(entry: Entry<'_>) -> ! {
     let channel = entry.channel;
     // A panic must not unwind into the runtime's own frames, whose destructors are about the runtime's things.
-    let failed = catch_unwind(AssertUnwindSafe(|| become_program(entry))).unwrap_or_else(|_| Error::refused(ErrorKind::Wall, "the process of exec panicked"));
+    let failed =
+        catch_unwind(AssertUnwindSafe(|| become_program(entry))).unwrap_or_else(|_| Error::refused(ErrorKind::Wall, "the process of exec panicked"));
     // If the runtime is gone there is nobody to tell.
     channel.send(&Message::Failed(failed.kind(), failed.to_string())).unwrap_or_default();
     sys::exit_now(255)

@@ -229,7 +229,8 @@ fn between(entry: Entry<'_>, group: &Cgroup) -> Result<(OwnedFd, u32)> {
     let (ours, theirs) = Channel::pair()?;
     let pidfd = match sys::fork(Flags::NONE, None).wall(|| "exec: clone3".into())? {
         Forked::Child => {
-            let joined = move_into_thread_name_spaces(entry.target.pidfd(), Kinds::USER | Kinds::PROCESS_ID).wall(|| "exec: setns(user and pid namespace)".into());
+            let joined = move_into_thread_name_spaces(entry.target.pidfd(), Kinds::USER | Kinds::PROCESS_ID)
+                .wall(|| "exec: setns(user and pid namespace)".into());
             let born = joined.and_then(|()| match clone_into(entry.target, Flags::PARENT, group)? {
                 Forked::Child => child::run(entry),
                 Forked::Parent { pidfd, pid } => Ok(Message::Born(pid, pidfd)),

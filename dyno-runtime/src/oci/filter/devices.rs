@@ -136,7 +136,8 @@ impl Rule {
 /// # Errors
 /// [`ErrorKind::Wall`]: EPERM in a user namespace, where the kernel lets nobody load such programs.
 pub fn attach(group: BorrowedFd<'_>, program: &[Insn]) -> Result<()> {
-    let new = bpf::load_device_program(program).wall(|| format!("bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions)", program.len()))?;
+    let new =
+        bpf::load_device_program(program).wall(|| format!("bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions)", program.len()))?;
     loop {
         let query = || "bpf(BPF_PROG_QUERY, BPF_CGROUP_DEVICE)".to_owned();
         let ids = bpf::device_programs(group).wall(query)?;

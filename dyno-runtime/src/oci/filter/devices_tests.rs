@@ -20,7 +20,11 @@ fn run(program: &[Insn], kind: u32, access: u32, major: u32, minor: u32) -> bool
         let i = program[pc];
         pc += 1;
         let to = usize::from(i.registers & 15);
-        let mut jump = |holds: bool| if holds { pc = pc.checked_add_signed(isize::from(i.offset)).unwrap() };
+        let mut jump = |holds: bool| {
+            if holds {
+                pc = pc.checked_add_signed(isize::from(i.offset)).unwrap()
+            }
+        };
         match i.code {
             0x61 => registers[to] = context[i.offset as usize / 4],
             0x54 => registers[to] &= i.imm as u32,
@@ -99,7 +103,8 @@ struct Group(PathBuf);
 impl Group {
     fn new() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let tree = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[2] == "cgroup2").map(|fields| fields[1].to_owned());
+        let tree =
+            mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[2] == "cgroup2").map(|fields| fields[1].to_owned());
         let (Some(tree), true) = (tree, rustix::process::getuid().is_root()) else {
             println!("skipped: no v2 tree, or not root");
             return None;
@@ -148,7 +153,9 @@ fn the_kernel_asks_the_program() {
     group.attach(json!([{"allow": false}, {"allow": true, "type": "c", "major": 1, "access": "rwm"}, {"allow": false, "type": "c", "major": 1, "minor": 3, "access": "r"}]));
     check([true, true, false, true, true]);
     assert_eq!(group.programs(), 1, "the former one is gone");
-    group.attach(json!([{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "r"}, {"allow": true, "type": "c", "minor": 3, "access": "w"}]));
+    group.attach(
+        json!([{"allow": true, "type": "c", "major": 1, "minor": 3, "access": "r"}, {"allow": true, "type": "c", "minor": 3, "access": "w"}]),
+    );
     check([false, true, true, false, false]);
     // Somebody else's beside it: all are replaced.
     let other = bpf::load_device_program(&program(&rules(json!([{"allow": false}]))).unwrap()).unwrap();

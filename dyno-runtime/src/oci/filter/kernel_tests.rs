@@ -41,9 +41,7 @@ fn is_root() -> bool {
 
 #[test]
 fn every_action() {
-    let config = |action: &str, errno: Option<u32>| {
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": action, "errnoRet": errno}]})
-    };
+    let config = |action: &str, errno: Option<u32>| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": action, "errnoRet": errno}]});
     for no_new_privs in [true, false] {
         if !no_new_privs && !is_root() {
             continue;
@@ -87,7 +85,8 @@ fn calls_of_a_32_bit_program() {
 
 #[test]
 fn flags_that_the_kernel_takes() {
-    let all = json!(["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
+    let all =
+        json!(["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]);
     let config = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": all, "listenerPath": "/run/agent", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
     let filter = compiled(&config);
     let answer = thread::spawn(move || {
@@ -115,7 +114,8 @@ fn the_listener_reaches_its_agent() {
     std::fs::create_dir(&long).unwrap();
     for path in [dir.path().join("short"), long.join("agent")] {
         let place = std::fs::File::open(path.parent().unwrap()).unwrap();
-        let agent = UnixListener::bind(format!("/proc/self/fd/{}/{}", std::os::fd::AsRawFd::as_raw_fd(&place), path.file_name().unwrap().display())).unwrap();
+        let agent =
+            UnixListener::bind(format!("/proc/self/fd/{}/{}", std::os::fd::AsRawFd::as_raw_fd(&place), path.file_name().unwrap().display())).unwrap();
         told(&agent, &path, dir.path());
     }
 }
@@ -125,7 +125,14 @@ fn told(agent: &UnixListener, path: &Path, dir: &Path) {
         {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]});
     let filter = compiled(&config);
     let (to, metadata) = filter.listener.clone().unwrap();
-    let state = State { oci_version: "1.2.0".into(), id: "c".into(), status: Status::Creating, pid: 7, bundle: "/b".into(), annotations: [("a".repeat(300_000), "b".into())].into() };
+    let state = State {
+        oci_version: "1.2.0".into(),
+        id: "c".into(),
+        status: Status::Creating,
+        pid: 7,
+        bundle: "/b".into(),
+        annotations: [("a".repeat(300_000), "b".into())].into(),
+    };
     let contained = || {
         sys::no_new_privileges().unwrap();
         let listener = install(&filter).unwrap().unwrap();
@@ -140,7 +147,8 @@ fn told(agent: &UnixListener, path: &Path, dir: &Path) {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut room);
         let first = recvmsg(&socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-        let fds: Vec<OwnedFd> = control.drain().filter_map(|m| if let RecvAncillaryMessage::ScmRights(fds) = m { Some(fds) } else { None }).flatten().collect();
+        let fds: Vec<OwnedFd> =
+            control.drain().filter_map(|m| if let RecvAncillaryMessage::ScmRights(fds) = m { Some(fds) } else { None }).flatten().collect();
         text.truncate(first.bytes);
         socket.read_to_end(&mut text).unwrap();
         let told: serde_json::Value = serde_json::from_slice(&text).unwrap();

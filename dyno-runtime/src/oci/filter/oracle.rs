@@ -54,7 +54,12 @@ pub(super) fn libseccomp(configs: &[Value]) -> Option<Vec<Theirs>> {
         println!("skipped: no python3 or no libseccomp.so.2");
         return None;
     }
-    let mut child = Command::new("timeout").args(["60", "python3", "-c", include_str!("oracle.py")]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("timeout")
+        .args(["60", "python3", "-c", include_str!("oracle.py")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(&serde_json::to_vec(configs).unwrap()).unwrap();
     Some(serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap())
 }
@@ -96,7 +101,8 @@ fn config(dice: &mut Dice) -> Value {
         if dice.roll(2) == 0 {
             continue;
         }
-        let args = |index: u64| json!({"index": index, "op": format!("SCMP_CMP_{}", dice.of(&OPS)), "value": dice.number(), "valueTwo": dice.number()});
+        let args =
+            |index: u64| json!({"index": index, "op": format!("SCMP_CMP_{}", dice.of(&OPS)), "value": dice.number(), "valueTwo": dice.number()});
         let args: Vec<Value> = (0..3).map(args).collect();
         let args: Vec<Value> = args.into_iter().filter(|_| dice.roll(2) == 0).collect();
         syscalls.push(json!({"names": [name], "action": other, "args": args}));

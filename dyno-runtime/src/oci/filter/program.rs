@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{rules::Rules, words};
 use crate::{
-    oci::spec::{Seccomp, SeccompArg},
+    oci::spec::{Seccomp, SeccompArg, cut},
     seccomp::{
         compile::{ARCH, JA, JEQ, LD_ABS, MAX, NR, RET, X32_BIT, op},
         condition::{Condition, Op, Test},
@@ -64,7 +64,7 @@ pub fn compile(config: &Seccomp, warnings: &mut Vec<String>) -> Result<Vec<Filte
             // send and recv have a number on architectures only that this library does not know.
             let (numbers, through) = (table::numbers(name), multiplexed(name));
             if numbers.is_none() && through.is_none() {
-                warnings.push(format!("unknown seccomp syscall {name:?} ignored"));
+                warnings.push(format!("unknown seccomp syscall {:?} ignored", cut(name)));
             }
             for section in &mut sections {
                 let call = (numbers.and_then(|n| n.of(section.abi)), through.filter(|_| section.abi == Abi::X86));

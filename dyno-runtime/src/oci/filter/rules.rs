@@ -26,7 +26,9 @@ impl Rules {
     /// # Errors
     /// It contradicts another one.
     pub fn add(&mut self, conditions: Vec<Condition>, value: u32) -> Result<(), String> {
-        if self.always.is_some() || self.when.iter().any(|(known, v)| conditions.starts_with(known) && (known.len() < conditions.len() || *v == value)) {
+        if self.always.is_some()
+            || self.when.iter().any(|(known, v)| conditions.starts_with(known) && (known.len() < conditions.len() || *v == value))
+        {
             return Ok(());
         }
         if conditions.is_empty() {

@@ -41,6 +41,27 @@ fn says(config: &serde_json::Value, facts: &[(&str, &[u64], u32)]) {
     }
 }
 
+/// Found by a fuzzer: what is no word stood in the message as it was given.
+#[test]
+fn refusals_and_warnings_are_one_short_line() {
+    let odd = "\u{7f}\n".repeat(5000);
+    for (member, value) in [
+        ("defaultAction", json!(odd)),
+        ("architectures", json!([odd])),
+        ("flags", json!([odd])),
+        ("syscalls", json!([{"names": ["read"], "action": odd}])),
+        ("syscalls", json!([{"names": ["read"], "action": "SCMP_ACT_LOG", "args": [{"index": 0, "value": 0, "op": odd}]}])),
+    ] {
+        let mut config = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        config[member] = value;
+        let said = compile(&seccomp(&config), &mut Vec::new()).unwrap_err().to_string();
+        assert!(said.contains("seccomp") && said.len() < 1000 && !said.contains(char::is_control), "{member}: {said:?}");
+    }
+    let mut warnings = Vec::new();
+    compile(&seccomp(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [odd], "action": "SCMP_ACT_LOG"}]})), &mut warnings).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].len() < 1000 && !warnings[0].contains(char::is_control), "{warnings:?}");
+}
+
 #[test]
 fn every_action() {
     let check = |action: &str, errno: Option<u32>, want: u32| {
@@ -70,10 +91,14 @@ fn which_rule_counts() {
     let masked = |index: u32, mask: u64, value: u64| json!({"index": index, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value});
     const LOG: u32 = 0x7ffc_0000;
     // Conditions of a rule are one and all, but for those about the same argument.
-    says(&rules(json!([rule("SCMP_ACT_ALLOW", json!([eq(1, 5), eq(0, 4)]))])), &[("ptrace", &[4, 5], ALLOW), ("ptrace", &[4, 4], ENOSYS), ("ptrace", &[5, 5], ENOSYS)]);
-    says(&rules(json!([rule("SCMP_ACT_ALLOW", json!([eq(0, 5), eq(0, 4), eq(1, 1)]))])), &[
-        ("ptrace", &[4, 9], ALLOW), ("ptrace", &[5, 9], ALLOW), ("ptrace", &[9, 1], ALLOW), ("ptrace", &[9, 9], ENOSYS),
-    ]);
+    says(
+        &rules(json!([rule("SCMP_ACT_ALLOW", json!([eq(1, 5), eq(0, 4)]))])),
+        &[("ptrace", &[4, 5], ALLOW), ("ptrace", &[4, 4], ENOSYS), ("ptrace", &[5, 5], ENOSYS)],
+    );
+    says(
+        &rules(json!([rule("SCMP_ACT_ALLOW", json!([eq(0, 5), eq(0, 4), eq(1, 1)]))])),
+        &[("ptrace", &[4, 9], ALLOW), ("ptrace", &[5, 9], ALLOW), ("ptrace", &[9, 1], ALLOW), ("ptrace", &[9, 9], ENOSYS)],
+    );
     // The one without conditions, and of several the first.
     for order in [[0, 1, 2], [2, 0, 1], [0, 2, 1], [1, 0, 2]] {
         let all = [rule("SCMP_ACT_LOG", json!([])), rule("SCMP_ACT_KILL", json!([eq(0, 1)])), rule("SCMP_ACT_LOG", json!([eq(1, 1)]))];
@@ -82,7 +107,10 @@ fn which_rule_counts() {
     }
     says(&rules(json!([rule("SCMP_ACT_ALLOW", json!(null)), rule("SCMP_ACT_LOG", json!([]))])), &[("ptrace", &[], ALLOW)]);
     // What the default says already is no rule at all.
-    says(&rules(json!([{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}, rule("SCMP_ACT_LOG", json!([eq(0, 1)]))])), &[("ptrace", &[1], LOG)]);
+    says(
+        &rules(json!([{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}, rule("SCMP_ACT_LOG", json!([eq(0, 1)]))])),
+        &[("ptrace", &[1], LOG)],
+    );
     // The one that asks for less, of the same action in either order.
     let (short, long) = (rule("SCMP_ACT_LOG", json!([eq(0, 1)])), rule("SCMP_ACT_LOG", json!([eq(0, 1), eq(1, 1)])));
     for picked in [[&short, &long], [&long, &short]] {
@@ -90,7 +118,10 @@ fn which_rule_counts() {
     }
     says(&rules(json!([rule("SCMP_ACT_ALLOW", json!([eq(0, 1)])), long])), &[("ptrace", &[1, 1], ALLOW)]);
     // Bits beyond a mask do not count, and a mask of none always holds.
-    says(&rules(json!([rule("SCMP_ACT_LOG", json!([masked(0, 0xf, 0x13)]))])), &[("ptrace", &[3], LOG), ("ptrace", &[0x23], LOG), ("ptrace", &[4], ENOSYS)]);
+    says(
+        &rules(json!([rule("SCMP_ACT_LOG", json!([masked(0, 0xf, 0x13)]))])),
+        &[("ptrace", &[3], LOG), ("ptrace", &[0x23], LOG), ("ptrace", &[4], ENOSYS)],
+    );
     says(&rules(json!([rule("SCMP_ACT_LOG", json!([masked(0, 0, 7), eq(1, 1)]))])), &[("ptrace", &[5, 1], LOG), ("ptrace", &[5, 2], ENOSYS)]);
 }
 
@@ -100,9 +131,7 @@ fn calls_newer_than_the_profile() {
         let program = compiled(&config).program;
         [nr("openat2"), nr("openat2") + 1, 600, X32_BIT, u32::MAX].map(|nr| run(&program, NATIVE, nr, [0; 6]))
     };
-    let config = |default: &str, errno: Option<u32>, named: &str| {
-        json!({"defaultAction": default, "defaultErrnoRet": errno, "syscalls": [{"names": ["openat2"], "action": named}]})
-    };
+    let config = |default: &str, errno: Option<u32>, named: &str| json!({"defaultAction": default, "defaultErrnoRet": errno, "syscalls": [{"names": ["openat2"], "action": named}]});
     // x32 is not named: killed where it exists. ARM has no such bit.
     let x32 = if cfg!(target_arch = "x86_64") { 0 } else { ENOSYS };
     let last = if cfg!(target_arch = "x86_64") { ERRNO | 1 } else { ENOSYS };
@@ -137,7 +166,10 @@ fn several_architectures() {
     assert_eq!((ask(both, NATIVE, 41, 0x1_0000_0002), ask(both, NATIVE, X32_BIT | 520, 0)), (LOG, 0));
     let x32 = &["SCMP_ARCH_X32"];
     assert_eq!((ask(x32, NATIVE, 59, 0), ask(x32, NATIVE, X32_BIT | 59, 0), ask(x32, NATIVE, X32_BIT | 520, 0)), (ALLOW, EPERM, ALLOW));
-    assert_eq!((ask(x32, NATIVE, X32_BIT | 41, 2), ask(x32, NATIVE, 1 << 29, 2), ask(x32, NATIVE, u32::MAX, 0), ask(x32, I386, 3, 0)), (LOG, ENOSYS, ENOSYS, 0));
+    assert_eq!(
+        (ask(x32, NATIVE, X32_BIT | 41, 2), ask(x32, NATIVE, 1 << 29, 2), ask(x32, NATIVE, u32::MAX, 0), ask(x32, I386, 3, 0)),
+        (LOG, ENOSYS, ENOSYS, 0)
+    );
 }
 
 #[test]
@@ -148,40 +180,88 @@ fn what_is_wrong_is_named() {
     };
     let calls = |calls: serde_json::Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [calls]});
     check(json!({"defaultAction": "ALLOW"}), "defaultAction: string ALLOW is not a valid action for seccomp");
-    check(json!({"defaultAction": "", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_KILL"}]}), "defaultAction: string  is not a valid action for seccomp");
+    check(
+        json!({"defaultAction": "", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_KILL"}]}),
+        "defaultAction: string  is not a valid action for seccomp",
+    );
     check(json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}), "defaultAction: errno value specified for action SCMP_ACT_ALLOW");
     check(json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536}), "defaultAction: errno 65536 does not fit into 16 bits");
     check(json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "defaultAction: SCMP_ACT_NOTIFY cannot be used as default action");
     check(json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["X86"]}), "architectures: string X86 is not a valid arch for seccomp");
-    check(json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390X"]}), "architectures: SCMP_ARCH_S390X has another byte order than this machine");
+    check(
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_S390X"]}),
+        "architectures: SCMP_ARCH_S390X has another byte order than this machine",
+    );
     check(json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_X"]}), "flags: seccomp flag SECCOMP_FILTER_FLAG_X is not known");
     check(json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}), "listenerMetadata goes with listenerPath only");
     check(calls(json!({"names": ["read"], "action": "SCMP_ACT_NOTIFY"})), "listenerPath is needed for SCMP_ACT_NOTIFY");
     for name in ["write", "sendmsg"] {
-        check(calls(json!({"names": ["mkdir", name], "action": "SCMP_ACT_NOTIFY"})), &format!("syscalls: SCMP_ACT_NOTIFY cannot be used for the {name} syscall"));
+        check(
+            calls(json!({"names": ["mkdir", name], "action": "SCMP_ACT_NOTIFY"})),
+            &format!("syscalls: SCMP_ACT_NOTIFY cannot be used for the {name} syscall"),
+        );
     }
     check(calls(json!({"names": [], "action": "SCMP_ACT_KILL"})), "syscalls[0].names is empty");
     check(calls(json!({"names": ["read"], "action": "kill"})), "syscalls[0].action: string kill is not a valid action for seccomp");
-    check(calls(json!({"names": ["read"], "action": "SCMP_ACT_KILL", "errnoRet": 5})), "syscalls[0].action: errno value specified for action SCMP_ACT_KILL");
+    check(
+        calls(json!({"names": ["read"], "action": "SCMP_ACT_KILL", "errnoRet": 5})),
+        "syscalls[0].action: errno value specified for action SCMP_ACT_KILL",
+    );
     let arg = |index: u32, op: &str| calls(json!({"names": ["read"], "action": "SCMP_ACT_KILL", "args": [{"index": index, "value": 0, "op": op}]}));
     check(arg(6, "SCMP_CMP_EQ"), "syscalls[0].args: index 6 does not exist; calls have 0 to 5");
     check(arg(0, "=="), "syscalls[0].args: op: string == is not a valid operator for seccomp");
     let eq = json!([{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]);
     let twice = json!([{"names": ["read"], "action": "SCMP_ACT_LOG", "args": eq}, {"names": ["read"], "action": "SCMP_ACT_KILL", "args": eq}]);
-    check(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": twice}), "syscalls[1]: read: another rule has the same conditions and another action");
+    check(
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": twice}),
+        "syscalls[1]: read: another rule has the same conditions and another action",
+    );
 }
 
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn every_call_that_is_multiplexed() {
-    let names = ["socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv", "sendto", "recvfrom", "shutdown",
-        "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg", "sendmmsg"];
-    let ipc = [("semop", 1), ("semget", 2), ("semctl", 3), ("semtimedop", 4), ("msgsnd", 11), ("msgrcv", 12), ("msgget", 13), ("msgctl", 14),
-        ("shmat", 21), ("shmdt", 22), ("shmget", 23), ("shmctl", 24)];
+    let names = [
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    let ipc = [
+        ("semop", 1),
+        ("semget", 2),
+        ("semctl", 3),
+        ("semtimedop", 4),
+        ("msgsnd", 11),
+        ("msgrcv", 12),
+        ("msgget", 13),
+        ("msgctl", 14),
+        ("shmat", 21),
+        ("shmdt", 22),
+        ("shmget", 23),
+        ("shmctl", 24),
+    ];
     let all = names.into_iter().zip(1..).map(|(name, which)| (name, 102, which)).chain(ipc.map(|(name, which)| (name, 117, which)));
     for (name, multiplexer, which) in all {
         let program = compiled(&json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"], "syscalls": [
-            {"names": [name], "action": "SCMP_ACT_ERRNO"}]})).program;
+            {"names": [name], "action": "SCMP_ACT_ERRNO"}]}))
+        .program;
         let denied: Vec<u64> = (0..26).filter(|first| run(&program, I386, multiplexer, [*first, 0, 0, 0, 0, 0]) == ERRNO | 1).collect();
         assert_eq!(denied, [which], "{name}");
     }

@@ -37,11 +37,14 @@ fn costs() {
     let mut config = oracle::resolved(&serde_json::from_slice(&text).unwrap(), &[]);
     let wire = seccomp(&config);
     println!("{}", path.display());
-    println!("compile: {:?}", median(|| {
-        let start = Instant::now();
-        black_box(compile(black_box(&wire), &mut Vec::new()).unwrap());
-        start.elapsed()
-    }));
+    println!(
+        "compile: {:?}",
+        median(|| {
+            let start = Instant::now();
+            black_box(compile(black_box(&wire), &mut Vec::new()).unwrap());
+            start.elapsed()
+        })
+    );
     let report = |name: &str, program: &[sys::Filter]| println!("{name}: {} instructions, installed in {:?}", program.len(), install_cost(program));
     report("this profile, here", &compile(&wire, &mut Vec::new()).unwrap().program);
     report("our own for Docker's programs", &Compiled::new(&Profile::Docker, 0, Denied::Answer).unwrap().program);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    oci::spec::{Seccomp, SeccompArg},
+    oci::spec::{Seccomp, SeccompArg, cut},
     seccomp::{condition::Op, table::Abi},
 };
 
@@ -35,7 +35,7 @@ pub fn action(field: &str, word: &str, errno: Option<u32>) -> Result<u32, String
         "SCMP_ACT_ALLOW" => ALLOW,
         "SCMP_ACT_LOG" => LOG,
         "SCMP_ACT_NOTIFY" => NOTIFY,
-        _ => return Err(format!("{field}: string {word} is not a valid action for seccomp")),
+        _ => return Err(format!("{field}: string {} is not a valid action for seccomp", cut(word))),
     };
     if errno.is_some() {
         return Err(format!("{field}: errno value specified for action {word}"));
@@ -64,7 +64,7 @@ pub fn operator(word: &str) -> Option<Op> {
 
 /// The operator of an argument whose number exists.
 pub fn comparison(arg: &SeccompArg) -> Result<(u8, Op), String> {
-    let op = operator(&arg.op).ok_or_else(|| format!("op: string {} is not a valid operator for seccomp", arg.op))?;
+    let op = operator(&arg.op).ok_or_else(|| format!("op: string {} is not a valid operator for seccomp", cut(&arg.op)))?;
     let index = u8::try_from(arg.index).ok().filter(|index| *index < 6);
     index.map(|index| (index, op)).ok_or_else(|| format!("index {} does not exist; calls have 0 to 5", arg.index))
 }
@@ -83,11 +83,20 @@ pub fn architecture(word: &str) -> Result<Option<Abi>, String> {
         "SCMP_ARCH_MIPSEL" | "SCMP_ARCH_MIPSEL64" | "SCMP_ARCH_MIPSEL64N32" | "SCMP_ARCH_PPC64LE" | "SCMP_ARCH_RISCV64" | "SCMP_ARCH_LOONGARCH64" => {
             return Ok(None);
         }
-        "SCMP_ARCH_MIPS" | "SCMP_ARCH_MIPS64" | "SCMP_ARCH_MIPS64N32" | "SCMP_ARCH_PPC" | "SCMP_ARCH_PPC64" | "SCMP_ARCH_S390" | "SCMP_ARCH_S390X"
-        | "SCMP_ARCH_PARISC" | "SCMP_ARCH_PARISC64" | "SCMP_ARCH_M68K" | "SCMP_ARCH_SHEB" => {
+        "SCMP_ARCH_MIPS"
+        | "SCMP_ARCH_MIPS64"
+        | "SCMP_ARCH_MIPS64N32"
+        | "SCMP_ARCH_PPC"
+        | "SCMP_ARCH_PPC64"
+        | "SCMP_ARCH_S390"
+        | "SCMP_ARCH_S390X"
+        | "SCMP_ARCH_PARISC"
+        | "SCMP_ARCH_PARISC64"
+        | "SCMP_ARCH_M68K"
+        | "SCMP_ARCH_SHEB" => {
             return Err(format!("architectures: {word} has another byte order than this machine"));
         }
-        _ => return Err(format!("architectures: string {word} is not a valid arch for seccomp")),
+        _ => return Err(format!("architectures: string {} is not a valid arch for seccomp", cut(word))),
     }))
 }
 
@@ -109,7 +118,7 @@ pub fn flags(given: Option<&[String]>, notifies: bool, warnings: &mut Vec<String
                 warnings.push(format!("seccomp flag {flag} ignored: nothing is to be notified"));
                 0
             }
-            _ => return Err(format!("flags: seccomp flag {flag} is not known")),
+            _ => return Err(format!("flags: seccomp flag {} is not known", cut(flag))),
         };
     }
     Ok(bits)

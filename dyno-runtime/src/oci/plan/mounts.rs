@@ -13,7 +13,17 @@ use crate::{Result, oci::spec};
 /// What may be mounted on below `/proc`: what lxcfs gives, and two that cannot do harm (runc allows the same). Anything else there
 /// could hide from us, or give to others, files that security modules and sysctls are set by (CVE-2019-16884, CVE-2019-19921).
 const ON_PROC: [&str; 11] = [
-    "cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps", "sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime",
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "net/dev",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
 ];
 
 /// In this order. `warnings` gets what is taken otherwise than it stands.
@@ -119,7 +129,10 @@ fn on_proc(member: &str, destination: &Path, source: &Source) -> Result<()> {
         None => false,
     };
     if !allowed {
-        return refuse(format!("{member}.destination"), format!("{} is in /proc, where only a few files can be mounted on", quoted_path(destination)));
+        return refuse(
+            format!("{member}.destination"),
+            format!("{} is in /proc, where only a few files can be mounted on", quoted_path(destination)),
+        );
     }
     Ok(())
 }
@@ -163,7 +176,10 @@ pub fn root_propagation(given: Option<&str>) -> Result<Option<u64>> {
         None => Ok(None),
         Some(name) => match super::mount_options::propagation(name) {
             Some(flags) => Ok(Some(flags)),
-            None => refuse("linux.rootfsPropagation", format!("{} is none of shared, slave, private, unbindable, rshared, rslave, rprivate, runbindable", quoted(name))),
+            None => refuse(
+                "linux.rootfsPropagation",
+                format!("{} is none of shared, slave, private, unbindable, rshared, rslave, rprivate, runbindable", quoted(name)),
+            ),
         },
     }
 }

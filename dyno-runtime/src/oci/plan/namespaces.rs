@@ -25,7 +25,9 @@ pub fn lower(given: &[spec::Namespace]) -> Result<Namespaces> {
             "user" => &mut all.user,
             "cgroup" => &mut all.cgroup,
             "time" => &mut all.time,
-            other => return refuse(format!("{member}.type"), format!("{} is none of mount, pid, network, ipc, uts, user, cgroup, time", quoted(other))),
+            other => {
+                return refuse(format!("{member}.type"), format!("{} is none of mount, pid, network, ipc, uts, user, cgroup, time", quoted(other)));
+            }
         };
         if *slot != Namespace::Host {
             return refuse(format!("{member}.type"), format!("{} is given twice", quoted(&one.kind)));

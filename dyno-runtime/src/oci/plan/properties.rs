@@ -39,11 +39,13 @@ fn walked(path: &str) -> PathBuf {
 fn config() -> impl Strategy<Value = Value> {
     let option = prop::sample::select([KNOWN, &["size=1", "x", "", "mode=0\u{0}"]].concat());
     let kind = prop::sample::select(vec!["", "none", "bind", "tmpfs", "proc", "cgroup", "overlay"]);
-    let mount = (path(), kind, path(), vec(option, 0..4)).prop_map(|(to, kind, from, options)| json!({"destination": to, "type": kind, "source": from, "options": options}));
+    let mount = (path(), kind, path(), vec(option, 0..4))
+        .prop_map(|(to, kind, from, options)| json!({"destination": to, "type": kind, "source": from, "options": options}));
     let namespace = prop::sample::select(vec!["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time", "net"]);
     let namespaces = prop::sample::subsequence(vec!["network", "mount", "ipc", "uts", "user", "time"], 0..6);
     let odd = vec(namespace, 0..3);
-    let sysctl = prop::sample::select(vec!["net.ipv4.ip_forward", "net/../kernel", "kernel.sem", "kernel.hostname", "vm.x", "fs.mqueue.a", "net.a..b"]);
+    let sysctl =
+        prop::sample::select(vec!["net.ipv4.ip_forward", "net/../kernel", "kernel.sem", "kernel.hostname", "vm.x", "fs.mqueue.a", "net.a..b"]);
     let names = vec(prop::sample::select(vec!["CAP_CHOWN", "CAP_BPF", "CAP_KILL", "cap_chown", "X"]), 0..4);
     let sets = (names.clone(), names.clone(), names.clone(), names.clone(), names);
     let process = (sets, any::<u32>(), prop::sample::select(vec!["/", "x", ""]));

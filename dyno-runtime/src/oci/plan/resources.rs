@@ -37,7 +37,11 @@ pub fn check(resources: &Resources) -> Result<()> {
     }
     for (i, one) in resources.hugepage_limits.iter().enumerate() {
         let digits = one.page_size.trim_end_matches("B").trim_end_matches(['K', 'M', 'G']);
-        if digits.is_empty() || !one.page_size.ends_with('B') || !digits.bytes().all(|b| b.is_ascii_digit()) || one.page_size.len() - digits.len() != 2 {
+        if digits.is_empty()
+            || !one.page_size.ends_with('B')
+            || !digits.bytes().all(|b| b.is_ascii_digit())
+            || one.page_size.len() - digits.len() != 2
+        {
             return refuse(format!("linux.resources.hugepageLimits[{i}].pageSize"), format!("{} is no size such as 2MB", quoted(&one.page_size)));
         }
     }
@@ -64,7 +68,11 @@ pub fn check(resources: &Resources) -> Result<()> {
 pub fn interface(member: &str, name: &str) -> Result<()> {
     const LONGEST: usize = 15;
     // `%d` would make the kernel choose a number.
-    if name.is_empty() || name.len() > LONGEST || matches!(name, "." | "..") || name.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%' | '\0')) {
+    if name.is_empty()
+        || name.len() > LONGEST
+        || matches!(name, "." | "..")
+        || name.contains(|c: char| c.is_whitespace() || matches!(c, '/' | ':' | '%' | '\0'))
+    {
         return refuse(member, format!("{} is no name of a network interface", quoted(name)));
     }
     Ok(())
@@ -88,7 +96,13 @@ fn device_rule(member: &str, rule: &DeviceRule) -> Result<()> {
 }
 
 fn memory(memory: &Memory) -> Result<()> {
-    let limits = [("limit", memory.limit), ("reservation", memory.reservation), ("swap", memory.swap), ("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)];
+    let limits = [
+        ("limit", memory.limit),
+        ("reservation", memory.reservation),
+        ("swap", memory.swap),
+        ("kernel", memory.kernel),
+        ("kernelTCP", memory.kernel_tcp),
+    ];
     for (name, value) in limits {
         if let Some(value) = fails(value, |v| v >= -1) {
             return refuse(format!("linux.resources.memory.{name}"), format!("{value} is less than -1, which is no limit"));

@@ -12,9 +12,15 @@ pub const POLICIES: [(&str, u32); 6] =
 
 /// By name (sched_setattr(2)); the last two as the crate `oci-spec`, and with it youki's tests, spells them.
 const SCHEDULER_FLAGS: [(&str, u64); 9] = [
-    ("SCHED_FLAG_RESET_ON_FORK", 0x01), ("SCHED_FLAG_RECLAIM", 0x02), ("SCHED_FLAG_DL_OVERRUN", 0x04), ("SCHED_FLAG_KEEP_POLICY", 0x08),
-    ("SCHED_FLAG_KEEP_PARAMS", 0x10), ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20), ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
-    ("SCHED_RESET_ON_FORK", 0x01), ("SCHED_FLAG_D_L_OVERRUN", 0x04),
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+    ("SCHED_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_D_L_OVERRUN", 0x04),
 ];
 
 /// By name (ioprio_set(2)).
@@ -22,7 +28,12 @@ const IO_CLASSES: [(&str, u16); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE"
 
 /// By name (set_mempolicy(2)).
 pub const MEMORY_MODES: [(&str, u32); 7] = [
-    ("MPOL_DEFAULT", 0), ("MPOL_PREFERRED", 1), ("MPOL_BIND", 2), ("MPOL_INTERLEAVE", 3), ("MPOL_LOCAL", 4), ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
     ("MPOL_WEIGHTED_INTERLEAVE", 6),
 ];
 

@@ -33,11 +33,13 @@ fn path_of(key: &str) -> String {
     if key.find(['.', '/']).is_none_or(|i| key.as_bytes()[i] == b'/') {
         return key.to_owned();
     }
-    key.chars().map(|c| match c {
-        '.' => '/',
-        '/' => '.',
-        c => c,
-    }).collect()
+    key.chars()
+        .map(|c| match c {
+            '.' => '/',
+            '/' => '.',
+            c => c,
+        })
+        .collect()
 }
 
 fn belongs_inside(member: &str, path: &str, namespaces: &Namespaces, domainname: Option<&str>) -> Result<()> {

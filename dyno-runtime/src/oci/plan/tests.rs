@@ -54,18 +54,27 @@ fn every_member_arrives() {
     assert_eq!(p.env, [c"PATH=/bin".to_owned(), c"B==".to_owned(), c"A=2".to_owned()]);
     assert_eq!(p.capabilities, CapabilitySets { bounding: 0x21, effective: 0x21, inheritable: 0x21, permitted: 0x21, ambient: 0x21 });
     assert_eq!(p.rlimits, [(libc::RLIMIT_NOFILE, 1024, u64::MAX), (libc::RLIMIT_CORE, 0, 0)]);
-    assert_eq!(p.scheduler, Some(Scheduler { policy: 6, flags: 1, runtime: 10_000_000, deadline: 20_000_000, period: 30_000_000, ..Default::default() }));
+    assert_eq!(
+        p.scheduler,
+        Some(Scheduler { policy: 6, flags: 1, runtime: 10_000_000, deadline: 20_000_000, period: 30_000_000, ..Default::default() })
+    );
     assert_eq!((p.io_priority, p.affinity_initial.as_deref(), p.affinity_final.as_deref()), (Some(2 << 13 | 4), Some(&[3][..]), Some(&[9][..])));
     assert_eq!((c.hostname.as_deref(), c.domainname.as_deref(), c.root_propagation), (Some("h"), Some("d"), Some(libc::MS_SLAVE | libc::MS_REC)));
     assert_eq!((c.rootfs, c.readonly_root), (PathBuf::from("/srv/bundle/rootfs"), true));
-    assert_eq!(c.sysctls, [("fs/mqueue/msg_max", "10"), ("kernel/shmmax", "65536"), ("net/ipv4/ip_forward", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    assert_eq!(
+        c.sysctls,
+        [("fs/mqueue/msg_max", "10"), ("kernel/shmmax", "65536"), ("net/ipv4/ip_forward", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()))
+    );
     assert_eq!(c.time_offsets, [("boottime", -1, 0), ("monotonic", 172_800, 1)]);
     assert_eq!(c.net_devices, [("eth1", "inside"), ("eth2", "eth2")].map(|(k, v)| (k.to_owned(), v.to_owned())));
     assert_eq!((c.personality, c.memory_policy), (Some(8), Some(MemoryPolicy { mode: 2 | 1 << 15, nodes: vec![0b1011] })));
     assert_eq!((c.masked, c.readonly), (vec![PathBuf::from("/proc/kcore")], vec![PathBuf::from("/proc/sys")]));
     let devices: Vec<_> = c.devices.iter().map(|d| (d.path.to_str().unwrap(), d.kind, d.major, d.minor, d.mode)).collect();
     assert_eq!(devices[4], ("/dev/tty", libc::S_IFCHR, 5, 0, 0o666));
-    assert_eq!(&devices[5..], [("/dev/fuse", libc::S_IFCHR, 10, 229, 0o666), ("/dev/pipe", libc::S_IFIFO, 0, 0, 0o666), ("/dev/null", libc::S_IFBLK, 8, 0, 0o666)]);
+    assert_eq!(
+        &devices[5..],
+        [("/dev/fuse", libc::S_IFCHR, 10, 229, 0o666), ("/dev/pipe", libc::S_IFIFO, 0, 0, 0o666), ("/dev/null", libc::S_IFBLK, 8, 0, 0o666)]
+    );
 }
 
 #[test]
@@ -74,7 +83,10 @@ fn mounts_arrive() {
     let c = lower(&seed("full")).unwrap();
     let at = |path: &str| c.mounts.iter().find(|m| m.destination == Path::new(path)).unwrap();
     let data = |m: &Mount| m.data.iter().map(|(k, v)| format!("{k}={}", v.as_deref().unwrap_or("-"))).collect::<Vec<_>>();
-    assert_eq!((at("/dev").set, at("/dev").clear, data(at("/dev"))), (attr::NOSUID | attr::STRICTATIME, attr::ATIME, vec!["mode=755".to_owned(), "size=65536k".to_owned()]));
+    assert_eq!(
+        (at("/dev").set, at("/dev").clear, data(at("/dev"))),
+        (attr::NOSUID | attr::STRICTATIME, attr::ATIME, vec!["mode=755".to_owned(), "size=65536k".to_owned()])
+    );
     assert!(at("/run").copy_up && at("/run").source == Source::FileSystem { kind: "tmpfs".into(), source: "tmpfs".into() });
     assert_eq!(at("/run").propagation, [libc::MS_PRIVATE | libc::MS_REC]);
     let x = at("/x");
@@ -114,7 +126,9 @@ fn many_of_each() {
     linux.devices = (0..100_000).map(device).collect();
     linux.net_devices = (0..100_000).map(|i| (format!("e{i}"), Default::default())).collect();
     linux.masked_paths = (0..100_000).map(|i| format!("/{i}")).collect();
-    spec.mounts = (0..100_000).map(|i| crate::oci::spec::Mount { destination: format!("x{i}").into(), kind: Some("tmpfs".into()), ..Default::default() }).collect();
+    spec.mounts = (0..100_000)
+        .map(|i| crate::oci::spec::Mount { destination: format!("x{i}").into(), kind: Some("tmpfs".into()), ..Default::default() })
+        .collect();
     let process = spec.process.as_mut().unwrap();
     process.env = (0..100_000).map(|i| format!("A{i}=1")).collect();
     let container = lower(&spec).unwrap();

@@ -10,7 +10,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat, fstat, mkdirat, mknodat, openat, openat2, readlinkat, symlinkat, utimensat},
+    fs::{
+        AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat, fstat, mkdirat, mknodat, openat,
+        openat2, readlinkat, symlinkat, utimensat,
+    },
     io::Errno,
 };
 
@@ -55,7 +58,8 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize, what
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             mkdirat(to, name, Mode::RWXU).wall(|| what_of("mkdir"))?;
-            let below = openat(to, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).wall(|| what_of("open the copy of"))?;
+            let below = openat(to, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .wall(|| what_of("open the copy of"))?;
             directory(entry.as_fd(), below.as_fd(), depth - 1, what)?;
         }
         FileType::RegularFile => regular(&entry, &stat, to, name).io(|| what_of("copy"))?,

@@ -67,7 +67,12 @@ impl FileSystem<'_> {
         let join = |(key, value): &(&str, Option<String>)| value.as_ref().map_or_else(|| (*key).to_owned(), |v| format!("{key}={v}"));
         let data = self.data.iter().map(join).collect::<Vec<_>>().join(",");
         let data = std::ffi::CString::new(data).map_err(|_| Error::refused(ErrorKind::Invalid, format!("{what}: an option with a NUL")))?;
-        let flags = [(sys::RDONLY, MountFlags::RDONLY), (sys::NOSUID, MountFlags::NOSUID), (sys::NODEV, MountFlags::NODEV), (sys::NOEXEC, MountFlags::NOEXEC)];
+        let flags = [
+            (sys::RDONLY, MountFlags::RDONLY),
+            (sys::NOSUID, MountFlags::NOSUID),
+            (sys::NODEV, MountFlags::NODEV),
+            (sys::NOEXEC, MountFlags::NOEXEC),
+        ];
         let flags = flags.iter().filter(|(bit, _)| self.attributes & bit != 0).fold(MountFlags::empty(), |all, (_, flag)| all | *flag);
         rustix::mount::mount(self.source, at, self.kind, flags, data.as_c_str()).wall(|| format!("{what}: mount({}, {:?})", self.kind, data))
     }
@@ -75,7 +80,10 @@ impl FileSystem<'_> {
 
 /// Those whose superblock is to be read-only as well. The kernel's own are shared between mounts, or are filled after they were mounted.
 fn has_device(kind: &str) -> bool {
-    !matches!(kind, "tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts" | "cgroup" | "cgroup2" | "overlay" | "bpf" | "debugfs" | "tracefs" | "securityfs")
+    !matches!(
+        kind,
+        "tmpfs" | "proc" | "sysfs" | "mqueue" | "devpts" | "cgroup" | "cgroup2" | "overlay" | "bpf" | "debugfs" | "tracefs" | "securityfs"
+    )
 }
 
 /// What the kernel has written into the log of a file system context: lines such as `e tmpfs: Unknown parameter 'x'`.

@@ -32,14 +32,14 @@ use rustix::{
     mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount},
 };
 
+pub use self::{
+    ahead::{attach_ahead, pivot_ahead},
+    enter::Inside,
+};
 use self::{
     fs::FileSystem,
     ids::Shifts,
     place::{Identity, Want},
-};
-pub use self::{
-    ahead::{attach_ahead, pivot_ahead},
-    enter::Inside,
 };
 use super::{
     cgroup,
@@ -89,7 +89,13 @@ impl Prepared {
     /// # Errors
     /// Of the calls.
     pub fn root(container: &Container) -> Result<Self> {
-        Ok(Self { root: allowed(open_root(container))?, trees: Vec::with_capacity(container.mounts.len()), furnished: false, unified: false, entered: false })
+        Ok(Self {
+            root: allowed(open_root(container))?,
+            trees: Vec::with_capacity(container.mounts.len()),
+            furnished: false,
+            unified: false,
+            entered: false,
+        })
     }
 
     /// Opens everything else that the host has to give. Changes nothing.
@@ -101,7 +107,9 @@ impl Prepared {
         for mount in &container.mounts {
             let tree = match &mount.source {
                 Source::Bind { path, recursive } => allowed(bind(mount, path, *recursive, container, &mut shifts))?,
-                _ if mount.idmap.is_some() => return Err(Error::refused(ErrorKind::Invalid, format!("{}: only bind mounts can be idmapped", name(mount)))),
+                _ if mount.idmap.is_some() => {
+                    return Err(Error::refused(ErrorKind::Invalid, format!("{}: only bind mounts can be idmapped", name(mount))));
+                }
                 Source::FileSystem { .. } if dev::is_own(mount, container) => {
                     let dev = dev::furnish(mount, container)?;
                     self.furnished = dev.is_some();
@@ -204,7 +212,15 @@ impl Prepared {
     }
 
     fn furnish(mut self, fd: OwnedFd, container: &Container, groups: &cgroup::Record, own: bool) -> Result<Root> {
-        let mut raising = Raising { root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?, fd, container, groups, unified: self.unified, late: Vec::new(), dev: None };
+        let mut raising = Raising {
+            root: Identity::of(fd.as_fd()).wall(|| "statx(root)".into())?,
+            fd,
+            container,
+            groups,
+            unified: self.unified,
+            late: Vec::new(),
+            dev: None,
+        };
         for (mount, tree) in container.mounts.iter().zip(std::mem::take(&mut self.trees)) {
             raising.mount(mount, tree)?;
         }
@@ -297,7 +313,11 @@ impl Raising<'_> {
         let (place, there) = self.place(mount, if is_directory { Want::Directory } else { Want::File }, what)?;
         proc::check_bind(mount, tree.as_fd(), place.as_fd(), what)?;
         if there.is_directory() != is_directory {
-            return Err(Error::call(ErrorKind::Wall, format!("{what}: the source is {} directory, the destination is not alike", if is_directory { "a" } else { "no" }), Errno::NOTDIR));
+            return Err(Error::call(
+                ErrorKind::Wall,
+                format!("{what}: the source is {} directory, the destination is not alike", if is_directory { "a" } else { "no" }),
+                Errno::NOTDIR,
+            ));
         }
         attach(tree.as_fd(), place.as_fd()).wall(|| format!("{what}: move_mount"))
     }

@@ -247,7 +247,9 @@ mod tests {
     #[test]
     fn what_is_there_is_found() {
         let (_dir, fd) = root();
-        for (path, want) in [("/real", Want::Directory), ("/in", Want::Directory), ("/up", Want::Directory), ("/to-file", Want::File), ("/", Want::Directory)] {
+        for (path, want) in
+            [("/real", Want::Directory), ("/in", Want::Directory), ("/up", Want::Directory), ("/to-file", Want::File), ("/", Want::Directory)]
+        {
             assert!(ensure(fd.as_fd(), Path::new(path), want).unwrap().existed, "{path}");
         }
     }

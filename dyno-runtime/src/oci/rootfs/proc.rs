@@ -10,8 +10,19 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// PROC_SUPER_MAGIC.
 const PROC: i64 = 0x9fa0;
 /// Files that lxcfs and others emulate; the same that runc and crun allow.
-const EMULATED: [&str; 11] =
-    ["cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "net/dev", "slabinfo", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"];
+const EMULATED: [&str; 11] = [
+    "cpuinfo",
+    "diskstats",
+    "meminfo",
+    "stat",
+    "swaps",
+    "uptime",
+    "loadavg",
+    "net/dev",
+    "slabinfo",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
+];
 
 /// Whether `fd` is of a procfs.
 pub(super) fn is_procfs(fd: BorrowedFd<'_>) -> std::result::Result<bool, rustix::io::Errno> {

@@ -79,7 +79,12 @@ pub(super) fn dress(tree: BorrowedFd<'_>, mount: &Mount, recursive: bool, contai
     }
     if !recursive {
         // One mount: one call.
-        top = MountAttr { set: top.set | all.set, clear: top.clear | all.clear, propagation: all.propagation, userns_fd: top.userns_fd.max(all.userns_fd) };
+        top = MountAttr {
+            set: top.set | all.set,
+            clear: top.clear | all.clear,
+            propagation: all.propagation,
+            userns_fd: top.userns_fd.max(all.userns_fd),
+        };
         all = MountAttr::default();
     }
     change(tree, true, all, what)?;

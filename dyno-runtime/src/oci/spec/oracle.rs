@@ -47,7 +47,9 @@ fn remove(value: &mut Value, pointer: &str) {
 /// The other crate keeps capabilities as sets, in any order.
 fn sorted(mut spec: Spec) -> Spec {
     if let Some(sets) = spec.process.as_mut().and_then(|process| process.capabilities.as_mut()) {
-        [&mut sets.bounding, &mut sets.effective, &mut sets.inheritable, &mut sets.permitted, &mut sets.ambient].into_iter().for_each(|set| set.sort());
+        [&mut sets.bounding, &mut sets.effective, &mut sets.inheritable, &mut sets.permitted, &mut sets.ambient]
+            .into_iter()
+            .for_each(|set| set.sort());
     }
     spec
 }

@@ -4,7 +4,10 @@ use std::{fs::File, io::Read, path::Path};
 
 use serde::de::DeserializeOwned;
 
-use super::strict::{Strict, Trail};
+use super::{
+    super::one_line::one_line,
+    strict::{Strict, Trail},
+};
 use crate::{Error, ErrorKind, Result, error::Context};
 
 /// Bytes that a configuration may have. The greatest that execve(2) can make use of (6 MiB of arguments and environment) fits;
@@ -68,7 +71,7 @@ fn told(error: &serde_json::Error, trail: &Trail) -> String {
 /// One line, and not too long a one.
 pub(crate) fn cut(text: &str) -> String {
     const MOST: usize = 200;
-    let mut cut: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect();
+    let mut cut: String = one_line(text).take(MOST).collect();
     if cut.len() < text.len() {
         cut.push('…');
     }

@@ -15,8 +15,8 @@ use rustix::{
 
 use super::{
     First, Held, Record, State, Status,
-    held::Lock,
     ground::{discard, make_root, names, open_dir, open_root, passing_name, sweep, take},
+    held::Lock,
 };
 use crate::{
     error::{Context, Error, ErrorKind, Result},
@@ -103,7 +103,9 @@ impl StateDir {
             Err(e) => {
                 discard(base, &passing);
                 match e {
-                    Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR => Err(Error::refused(ErrorKind::Invalid, format!("container with id {id} already exists"))),
+                    Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR => {
+                        Err(Error::refused(ErrorKind::Invalid, format!("container with id {id} already exists")))
+                    }
                     e => Err(e).io(|| format!("rename({}/{passing}, {id})", root.display())),
                 }
             }
@@ -133,7 +135,12 @@ impl StateDir {
         };
         let stat = fstat(&dir).io(|| format!("fstat({})", path()))?;
         if (stat.st_uid != geteuid().as_raw() && stat.st_uid != 0) || stat.st_mode & 0o022 != 0 {
-            let text = format!("{}: uid {} or others may write there (mode {:o}): it is not taken for a container's", path(), stat.st_uid, stat.st_mode & 0o7777);
+            let text = format!(
+                "{}: uid {} or others may write there (mode {:o}): it is not taken for a container's",
+                path(),
+                stat.st_uid,
+                stat.st_mode & 0o7777
+            );
             return Err(Error::refused(ErrorKind::Invalid, text));
         }
         Ok(Some(Self { root: root.to_owned(), id: id.to_owned(), dir }))

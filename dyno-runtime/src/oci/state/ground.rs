@@ -42,7 +42,10 @@ pub fn open_root(root: &Path) -> Result<Option<OwnedFd>> {
     };
     let stat = fstat(&base).io(|| format!("fstat({})", root.display()))?;
     if stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0 {
-        return Err(Error::refused(ErrorKind::Invalid, format!("--root {}: others may write there (mode {:o})", root.display(), stat.st_mode & 0o7777)));
+        return Err(Error::refused(
+            ErrorKind::Invalid,
+            format!("--root {}: others may write there (mode {:o})", root.display(), stat.st_mode & 0o7777),
+        ));
     }
     Ok(Some(base))
 }

@@ -4,13 +4,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{Mode, OFlags, open},
-    io::{Errno, read},
+    io::Errno,
 };
 
 use super::Record;
 use crate::{
     error::{Context, Error, ErrorKind, Result},
+    proc_stat::{is_over, stat},
     sys,
 };
 
@@ -37,7 +37,7 @@ impl First {
         let Some((state, started)) = stat(pid)? else { return Ok(None) };
         let first = Self { pidfd, pid };
         // Z is also a process whose first thread alone has ended; the descriptor tells.
-        let ended = matches!(state, b'Z' | b'X' | b'x') && first.ends_within(Some(0))?;
+        let ended = is_over(state) && first.ends_within(Some(0))?;
         Ok((started == record.start_time && !ended).then_some(first))
     }
 
@@ -77,36 +77,5 @@ impl First {
                 Err(e) => return Err(e).io(|| format!("poll(pidfd of {})", self.pid)),
             }
         }
-    }
-}
-
-/// Start time of a process, for its record (proc_pid_stat(5), field 22).
-///
-/// # Errors
-/// When there is no such process.
-pub fn start_time(pid: u32) -> Result<u64> {
-    stat(pid)?.map(|(_, started)| started).ok_or_else(|| Error::refused(ErrorKind::Io, format!("/proc/{pid}/stat: no such process")))
-}
-
-/// State and start time (proc_pid_stat(5), fields 3 and 22).
-fn stat(pid: u32) -> Result<Option<(u8, u64)>> {
-    let path = format!("/proc/{pid}/stat");
-    // All of it in one read: it is 52 numbers and a name of at most 64 bytes.
-    let mut text = [0; 2048];
-    let read = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).and_then(|file| read(&file, &mut text));
-    let text = match read {
-        Ok(length) => &text[..length],
-        // ESRCH: it ended between open and read.
-        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
-        Err(e) => return Err(e).io(|| format!("read {path}")),
-    };
-    let text = String::from_utf8_lossy(text);
-    // Field 2, the command's name, may hold anything; the last `)` ends it.
-    let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
-    let state = fields.next().and_then(|state| state.bytes().next());
-    let started = fields.nth(18).and_then(|field| field.parse().ok());
-    match (state, started) {
-        (Some(state), Some(started)) => Ok(Some((state, started))),
-        _ => Err(Error::refused(ErrorKind::Io, format!("{path}: no start time"))),
     }
 }

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     dir::{StateDir, missing, valid_id},
     held::Held,
-    identity::{First, start_time},
+    identity::First,
 };
 use super::{cgroup, spec::Hooks};
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::*;
+use crate::proc_stat::start_time;
 
 fn root() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()

@@ -82,7 +82,9 @@ impl Request {
             "status-fd" => args.extend(["--status-fd".into(), words.number::<u32>()?.to_string().into()]),
             "page-server" => {
                 let text = words.text()?;
-                let Some((address, port)) = text.rsplit_once(':') else { return Err(words.wrong(&format!("--page-server {text:?} is not ADDRESS:PORT"))) };
+                let Some((address, port)) = text.rsplit_once(':') else {
+                    return Err(words.wrong(&format!("--page-server {text:?} is not ADDRESS:PORT")));
+                };
                 args.extend(["--page-server", "--address", address, "--port", port].map(OsString::from));
             }
             _ => return Ok(false),
@@ -111,7 +113,8 @@ fn dump(global: &Global, request: &Request, held: &Held) -> Result<(), Failure> 
         args.extend(["--root".into(), record.rootfs.clone().into()]);
         args.extend(criu::external(&container, |inside, _| (inside.into(), inside.into())));
         let streams: Vec<String> = (0..3).map(|fd| stream(first.pid, fd)).collect();
-        fs::write(images.join(STREAMS), serde_json::json!(streams).to_string()).map_err(|e| Failure::new(format!("write {}/{STREAMS}: {e}", images.display())))?;
+        fs::write(images.join(STREAMS), serde_json::json!(streams).to_string())
+            .map_err(|e| Failure::new(format!("write {}/{STREAMS}: {e}", images.display())))?;
         if request.leave_running {
             args.push("--leave-running".into());
         }

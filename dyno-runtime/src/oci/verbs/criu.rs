@@ -105,7 +105,16 @@ pub(super) fn must_be_possible(container: &Container) -> Result<(), Failure> {
         return Err(Failure::new("cannot checkpoint a container with a terminal: CRIU takes terminals up again by its library only"));
     }
     let n = &container.namespaces;
-    let joined = [(&n.mount, "mount"), (&n.pid, "pid"), (&n.network, "network"), (&n.ipc, "ipc"), (&n.uts, "uts"), (&n.user, "user"), (&n.cgroup, "cgroup"), (&n.time, "time")];
+    let joined = [
+        (&n.mount, "mount"),
+        (&n.pid, "pid"),
+        (&n.network, "network"),
+        (&n.ipc, "ipc"),
+        (&n.uts, "uts"),
+        (&n.user, "user"),
+        (&n.cgroup, "cgroup"),
+        (&n.time, "time"),
+    ];
     if let Some((_, kind)) = joined.iter().find(|(namespace, _)| matches!(namespace, Namespace::Join(_))) {
         return Err(Failure::new(format!("cannot checkpoint a container that has joined a {kind} namespace")));
     }

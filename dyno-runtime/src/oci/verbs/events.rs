@@ -129,7 +129,17 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, want) in [("5s", Some(5000)), ("1h30m", Some(5_400_000)), ("200ms", Some(200)), ("1.5s", Some(1500)), ("0s", None), ("5", None), ("", None), ("-1s", None), ("1d", None)] {
+        for (text, want) in [
+            ("5s", Some(5000)),
+            ("1h30m", Some(5_400_000)),
+            ("200ms", Some(200)),
+            ("1.5s", Some(1500)),
+            ("0s", None),
+            ("5", None),
+            ("", None),
+            ("-1s", None),
+            ("1d", None),
+        ] {
             assert_eq!(duration(text), want.map(Duration::from_millis), "{text}");
         }
     }

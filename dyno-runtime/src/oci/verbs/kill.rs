@@ -86,17 +86,19 @@ fn to_all(group: &Cgroup, first: Option<&First>, signal: i32) -> Result<()> {
         _ if group.is_gone() => first.map_or(Ok(()), |first| first.signal(signal)),
         Some(signal) => group.kill(signal),
         // Real-time ones, and 0.
-        None => group.pids(true)?.into_iter().try_for_each(|pid| match sys::pin(pid).map(|pin| pin.map(|pin| sys::send_signal(pin.as_fd(), signal))) {
-            Ok(None | Some(Ok(()) | Err(Errno::SRCH))) => Ok(()),
-            Ok(Some(Err(e))) | Err(e) => Err(e).io(|| format!("pidfd_send_signal({pid}, {signal})")),
-        }),
+        None => {
+            group.pids(true)?.into_iter().try_for_each(|pid| match sys::pin(pid).map(|pin| pin.map(|pin| sys::send_signal(pin.as_fd(), signal))) {
+                Ok(None | Some(Ok(()) | Err(Errno::SRCH))) => Ok(()),
+                Ok(Some(Err(e))) | Err(e) => Err(e).io(|| format!("pidfd_send_signal({pid}, {signal})")),
+            })
+        }
     }
 }
 
 /// Names of signal(7), from number 1 on.
 const NAMES: &[&str] = &[
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP",
-    "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT",
+    "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
 /// Other names of some.

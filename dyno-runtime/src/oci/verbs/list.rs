@@ -53,7 +53,11 @@ pub(super) fn run(global: &Global, words: &mut Words) -> Outcome {
     }
     if as_json {
         // Go's empty list.
-        return if found.is_empty() { say("null\n") } else { say(&json(&found.iter().map(|(record, status)| Told::new(record, *status)).collect::<Vec<_>>())?) };
+        return if found.is_empty() {
+            say("null\n")
+        } else {
+            say(&json(&found.iter().map(|(record, status)| Told::new(record, *status)).collect::<Vec<_>>())?)
+        };
     }
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let rows = found.iter().map(|(record, status)| {

@@ -163,5 +163,9 @@ const DEATH: u32 = 10_000;
 
 /// Waits for a process that was killed.
 fn must_end(first: &First) -> Result<(), Failure> {
-    if first.ends_within(Some(DEATH))? { Ok(()) } else { Err(Failure::new(format!("process {} is still there {} s after SIGKILL", first.pid, DEATH / 1000))) }
+    if first.ends_within(Some(DEATH))? {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("process {} is still there {} s after SIGKILL", first.pid, DEATH / 1000)))
+    }
 }

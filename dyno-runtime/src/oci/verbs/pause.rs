@@ -1,11 +1,7 @@
 //! `pause` and `resume`.
 
 use super::{Failure, Outcome, as_long_as_it_lives, only, words::Words};
-use crate::oci::{
-    Global,
-    cgroup::Cgroup,
-    state::Status,
-};
+use crate::oci::{Global, cgroup::Cgroup, state::Status};
 
 pub(super) const HELP: &str = "\
 Stops all processes of a container where they are, until `resume`.

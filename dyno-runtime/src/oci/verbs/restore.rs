@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{
-    Failure, Outcome, checkpoint::STREAMS, criu, delete,
+    Failure, Outcome,
+    checkpoint::STREAMS,
+    criu, delete,
     words::{Word, Words},
 };
 use crate::oci::{
@@ -16,7 +18,7 @@ use crate::oci::{
     create,
     plan::Container,
     spec::{self, Spec},
-    state::{First, Held, Record, StateDir, start_time},
+    state::{First, Held, Record, StateDir},
     supervise::Signals,
 };
 
@@ -118,7 +120,7 @@ fn take_up(global: &Global, request: &Request, (container, bundle): (&Container,
     held.save_config(text)?;
     Cgroup::create(&record.cgroup, &container.resources, None)?;
     let pid = start(global, request, container, &record)?;
-    (record.pid, record.start_time) = (pid, start_time(pid)?);
+    (record.pid, record.start_time) = (pid, crate::proc_stat::start_time(pid)?);
     held.save(&record)?;
     held.made()?;
     if let Some(path) = &asked.pid_file {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::oci::{
     Global,
-    create::{self, Created},
     afterwards::Mounts,
+    create::{self, Created},
     state::First,
     supervise::Signals,
 };

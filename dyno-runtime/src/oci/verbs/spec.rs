@@ -45,4 +45,3 @@ pub(super) fn run(_: &Global, words: &mut Words) -> Outcome {
         other => other.map(|()| 0).map_err(|e| Failure::new(format!("write {}: {e}", path.display()))),
     }
 }
-

@@ -1,10 +1,6 @@
 //! `start`.
 
-use std::{
-    fs::File,
-    io::Write,
-    os::fd::AsFd,
-};
+use std::{fs::File, io::Write, os::fd::AsFd};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},

@@ -82,7 +82,11 @@ fn option(request: &mut Request, name: &str, words: &mut Words) -> Result<bool, 
     match name {
         "resources" | "r" => request.file = Some(words.path()?),
         "l3-cache-schema" | "mem-bw-schema" => request.schemata.push(words.text()?),
-        _ => return Ok(memory(&mut request.resources, name, words)? || processors(&mut request.resources, name, words)? || other(&mut request.resources, name, words)?),
+        _ => {
+            return Ok(memory(&mut request.resources, name, words)?
+                || processors(&mut request.resources, name, words)?
+                || other(&mut request.resources, name, words)?);
+        }
     }
     Ok(true)
 }

@@ -33,9 +33,9 @@ pub(super) fn used(group: &Group) -> Value {
             return FILES.iter().fold(Object::default(), |object, (member, file)| object.value(member, text(file))).end();
         }
     }
-    let throttled = FILES[..2].iter().fold(Object::default(), |object, (member, file)| {
-        object.value(member, Value::from(entries(&group.text(&format!("blkio.throttle.{file}")))))
-    });
+    let throttled = FILES[..2]
+        .iter()
+        .fold(Object::default(), |object, (member, file)| object.value(member, Value::from(entries(&group.text(&format!("blkio.throttle.{file}"))))));
     throttled.end()
 }
 
@@ -65,7 +65,9 @@ fn v2(text: &str) -> (Value, Value) {
     let of = |names: [(&str, &str); 2]| -> Value {
         let lines = text.lines().filter_map(|line| Some((line, line.split_whitespace().next()?.split_once(':')?)));
         let all = lines.flat_map(|(line, (major, minor))| {
-            names.into_iter().filter_map(move |(key, operation)| entry(major.parse().ok()?, minor.parse().ok()?, operation, field(line, key)?.parse().ok()?))
+            names
+                .into_iter()
+                .filter_map(move |(key, operation)| entry(major.parse().ok()?, minor.parse().ok()?, operation, field(line, key)?.parse().ok()?))
         });
         all.collect()
     };

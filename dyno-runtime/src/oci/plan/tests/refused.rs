@@ -74,7 +74,11 @@ fn bad_processes() {
     refused("/process/user/additionalGids", json!([1, u32::MAX]), "process.user.additionalGids[1]");
     refused("/process/user/additionalGids", json!(vec![7; 65537]), "process.user.additionalGids");
     refused("/process/user/umask", json!(0o1000), "process.user.umask");
-    refused("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1}, {"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1}]), "process.rlimits[1].type");
+    refused(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1}, {"type": "RLIMIT_NOFILE", "soft": 1, "hard": 1}]),
+        "process.rlimits[1].type",
+    );
     refused("/process/rlimits/0/type", json!("RLIMIT_FUN"), "process.rlimits[0].type");
     refused("/process/rlimits/0/soft", json!(1025), "process.rlimits[0].soft");
     refused("/process/rlimits/0/soft", json!(-1), "process.rlimits[0].soft");
@@ -143,8 +147,19 @@ fn bad_namespaces() {
 fn bad_sysctls() {
     let sysctl = |key: &str, value: &str| refused("/linux/sysctl", json!({key: value}), &format!("linux.sysctl[{key:?}]"));
     for key in [
-        "kernel.core_pattern", "kernel/core_pattern", "net.ipv4../../kernel", "net/../kernel/core_pattern", "net/", "", "net//ipv4/ip_forward", "/net/ipv4/ip_forward",
-        "kernel.hostname", "vm.swappiness", "fs.file-max", "netx.a", "net.ipv4.ip_forward\0",
+        "kernel.core_pattern",
+        "kernel/core_pattern",
+        "net.ipv4../../kernel",
+        "net/../kernel/core_pattern",
+        "net/",
+        "",
+        "net//ipv4/ip_forward",
+        "/net/ipv4/ip_forward",
+        "kernel.hostname",
+        "vm.swappiness",
+        "fs.file-max",
+        "netx.a",
+        "net.ipv4.ip_forward\0",
     ] {
         sysctl(key, "1");
     }
@@ -184,7 +199,8 @@ fn bad_devices_and_hooks() {
     device("path", "path", json!("/dev/.."));
     device("fileMode", "fileMode", json!(1 << 16));
     device("uid", "uid", json!(u32::MAX));
-    let two = |minor: u32| json!([{"type": "c", "path": "/dev/x", "major": 1, "minor": 3}, {"type": "c", "path": "/dev/./x", "major": 1, "minor": minor}]);
+    let two =
+        |minor: u32| json!([{"type": "c", "path": "/dev/x", "major": 1, "minor": 3}, {"type": "c", "path": "/dev/./x", "major": 1, "minor": minor}]);
     refused("/linux/devices", two(4), "linux.devices[1].path");
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
         let hook = |value: Value, member: &str| refused(&format!("/hooks/{kind}"), json!([value]), &format!("hooks.{kind}[0]{member}"));
@@ -201,7 +217,8 @@ fn bad_devices_and_hooks() {
 
 #[test]
 fn bad_resources() {
-    let refused_at = |pointer: &str, value: Value, member: &str| refused(&format!("/linux/resources{pointer}"), value, &format!("linux.resources{member}"));
+    let refused_at =
+        |pointer: &str, value: Value, member: &str| refused(&format!("/linux/resources{pointer}"), value, &format!("linux.resources{member}"));
     let rule = |value: Value, member: &str| refused_at("/devices", json!([value]), &format!(".devices[0].{member}"));
     rule(json!({"allow": true, "access": "rwz"}), "access");
     rule(json!({"allow": true, "access": "rrrr"}), "access");
