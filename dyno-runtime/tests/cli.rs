@@ -81,7 +81,11 @@ fn every_option_comes_to_its_field() {
         (&["--env", "A=b=c", "--env", "COLOUR"], "/process/env", json!({"A": "b=c", "COLOUR": "green"})),
         (&["--cwd", "/tmp"], "/process/cwd", json!("/tmp")),
         (&["--hostname", "web"], "/hostname", json!("web")),
-        (&["--uid", "7", "--gid", "8", "--group", "9", "--group", "10", "--cap-add", "kill"], "/identity", json!({"uid": 7, "gid": 8, "groups": [9, 10], "capabilities": ["KILL"]})),
+        (
+            &["--uid", "7", "--gid", "8", "--group", "9", "--group", "10", "--cap-add", "kill"],
+            "/identity",
+            json!({"uid": 7, "gid": 8, "groups": [9, 10], "capabilities": ["KILL"]}),
+        ),
         (&["--seccomp", "docker"], "/seccomp", json!("docker")),
         (&["--seccomp", profile], "/seccomp/custom/extends", json!("docker")),
         (&["--memory", "64M"], "/limits/memory", json!(64 * mebibyte)),
@@ -101,10 +105,18 @@ fn every_option_comes_to_its_field() {
         (&["--network", "join:web.1"], "/network/joined", json!("web.1")),
         (&["--network", "open"], "/network/egress/policy", json!("open")),
         (&["--network", "egress"], "/network/egress/policy", json!("nothing")),
-        (&["--allow", "198.51.100.0/24:443/tcp"], "/network/egress/policy/list/0", json!({"net": "198.51.100.0/24", "ports": {"start": 443, "end": 443}, "protocol": "tcp"})),
+        (
+            &["--allow", "198.51.100.0/24:443/tcp"],
+            "/network/egress/policy/list/0",
+            json!({"net": "198.51.100.0/24", "ports": {"start": 443, "end": 443}, "protocol": "tcp"}),
+        ),
         (&["--allow", "192.0.2.7", "--allow", "192.0.2.8:1-9"], "/network/egress/policy/list/1/ports", json!({"start": 1, "end": 9})),
         (&["--network", "open", "--dns", "192.0.2.1"], "/network/egress/dns", json!(["192.0.2.1"])),
-        (&["--publish", "127.0.0.1:8080:80/udp"], "/network/egress/publish/0", json!({"address": "127.0.0.1", "host_port": 8080, "port": 80, "protocol": "udp"})),
+        (
+            &["--publish", "127.0.0.1:8080:80/udp"],
+            "/network/egress/publish/0",
+            json!({"address": "127.0.0.1", "host_port": 8080, "port": 80, "protocol": "udp"}),
+        ),
     ];
     for (options, pointer, want) in cases {
         let plan = plan(options);
@@ -182,7 +194,9 @@ fn mistakes_are_told_in_one_line_with_status_125() {
 
 #[test]
 fn help_has_examples() {
-    for args in [&["--help"][..], &["help"], &["sandbox", "--help"], &["plan", "-h"], &["seccomp", "--help"], &["clean", "--help"], &["doctor", "--help"]] {
+    for args in
+        [&["--help"][..], &["help"], &["sandbox", "--help"], &["plan", "-h"], &["seccomp", "--help"], &["clean", "--help"], &["doctor", "--help"]]
+    {
         let answer = ask(args);
         assert_eq!(answer.status, 0, "{args:?}");
         assert!(answer.stdout.contains("Examples:\n  ") && answer.stdout.contains("Usage: dyno-runtime"), "{args:?}");

@@ -174,7 +174,10 @@ fn other_limits(stage: &Stage) -> Result<()> {
         (|l| (l.memory, l.pids) = (Some(1 << 30), Some(9)), [(1 << 30).to_string(), "9".into(), weight(100), unlimited("-1", "max 100000")]),
         (|l| (l.memory, l.cpu_weight) = (Some(32 << 20), Some(7)), [(32 << 20).to_string(), "256".into(), weight(7), unlimited("-1", "max 100000")]),
         (|l| (l.memory, l.cpu_millis) = (Some(32 << 20), Some(500)), [(32 << 20).to_string(), "256".into(), weight(100), quota(50_000)]),
-        (|l| (l.memory, l.memory_high, l.swap) = (Some(48 << 20), Some(40 << 20), 8 << 20), [(48 << 20).to_string(), "256".into(), weight(100), unlimited("-1", "max 100000")]),
+        (
+            |l| (l.memory, l.memory_high, l.swap) = (Some(48 << 20), Some(40 << 20), 8 << 20),
+            [(48 << 20).to_string(), "256".into(), weight(100), unlimited("-1", "max 100000")],
+        ),
         (
             |l| *l = Limits { memory: None, pids: None, cpu_weight: None, ..Limits::default() },
             [unlimited(&most, "max"), "max".into(), weight(100), unlimited("-1", "max 100000")],
@@ -211,7 +214,10 @@ fn limits_come_and_go_where_there_were_none(stage: &Stage) -> Result<()> {
             let group = group_of(dyno.pid(), "blkio")?;
             let v2 = [format!("{device} rbps=max wbps=5242880 riops=300 wiops=max"), String::new()];
             let v1 = [format!("{device} 5242880"), format!("{device} 300")];
-            let is = || [says(&group, ["io.max", "blkio.throttle.write_bps_device"]), says(&group, ["blkio.throttle.read_iops_device"; 2])].map(Option::unwrap_or_default);
+            let is = || {
+                [says(&group, ["io.max", "blkio.throttle.write_bps_device"]), says(&group, ["blkio.throttle.read_iops_device"; 2])]
+                    .map(Option::unwrap_or_default)
+            };
             ensure!(is() == v2 || is() == v1, "{:?}", is());
             dyno.update(&Limits::default())?;
             same("ceilings", is(), [String::new(), String::new()])?;
@@ -231,7 +237,11 @@ fn a_refused_update_changes_nothing(stage: &Stage) -> Result<()> {
         ("limits.wall_ms \"5\" cannot be changed", ErrorKind::Invalid, Limits { wall_ms: Some(5), ..changed.clone() }),
         // Found by the kernel only, after the others were set.
         ("cgroup: ", ErrorKind::Wall, Limits { cpus: Some("4000".into()), ..changed.clone() }),
-        ("cgroup: ", ErrorKind::Wall, Limits { io: vec![IoLimit { device: "259:65535".into(), reads: Some(1), ..IoLimit::default() }], ..changed.clone() }),
+        (
+            "cgroup: ",
+            ErrorKind::Wall,
+            Limits { io: vec![IoLimit { device: "259:65535".into(), reads: Some(1), ..IoLimit::default() }], ..changed.clone() },
+        ),
     ];
     for (want, kind, limits) in cases {
         let error = dyno.update(&limits).err().with_context(|| format!("accepted: {limits:?}"))?;
@@ -267,7 +277,13 @@ fn statistics(stage: &Stage) -> Result<()> {
     same("memory", (memory.limit, memory.oom_kills), (Some(64 << 20), 0))?;
     same("processes", (stats.pids.now, stats.pids.limit, stats.pids.refused), (Some(2), Some(20), 0))?;
     let cpu = stats.cpu;
-    ensure!(cpu.total_us.is_some_and(|us| us > 0 || !matches!(on_v2(&dyno), Ok(true))) && cpu.user_us.is_some() && cpu.throttled.is_some() && cpu.throttled_us.is_some(), "{cpu:?}");
+    ensure!(
+        cpu.total_us.is_some_and(|us| us > 0 || !matches!(on_v2(&dyno), Ok(true)))
+            && cpu.user_us.is_some()
+            && cpu.throttled.is_some()
+            && cpu.throttled_us.is_some(),
+        "{cpu:?}"
+    );
     ensure!(cpu.user_us <= cpu.total_us && cpu.system_us <= cpu.total_us, "{cpu:?}");
     if on_v2(&dyno)? && fs::read_to_string("/proc/pressure/memory").is_ok() {
         ensure!(stats.pressure.memory.is_some() && stats.pressure.cpu.is_some() && stats.pressure.io.is_some(), "{:?}", stats.pressure);

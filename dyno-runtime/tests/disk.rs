@@ -253,7 +253,15 @@ fn own(run: &Path, name: &str, rootfs: &Path, disks: &Path) -> Result<()> {
 fn a_killed_owner_leaves_nothing(stage: &Stage) -> Result<()> {
     // One that ignores SIGCHLD, as its own parent may have done: it cannot see how mkfs.ext4 ended.
     let mut command = Command::new("env");
-    command.arg("--ignore-signal=CHLD").arg(std::env::current_exe()?).arg("owner").arg(&stage.run).arg(&stage.name).arg(stage.rootfs()).arg(stage.work()).stdout(std::process::Stdio::piped());
+    command
+        .arg("--ignore-signal=CHLD")
+        .arg(std::env::current_exe()?)
+        .arg("owner")
+        .arg(&stage.run)
+        .arg(&stage.name)
+        .arg(stage.rootfs())
+        .arg(stage.work())
+        .stdout(std::process::Stdio::piped());
     let mut owner = command.spawn()?;
     let mut line = String::new();
     BufReader::new(owner.stdout.take().context("stdout")?).read_line(&mut line)?;

@@ -280,7 +280,6 @@ fn the_program_itself_gets_out(stage: &Stage) -> Result<()> {
     same("private", (exit.status, text), (9, format!("errno {}\n", libc::EHOSTUNREACH)))
 }
 
-
 /// Also when the link's owner is freed first.
 fn who_joins_has_the_same_walls(stage: &Stage) -> Result<()> {
     let owner = start(stage, egress(Policy::Open))?;

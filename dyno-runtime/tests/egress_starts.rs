@@ -2,10 +2,19 @@
 
 mod support;
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, process::{Command, ExitCode}};
+use std::{
+    fs,
+    io::Write,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, ExitCode},
+    sync::mpsc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use dyno_runtime::{Egress, ErrorKind, Found, Host, Layer, Network, Policy, Sandbox, StartOptions, Stdio};
+use dyno_runtime::{Dyno, Egress, ErrorKind, Found, Host, Layer, Network, Policy, Sandbox, StartOptions, Stdio};
 
 use support::{
     Case, Stage,
@@ -20,6 +29,7 @@ const CASES: &[Case] = &[
     ("without_nft_nothing_starts", without_nft_nothing_starts),
     ("the_owner_is_killed", the_owner_is_killed),
     ("the_owner_is_killed_in_a_start", the_owner_is_killed_in_a_start),
+    ("rules_of_the_dead_are_waited_for", rules_of_the_dead_are_waited_for),
     ("many_at_once", many_at_once),
     ("nothing_is_missing_here", nothing_is_missing_here),
 ];
@@ -70,7 +80,9 @@ fn rules_stand_before_there_is_a_link(stage: &Stage) -> Result<()> {
 
 /// Nor do rules that load, and are not those that were asked for.
 fn rules_that_do_not_load_start_nothing(stage: &Stage) -> Result<()> {
-    for script in ["#!/bin/sh\necho no such rule >&2; exit 1\n", "#!/bin/sh\nexit 0\n", "#!/bin/sh\n/bin/sed 's/policy drop/policy accept/' | REAL -f -\n"] {
+    for script in
+        ["#!/bin/sh\necho no such rule >&2; exit 1\n", "#!/bin/sh\nexit 0\n", "#!/bin/sh\n/bin/sed 's/policy drop/policy accept/' | REAL -f -\n"]
+    {
         stage.leaves_nothing(|| {
             instead_of_nft(stage, script, || {
                 let error = stage.start(&sandbox(stage, egress(Policy::Open), &["exit", "0"]), Stdio::Null).err().context("started")?;
@@ -92,16 +104,27 @@ fn without_nft_nothing_starts(stage: &Stage) -> Result<()> {
     })
 }
 
+/// Has an owner take down what it has made.
+const LEAVE: &str = "DYNO_TEST_OWNER_LEAVES";
+
 /// Owns a sandbox in `dir`, and says its pid.
 fn own(dir: &Path) -> Result<()> {
     let host = Host::open(&dir.join("run"), &dir.file_name().context("name")?.to_string_lossy())?;
-    let mut sandbox = Sandbox::new(vec![Layer::Directory(dir.with_file_name("rootfs"))], [support::PROGRAM, "nap", "1000000"]);
-    sandbox.network = Network::Egress(Egress { publish: vec![publish(Ipv4Addr::UNSPECIFIED, 8010, 80)], ..egress(Policy::Open) });
-    let dyno = host.start("orphan", &sandbox, StartOptions::default())?;
+    let dyno = start_orphan(&host, dir)?;
+    if std::env::var_os(LEAVE).is_some() {
+        dyno.free()?;
+        return Ok(host.dismantle()?);
+    }
     println!("{}", dyno.pid());
     loop {
         std::thread::park();
     }
+}
+
+fn start_orphan(host: &Host, dir: &Path) -> Result<Dyno> {
+    let mut sandbox = Sandbox::new(vec![Layer::Directory(dir.with_file_name("rootfs"))], [support::PROGRAM, "nap", "1000000"]);
+    sandbox.network = Network::Egress(Egress { publish: vec![publish(Ipv4Addr::UNSPECIFIED, 8010, 80)], ..egress(Policy::Open) });
+    Ok(host.start("orphan", &sandbox, StartOptions::default())?)
 }
 
 /// An owner in a directory of its own, killed once it has said a line, or by itself.
@@ -140,7 +163,9 @@ fn the_owner_is_killed(stage: &Stage) -> Result<()> {
 fn the_owner_is_killed_in_a_start(stage: &Stage) -> Result<()> {
     for word in ["chain output", "add element"] {
         for last in ["", "echo \"$rules\" | REAL -f -;"] {
-            let script = format!("#!/bin/sh\nrules=$(/bin/cat)\ncase \"$rules\" in *'{word}'*) {last} kill -9 $PPID; exit;; esac\necho \"$rules\" | REAL -f -\n");
+            let script = format!(
+                "#!/bin/sh\nrules=$(/bin/cat)\ncase \"$rules\" in *'{word}'*) {last} kill -9 $PPID; exit;; esac\necho \"$rules\" | REAL -f -\n"
+            );
             let host = instead_of_nft(stage, &script, || killed_owner(stage, &own_name("early"), false))?;
             // Its process waits for a byte that will not come, and ends.
             host.recover()?.iter().try_for_each(|found| host.sweep(found.id()))?;
@@ -150,6 +175,97 @@ fn the_owner_is_killed_in_a_start(stage: &Stage) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a next process does with the instance; it calls the function where what nft left must be decided.
+type Next = fn(Host, &Path, &dyn Fn()) -> Result<()>;
+
+/// An nft that is still at work when its owner is dead, and the next process has come.
+fn rules_of_the_dead_are_waited_for(stage: &Stage) -> Result<()> {
+    late(stage, "add element", false, |host, _, decided| {
+        decided();
+        same("published", tcp(HOST, 8010), Err(libc::ECONNREFUSED))?;
+        Ok(host.dismantle()?)
+    })?;
+    late(stage, "create table", false, |host, _, decided| {
+        host.dismantle()?;
+        decided();
+        Ok(())
+    })?;
+    late(stage, "delete table", true, |host, dir, decided| {
+        let dyno = start_orphan(&host, dir)?;
+        decided();
+        let served = serve(&dyno, 80)?;
+        let published = tcp(HOST, 8010);
+        dyno.free()?;
+        drop(served);
+        ensure!(published.is_ok(), "published: {published:?}");
+        Ok(host.dismantle()?)
+    })
+}
+
+/// The nft that an owner has load `word` is held until the owner is dead, and the next process has recovered and decided, or waits.
+fn late(stage: &Stage, word: &str, leaves: bool, next: Next) -> Result<()> {
+    let (dir, name) = (stage.work().join(own_name("late")), own_name("late"));
+    fs::create_dir(&dir)?;
+    let (mut held, mut gate, mut over) = (fifo(&dir.join("held"))?, fifo(&dir.join("gate"))?, fifo(&dir.join("over"))?);
+    let script = format!(
+        "#!/bin/sh\nrules=$(/bin/cat)\ncase \"$rules\" in *'{word}'*) if /bin/mkdir {0}/once; then\n\
+         echo > {0}/held; read go < {0}/gate; echo \"$rules\" | REAL -f -; echo > {0}/over; exit\nfi;; esac\necho \"$rules\" | REAL -f -\n",
+        dir.display()
+    );
+    instead_of_nft(stage, &script, || {
+        killed_when(&dir, leaves, || line(&mut held))?;
+        let ((decided, is_decided), (ended, has_ended)) = (mpsc::channel(), mpsc::channel());
+        let after = || -> Result<()> {
+            let host = Host::open(&dir.join("run"), &name)?;
+            host.recover()?.iter().try_for_each(|found| host.sweep(found.id()))?;
+            next(host, &dir, &move || {
+                decided.send(()).ok();
+                has_ended.recv().ok();
+            })
+        };
+        std::thread::scope(|scope| {
+            let after = scope.spawn(after);
+            let waits = is_decided.recv_timeout(Duration::from_millis(300)) == Err(mpsc::RecvTimeoutError::Timeout);
+            gate.write_all(b"go\n")?;
+            line(&mut over)?;
+            ended.send(()).ok();
+            after.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+            same(&format!("{word}: the next process waits"), waits, true)
+        })
+    })?;
+    let rules = Command::new("nft").args(["list", "ruleset"]).output()?;
+    ensure!(!String::from_utf8_lossy(&rules.stdout).contains(&name), "{word}: {rules:?}");
+    Ok(fs::remove_dir_all(dir)?)
+}
+
+/// An owner that starts, or takes down what it has made, and is killed when `moment` has come.
+fn killed_when(dir: &Path, leaves: bool, moment: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut owner = Command::new(std::env::current_exe()?);
+    owner.env(OWNER, dir).stdout(std::process::Stdio::null());
+    if leaves {
+        owner.env(LEAVE, "1");
+    }
+    let mut owner = owner.spawn()?;
+    let come = moment();
+    owner.kill()?;
+    owner.wait()?;
+    come
+}
+
+/// Open at both ends, so that nobody has to wait for the other to open it.
+fn fifo(path: &Path) -> Result<fs::File> {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)?;
+    Ok(fs::OpenOptions::new().read(true).write(true).open(path)?)
+}
+
+/// Waits for a line that comes soon.
+fn line(fifo: &mut fs::File) -> Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let time = Timespec { tv_sec: 30, tv_nsec: 0 };
+    ensure!(poll(&mut [PollFd::new(fifo, PollFlags::IN)], Some(&time))? == 1, "nothing came");
+    Ok(std::io::Read::read(fifo, &mut [0; 8]).map(drop)?)
 }
 
 fn many_at_once(stage: &Stage) -> Result<()> {

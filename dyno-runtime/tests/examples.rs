@@ -172,7 +172,8 @@ fn untrusted_build_of_a_crate_that_does_not_compile(stage: &Stage) -> Result<()>
 /// A sandbox takes about 1 MiB of the host, half of it the kernel's.
 fn async_tokio(stage: &Stage) -> Result<()> {
     let memory = std::fs::read_to_string("/proc/meminfo")?;
-    let kib = memory.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()).context("MemAvailable")?;
+    let kib =
+        memory.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()).context("MemAvailable")?;
     let wanted = if support::emulated() { 50 } else { 1000 };
     let count = (kib / 2048).min(wanted);
     if count < wanted {

@@ -73,7 +73,8 @@ fn behind_the_same_walls(stage: &Stage) -> Result<()> {
     ensure!(pids.len() == 2, "the program and the command: {children:?}");
     let fields = |pid: &str| -> Result<Vec<String>> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let wanted = |l: &&str| ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "NSpid"].iter().any(|f| l.starts_with(f) && !l.starts_with("NSpid"));
+        let wanted =
+            |l: &&str| ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "NSpid"].iter().any(|f| l.starts_with(f) && !l.starts_with("NSpid"));
         let mut all: Vec<String> = status.lines().filter(wanted).map(str::to_owned).collect();
         for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
             all.push(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string());
@@ -116,7 +117,10 @@ fn environment_and_directory(stage: &Stage) -> Result<()> {
     let elsewhere = Exec { cwd: Some("/data".into()), ..command(&["cwd"]) };
     same("its own directory", stdout(&mut dyno.exec(elsewhere)?)?, "/data\n".into())?;
     let long = "x".repeat(100_000);
-    let large = Exec { env: Some(BTreeMap::from([("A".to_owned(), long.clone()), ("B".to_owned(), long.clone()), ("C".to_owned(), long)])), ..command(&["env"]) };
+    let large = Exec {
+        env: Some(BTreeMap::from([("A".to_owned(), long.clone()), ("B".to_owned(), long.clone()), ("C".to_owned(), long)])),
+        ..command(&["env"])
+    };
     same("a large environment", stdout(&mut dyno.exec(large)?)?.len(), 300_009)?;
     Ok(dyno.free()?)
 }
@@ -187,12 +191,19 @@ fn many_at_a_time(stage: &Stage) -> Result<()> {
         same("killed", process.wait()?.signal, Some(9))?;
     }
     std::thread::scope(|scope| {
-        let runs: Vec<_> = (0..8i32).map(|n| scope.spawn({ let dyno = &dyno; move || -> Result<()> {
-            for _ in 0..20 {
-                same("status of its own", dyno.exec(Exec::new([PROGRAM, "exit", &n.to_string()]))?.wait()?, exited(n))?;
-            }
-            Ok(())
-        }})).collect();
+        let runs: Vec<_> = (0..8i32)
+            .map(|n| {
+                scope.spawn({
+                    let dyno = &dyno;
+                    move || -> Result<()> {
+                        for _ in 0..20 {
+                            same("status of its own", dyno.exec(Exec::new([PROGRAM, "exit", &n.to_string()]))?.wait()?, exited(n))?;
+                        }
+                        Ok(())
+                    }
+                })
+            })
+            .collect();
         runs.into_iter().try_for_each(|run| run.join().map_err(|_| anyhow::anyhow!("panicked"))?)
     })?;
     Ok(dyno.free()?)

@@ -200,7 +200,10 @@ fn weight_at_the_disks(stage: &Stage) -> Result<()> {
         }
         Err(e) => {
             println!("skipped: no disk of this host has a scheduler with weights");
-            ensure!(e.kind() == ErrorKind::Wall && e.to_string().starts_with("limits.io_weight: no disk of this host heeds weights; choose BFQ"), "{e}");
+            ensure!(
+                e.kind() == ErrorKind::Wall && e.to_string().starts_with("limits.io_weight: no disk of this host heeds weights; choose BFQ"),
+                "{e}"
+            );
             Ok(())
         }
     }
@@ -253,7 +256,8 @@ fn handed_down() -> String {
 /// The runtime leaves what it had handed down; the host gets back what it had.
 fn hand_down_again(stage: &Stage, before: &str) -> Result<()> {
     let Some(tree) = tree() else { return Ok(()) };
-    let more: Vec<String> = handed_down().split_whitespace().filter(|c| before.split_whitespace().all(|b| b != *c)).map(|c| format!("-{c}")).collect();
+    let more: Vec<String> =
+        handed_down().split_whitespace().filter(|c| before.split_whitespace().all(|b| b != *c)).map(|c| format!("-{c}")).collect();
     for (dir, value) in [tree.join(&stage.name), tree].iter().flat_map(|dir| more.iter().map(move |value| (dir, value))) {
         std::fs::write(dir.join("cgroup.subtree_control"), value).with_context(|| format!("{value} in {}", dir.display()))?;
     }

@@ -15,13 +15,29 @@ use rustix::process::Pid;
 use bundles::{Runtime, finish, yard::Yard};
 use support::{Case, Stage};
 
-const CASES: &[Case] = &[("verbs_in_any_order", orders), ("killed_at_each_call_of_create", create), ("killed_at_each_call_of_start", start), ("killed_at_each_call_of_delete", delete), ("killed_at_each_call_of_exec", exec)];
+const CASES: &[Case] = &[
+    ("verbs_in_any_order", orders),
+    ("killed_at_each_call_of_create", create),
+    ("killed_at_each_call_of_start", start),
+    ("killed_at_each_call_of_delete", delete),
+    ("killed_at_each_call_of_exec", exec),
+];
 
 fn main() -> ExitCode {
     support::suite("oci-abuse", &["strace"], CASES)
 }
 
-const VERBS: &[&[&str]] = &[&["start"], &["state"], &["kill", "USR1"], &["pause"], &["resume"], &["delete"], &["delete", "--force"], &["exec", "/bin/probe", "say", "x"], &["ps"]];
+const VERBS: &[&[&str]] = &[
+    &["start"],
+    &["state"],
+    &["kill", "USR1"],
+    &["pause"],
+    &["resume"],
+    &["delete"],
+    &["delete", "--force"],
+    &["exec", "/bin/probe", "say", "x"],
+    &["ps"],
+];
 
 /// Every pair of verbs on a container that was created, that runs, that has ended, and that never was.
 fn orders(stage: &Stage) -> Result<()> {
@@ -105,7 +121,13 @@ fn settle(yard: &Yard) -> Result<()> {
 const CHANGING: &str = "mkdir,mkdirat,rmdir,unlink,unlinkat,rename,renameat,renameat2,symlinkat,mknodat,write,sendto,sendmsg,mount,umount2,move_mount,open_tree,fsopen,fsconfig,fsmount,mount_setattr,pivot_root,chdir,fchdir,clone,clone3,unshare,setns,setsid,prctl,capset,setresuid,setresgid,setgroups,execve,kill,pidfd_send_signal,flock,fchmod,fchownat,ioctl,keyctl,prlimit64,waitid,wait4";
 
 /// Runs the verb until it is killed at its N-th such call, for each N; `check` after each.
-fn sweep(yard: &Yard, args: &[&str], follow: bool, prepare: impl Fn() -> Result<Option<Pid>>, check: impl Fn(Option<Pid>) -> Result<()>) -> Result<()> {
+fn sweep(
+    yard: &Yard,
+    args: &[&str],
+    follow: bool,
+    prepare: impl Fn() -> Result<Option<Pid>>,
+    check: impl Fn(Option<Pid>) -> Result<()>,
+) -> Result<()> {
     for number in 1..2000 {
         let pid = prepare()?;
         let mut command = Command::new("strace");
@@ -160,7 +182,9 @@ fn start(stage: &Stage) -> Result<()> {
 
 fn delete(stage: &Stage) -> Result<()> {
     let yard = Yard::new(stage, Runtime::ours())?;
-    [false, true].into_iter().try_for_each(|follow| sweep(&yard, &["delete", "--force", &yard.id], follow, || created(&yard), |pid| taken_away(&yard, pid)))
+    [false, true]
+        .into_iter()
+        .try_for_each(|follow| sweep(&yard, &["delete", "--force", &yard.id], follow, || created(&yard), |pid| taken_away(&yard, pid)))
 }
 
 fn exec(stage: &Stage) -> Result<()> {

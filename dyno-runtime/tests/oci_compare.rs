@@ -16,9 +16,9 @@ mod meant;
 mod mounts;
 #[path = "oci_compare/observe.rs"]
 mod observe;
+mod support;
 #[path = "oci_compare/table.rs"]
 mod table;
-mod support;
 #[path = "oci_compare/world.rs"]
 mod world;
 

@@ -100,12 +100,25 @@ fn texts_that_are_no_configuration(stage: &Stage) -> Result<()> {
     let good = example_text(None)?;
     let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let texts: Vec<Vec<u8>> = vec![
-        vec![], b"{}".to_vec(), b"[]".to_vec(), b"null".to_vec(), b"\0".to_vec(), format!("\u{feff}{good}").into_bytes(), utf16,
-        format!("{good}x").into_bytes(), good.as_bytes()[..good.len() / 2].to_vec(), "[".repeat(100_000).into_bytes(),
-        format!(r#"{{"a":{}"#, "[".repeat(100_000)).into_bytes(), format!(r#"{{"ociVersion":"{}"}}"#, "1".repeat(20 << 20)).into_bytes(),
-        good.replacen("\"args\"", "\"args\": [\"a\"], \"args\"", 1).into_bytes(), good.replacen("\"root\"", "\"root\": {\"path\": \"/\"}, \"root\"", 1).into_bytes(),
-        good.replacen("1024", "1e309", 1).into_bytes(), good.replacen("1024", "18446744073709551616", 1).into_bytes(), good.replacen("1024", "1.5", 1).into_bytes(),
-        good.replacen("\"sh\"", "\"\\ud800\"", 1).into_bytes(), good.replacen("\"sh\"", "\"a\nb\"", 1).into_bytes(),
+        vec![],
+        b"{}".to_vec(),
+        b"[]".to_vec(),
+        b"null".to_vec(),
+        b"\0".to_vec(),
+        format!("\u{feff}{good}").into_bytes(),
+        utf16,
+        format!("{good}x").into_bytes(),
+        good.as_bytes()[..good.len() / 2].to_vec(),
+        "[".repeat(100_000).into_bytes(),
+        format!(r#"{{"a":{}"#, "[".repeat(100_000)).into_bytes(),
+        format!(r#"{{"ociVersion":"{}"}}"#, "1".repeat(20 << 20)).into_bytes(),
+        good.replacen("\"args\"", "\"args\": [\"a\"], \"args\"", 1).into_bytes(),
+        good.replacen("\"root\"", "\"root\": {\"path\": \"/\"}, \"root\"", 1).into_bytes(),
+        good.replacen("1024", "1e309", 1).into_bytes(),
+        good.replacen("1024", "18446744073709551616", 1).into_bytes(),
+        good.replacen("1024", "1.5", 1).into_bytes(),
+        good.replacen("\"sh\"", "\"\\ud800\"", 1).into_bytes(),
+        good.replacen("\"sh\"", "\"a\nb\"", 1).into_bytes(),
         [&b"\xff\xfe"[..], good.as_bytes()].concat(),
     ];
     for text in texts {

@@ -44,6 +44,7 @@ pub(crate) const CASES: &[Case] = &[
     ("without_privileges", terminals::without_privileges),
     ("nobody_reads", terminals::nobody_reads),
     ("signals_are_passed_on", foreground::signals),
+    ("two_words_of_one_child", foreground::two_words_of_one_child),
     ("whatever_the_caller_says_of_sigchld", foreground::sigchld),
     ("orphans_are_collected", foreground::orphans),
 ];

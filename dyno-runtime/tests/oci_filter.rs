@@ -51,9 +51,39 @@ impl Agent {
     /// Asked about the calls of the last steps before a program too: whoever waits for it must have it by then.
     fn filter(&self) -> Value {
         let names = vec![
-            "getpgid", "chdir", "getcwd", "umask", "setresuid", "setresgid", "setgroups", "capset", "capget", "prctl", "openat", "openat2", "newfstatat", "statx",
-            "faccessat", "faccessat2", "access", "read", "ppoll", "poll", "close", "close_range", "recvmsg", "fcntl", "execve", "execveat", "mmap", "munmap",
-            "rt_sigprocmask", "rt_sigaction", "getuid", "readlink", "readlinkat",
+            "getpgid",
+            "chdir",
+            "getcwd",
+            "umask",
+            "setresuid",
+            "setresgid",
+            "setgroups",
+            "capset",
+            "capget",
+            "prctl",
+            "openat",
+            "openat2",
+            "newfstatat",
+            "statx",
+            "faccessat",
+            "faccessat2",
+            "access",
+            "read",
+            "ppoll",
+            "poll",
+            "close",
+            "close_range",
+            "recvmsg",
+            "fcntl",
+            "execve",
+            "execveat",
+            "mmap",
+            "munmap",
+            "rt_sigprocmask",
+            "rt_sigaction",
+            "getuid",
+            "readlink",
+            "readlinkat",
         ];
         json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": self.socket, "listenerMetadata": "whose",
             "syscalls": [{"names": names, "action": "SCMP_ACT_NOTIFY"}]})
@@ -103,7 +133,8 @@ fn with_and_without_new_privileges(stage: &Stage) -> Result<()> {
                 "self" => said(container.exec(&[], &["read", "/proc/self/status"]))?,
                 pid => std::fs::read_to_string(format!("/proc/{pid}/status"))?,
             };
-            let lines: Vec<&str> = status.lines().filter(|line| ["NoNewPrivs", "Seccomp:", "Seccomp_f"].iter().any(|name| line.starts_with(name))).collect();
+            let lines: Vec<&str> =
+                status.lines().filter(|line| ["NoNewPrivs", "Seccomp:", "Seccomp_f"].iter().any(|name| line.starts_with(name))).collect();
             let privileges = format!("NoNewPrivs:\t{}", u8::from(no_new_privileges));
             same(&pid, lines, vec![privileges.as_str(), "Seccomp:\t2", "Seccomp_filters:\t1"])?;
         }

@@ -57,7 +57,8 @@ impl Made {
     fn enter(&self, script: &str) -> Result<Child> {
         let file = |dir: &Path, controllers: &[String]| dir.join(if controllers.is_empty() { "cgroup.procs" } else { "tasks" });
         let enter: String = self.record.groups.iter().map(|(dir, c)| format!("echo 0 > {} && ", file(dir, c).display())).collect();
-        let mut child = Command::new("sh").args(["-c", &format!("{enter} echo in || exit 9\n{script}")]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child =
+            Command::new("sh").args(["-c", &format!("{enter} echo in || exit 9\n{script}")]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut said = [0; 3];
         child.stdout.as_mut().context("stdout")?.read_exact(&mut said)?;
         ensure!(said == *b"in\n", "{said:?}");
@@ -102,7 +103,14 @@ fn in_every_hierarchy(stage: &Stage) -> Result<()> {
 fn limits_are_the_kernels(stage: &Stage) -> Result<()> {
     let resources = Resources {
         memory: Some(Memory { limit: Some(64 * MIB), swap: Some(64 * MIB), reservation: Some(32 * MIB), ..Memory::default() }),
-        cpu: Some(Cpu { shares: Some(1024), quota: Some(50_000), period: Some(100_000), cpus: Some("0".into()), mems: Some("0".into()), ..Cpu::default() }),
+        cpu: Some(Cpu {
+            shares: Some(1024),
+            quota: Some(50_000),
+            period: Some(100_000),
+            cpus: Some("0".into()),
+            mems: Some("0".into()),
+            ..Cpu::default()
+        }),
         pids: Some(Pids { limit: Some(7) }),
         ..Resources::default()
     };
@@ -126,7 +134,11 @@ fn limits_are_the_kernels(stage: &Stage) -> Result<()> {
         ensure!(container.says("cpu", &["cpu.cfs_quota_us", "cpu.max"])?.starts_with(&quota.to_string()));
     }
     // The second of two is refused: the first has its former value again.
-    let bad = Resources { memory: Some(Memory { limit: Some(64 * MIB), swap: Some(64 * MIB), ..Memory::default() }), pids: Some(Pids { limit: Some(i64::MAX) }), ..Resources::default() };
+    let bad = Resources {
+        memory: Some(Memory { limit: Some(64 * MIB), swap: Some(64 * MIB), ..Memory::default() }),
+        pids: Some(Pids { limit: Some(i64::MAX) }),
+        ..Resources::default()
+    };
     let e = container.cgroup.update(&bad).err().context("pids.max took more than there can be")?;
     ensure!(e.to_string().contains("linux.resources.pids.limit"), "{e}");
     ensure!(container.says("memory", &["memory.limit_in_bytes", "memory.max"])? == (256 * MIB).to_string());
@@ -227,7 +239,8 @@ fn groups_made_inside_go_with_it(stage: &Stage) -> Result<()> {
         fs::create_dir_all(dir.join("a/b"))?;
         fs::create_dir_all(dir.join("c"))?;
     }
-    let procs = container.record.groups.iter().find(|(_, c)| c.iter().any(|c| c == "pids") || c.is_empty()).context("pids")?.0.join("a/b/cgroup.procs");
+    let procs =
+        container.record.groups.iter().find(|(_, c)| c.iter().any(|c| c == "pids") || c.is_empty()).context("pids")?.0.join("a/b/cgroup.procs");
     let mut sleep = Command::new("sleep").arg("1000").spawn()?;
     fs::write(&procs, sleep.id().to_string())?;
     ensure!(container.cgroup.pids(false)?.is_empty() && container.cgroup.pids(true)? == [sleep.id()]);
@@ -270,7 +283,11 @@ fn what_this_host_lacks_is_named(stage: &Stage) -> Result<()> {
 }
 
 fn figures_are_in_runcs_shape(stage: &Stage) -> Result<()> {
-    let resources = Resources { memory: Some(Memory { limit: Some(64 * MIB), ..Memory::default() }), pids: Some(Pids { limit: Some(9) }), ..Resources::default() };
+    let resources = Resources {
+        memory: Some(Memory { limit: Some(64 * MIB), ..Memory::default() }),
+        pids: Some(Pids { limit: Some(9) }),
+        ..Resources::default()
+    };
     let container = Made::new(stage, "figures", &resources)?;
     let mut shell = container.enter("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo; read line")?;
     let mut done = [0];

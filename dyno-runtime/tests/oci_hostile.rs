@@ -104,7 +104,15 @@ fn control(yard: &Yard, pid: rustix::process::Pid, lines: &mut std::io::BufReade
         Ok(copy)
     };
     let mut command = Command::new(own("nsenter")?);
-    command.arg(format!("--target={}", pid.as_raw_nonzero())).args(["--pid", "--"]).arg(own("setpriv")?).args(["--bounding-set=-all", "--inh-caps=-all"]).arg(&victim).arg("fifo").arg(&gate).stdin(Stdio::null());
+    command
+        .arg(format!("--target={}", pid.as_raw_nonzero()))
+        .args(["--pid", "--"])
+        .arg(own("setpriv")?)
+        .args(["--bounding-set=-all", "--inh-caps=-all"])
+        .arg(&victim)
+        .arg("fifo")
+        .arg(&gate)
+        .stdin(Stdio::null());
     let mut child = command.spawn()?;
     let met = until(lines, &format!("met write {}", victim.display()));
     fs::OpenOptions::new().write(true).open(&gate)?;

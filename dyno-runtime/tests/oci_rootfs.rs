@@ -62,7 +62,13 @@ const CASES: &[Case] = &[
 
 fn main() -> ExitCode {
     if let Ok(pid) = std::env::var("DYNO_TEST_MOUNT_IN") {
-        return namespaces::enter_and_mount(&pid).map_or_else(|e| { eprintln!("{e:#}"); ExitCode::FAILURE }, |()| ExitCode::SUCCESS);
+        return namespaces::enter_and_mount(&pid).map_or_else(
+            |e| {
+                eprintln!("{e:#}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
     }
     support::suite("oci-rootfs", &["unshare", "nsenter", "mount"], CASES)
 }

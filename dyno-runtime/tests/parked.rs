@@ -94,6 +94,7 @@ fn what_is_the_callers_to_choose(stage: &Stage) -> Result<()> {
     let exit = dyno.wait()?;
     same("exit", (exit.status, exit.cause), (0, Cause::Exited))?;
     ensure!(exit.wall_us > 0 && exit.wall_us < 60_000_000 && exit.timing.exec_us > 0, "{exit:?}");
+    same("what is written down of it", dyno.sandbox()?, sandbox.clone())?;
     dyno.free()?;
     stage.host.keep_parked(&like, 0)?;
     for (argv, want) in [(vec!["read", "/proc/sys/kernel/hostname"], "web.1"), (vec!["cwd"], "/tmp")] {
@@ -172,10 +173,18 @@ fn one_that_died_while_it_waited_is_passed_over(stage: &Stage) -> Result<()> {
     ensure!(stage.park(&like), "none was parked");
     let me = std::process::id();
     let children = fs::read_to_string(format!("/proc/{me}/task/{me}/children"))?;
-    let threads: Vec<_> = fs::read_dir(format!("/proc/{me}/task"))?.filter_map(|t| fs::read_to_string(t.ok()?.path().join("children")).ok()).collect();
-    let init: i32 = threads.iter().flat_map(|t| t.split_whitespace()).find_map(|pid| pid.parse().ok()).ok_or_else(|| anyhow::anyhow!("no init among {children:?}"))?;
+    let threads: Vec<_> =
+        fs::read_dir(format!("/proc/{me}/task"))?.filter_map(|t| fs::read_to_string(t.ok()?.path().join("children")).ok()).collect();
+    let init: i32 = threads
+        .iter()
+        .flat_map(|t| t.split_whitespace())
+        .find_map(|pid| pid.parse().ok())
+        .ok_or_else(|| anyhow::anyhow!("no init among {children:?}"))?;
     let pid = rustix::process::Pid::from_raw(init).ok_or_else(|| anyhow::anyhow!("pid"))?;
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL)?;
+    // Killed is not ended: it has its turn first.
+    rustix::event::poll(&mut [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)], None)?;
     let dyno = stage.host.start(&stage.id(), &like, StartOptions::default())?;
     dyno.wait()?;
     dyno.free()?;
@@ -213,12 +222,15 @@ fn nothing_of_the_platform_is_open_while_it_waits(stage: &Stage) -> Result<()> {
     let like = stage.sandbox(&["forever"]);
     ensure!(stage.park(&like), "none was parked");
     let me = std::process::id();
-    let ours: Vec<u32> = fs::read_dir("/proc")?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).filter(|pid| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        comm.trim() == "dyno-init" && group.contains(&stage.name) && status.contains("Seccomp:\t2") && *pid != me
-    }).collect();
+    let ours: Vec<u32> = fs::read_dir("/proc")?
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            comm.trim() == "dyno-init" && group.contains(&stage.name) && status.contains("Seccomp:\t2") && *pid != me
+        })
+        .collect();
     same("processes", ours.len(), 2)?;
     for pid in ours {
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
@@ -234,7 +246,11 @@ fn nothing_of_the_platform_is_open_while_it_waits(stage: &Stage) -> Result<()> {
 /// What a killed owner leaves runs no more, and is swept by the next.
 fn they_end_with_their_process(stage: &Stage) -> Result<()> {
     let run = stage.work().join("owner");
-    let mut owner = Command::new(std::env::current_exe()?).env(OWNER, &run).env("DYNO_TEST_ROOTFS", stage.rootfs()).env("DYNO_TEST_OWNER_NAME", format!("{}-owner", stage.name)).spawn()?;
+    let mut owner = Command::new(std::env::current_exe()?)
+        .env(OWNER, &run)
+        .env("DYNO_TEST_ROOTFS", stage.rootfs())
+        .env("DYNO_TEST_OWNER_NAME", format!("{}-owner", stage.name))
+        .spawn()?;
     let end = Instant::now() + Duration::from_secs(20);
     while !run.join("parked").exists() {
         ensure!(Instant::now() < end && owner.try_wait()?.is_none(), "the owner parked nothing");
@@ -255,9 +271,7 @@ fn own(run: &std::path::Path) -> Result<()> {
     let like = Sandbox::new(vec![dyno_runtime::Layer::Directory(rootfs.into())], [support::PROGRAM, "exit", "0"]);
     host.start("first", &like, StartOptions::default())?.free()?;
     host.keep_parked(&like, 2)?;
-    while host.parked(&like) < 2 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    host.wait_ready()?;
     fs::write(run.join("parked"), "")?;
     loop {
         std::thread::park();

@@ -66,7 +66,10 @@ fn exit_record_after_adoption(stage: &Stage) -> Result<()> {
         ensure!(timing.prepare_us > 0 && timing.walls_us > 0 && timing.exec_us > 0, "{timing:?}");
         same("phases of its start", (exit.timing.prepare_us, exit.timing.walls_us), (timing.prepare_us, timing.walls_us))?;
         // Only the init that lived to write it knows the rest. It begins by itself, before or after its starter has seen the walls up.
-        ensure!(if cause == Cause::Exited { (1..=timing.walls_us + timing.exec_us).contains(&exit.timing.exec_us) } else { exit.timing.exec_us == 0 }, "{exit:?}");
+        ensure!(
+            if cause == Cause::Exited { (1..=timing.walls_us + timing.exec_us).contains(&exit.timing.exec_us) } else { exit.timing.exec_us == 0 },
+            "{exit:?}"
+        );
         dyno.free()?;
     }
     Ok(())
@@ -128,11 +131,8 @@ fn half_made_starts_are_swept(stage: &Stage) -> Result<()> {
 
 fn a_reused_pid_is_no_dyno(stage: &Stage) -> Result<()> {
     type Change = fn(&mut serde_json::Value);
-    let cases: [(&str, Change); 3] = [
-        ("start time", |r| r["start_time"] = 1.into()),
-        ("boot", |r| r["boot_id"] = "another".into()),
-        ("pid", |r| r["pid"] = 1.into()),
-    ];
+    let cases: [(&str, Change); 3] =
+        [("start time", |r| r["start_time"] = 1.into()), ("boot", |r| r["boot_id"] = "another".into()), ("pid", |r| r["pid"] = 1.into())];
     for (what, change) in cases {
         let dyno = stage.forever()?;
         let mut record = serde_json::to_value(dyno.record())?;

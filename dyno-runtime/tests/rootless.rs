@@ -1,13 +1,13 @@
 //! Sandboxes of a user who is not root. Each case runs in a process of its own that root makes and that gives its rights up
 //! first, once for each kind of host that such a user may meet; afterwards root looks for what is left.
 
-mod support;
 #[path = "rootless/cases.rs"]
 mod cases;
 #[path = "rootless/delegated.rs"]
 mod delegated;
 #[path = "rootless/refusals.rs"]
 mod refusals;
+mod support;
 #[path = "rootless/world.rs"]
 mod world;
 

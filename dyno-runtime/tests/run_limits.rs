@@ -102,7 +102,12 @@ fn output_that_nobody_reads(stage: &Stage) -> Result<()> {
 
 fn output_needs_streams_that_can_be_counted(stage: &Stage) -> Result<()> {
     let limits = Limits { output: Some(1000), ..Limits::default() };
-    for stdio in [Stdio::Null, Stdio::Inherit, Stdio::Tty { rows: 1, cols: 1 }, Stdio::Each { stdin: Stream::Null, stdout: Stream::Pipe, stderr: Stream::Null }] {
+    for stdio in [
+        Stdio::Null,
+        Stdio::Inherit,
+        Stdio::Tty { rows: 1, cols: 1 },
+        Stdio::Each { stdin: Stream::Null, stdout: Stream::Pipe, stderr: Stream::Null },
+    ] {
         let Err(error) = stage.start(&limited(stage, &["say"], limits.clone()), stdio) else { bail!("it started") };
         same("kind", error.kind(), ErrorKind::Invalid)?;
         ensure!(error.to_string().starts_with("limits.output "), "{error}");

@@ -2,7 +2,11 @@
 
 mod support;
 
-use std::{fs, process::ExitCode, time::{Duration, Instant}};
+use std::{
+    fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use dyno_runtime::{Denial, Dyno, Exec, Profile, Sandbox, StartOptions, Stdio, Streams, seccomp::ProfileData};
@@ -43,9 +47,11 @@ const NOTHING: &str = "answer 0\n";
 fn what_each_profile_answers(stage: &Stage) -> Result<()> {
     let (unshare, ptrace, personality, clone3) = (libc::SYS_unshare, libc::SYS_ptrace, libc::SYS_personality, libc::SYS_clone3);
     let (eperm, enosys, einval) = (libc::EPERM, libc::ENOSYS, libc::EINVAL);
-    let own = custom(r#"{"extends": "docker", "answers": {"unshare": "4000", "ptrace": "EACCES", "uname": "log"},
+    let own = custom(
+        r#"{"extends": "docker", "answers": {"unshare": "4000", "ptrace": "EACCES", "uname": "log"},
         "rules": [{"call": "personality", "when": [{"arg": 0, "op": "gt", "value": "0x100000000"}], "then": "EXDEV"},
-                  {"call": "personality", "when": [{"arg": 0, "op": "ge", "value": "0"}]}]}"#)?;
+                  {"call": "personality", "when": [{"arg": 0, "op": "ge", "value": "0"}]}]}"#,
+    )?;
     let cases: &[(&Profile, i64, &[u64], Option<i32>)] = &[
         (&Profile::Unconfined, unshare, &[0], None),
         (&Profile::Unconfined, ptrace, &[0], None), // PTRACE_TRACEME

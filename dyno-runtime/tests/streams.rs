@@ -77,11 +77,8 @@ fn pipes(stage: &Stage) -> Result<()> {
 fn files_and_mixtures(stage: &Stage) -> Result<()> {
     let (input, output) = (stage.work().join("input"), stage.work().join("output"));
     std::fs::write(&input, "from a file")?;
-    let stdio = Stdio::Each {
-        stdin: Stream::File(File::open(&input)?.into()),
-        stdout: Stream::File(File::create(&output)?.into()),
-        stderr: Stream::Pipe,
-    };
+    let stdio =
+        Stdio::Each { stdin: Stream::File(File::open(&input)?.into()), stdout: Stream::File(File::create(&output)?.into()), stderr: Stream::Pipe };
     let mut dyno = stage.start(&stage.sandbox(&["copy"]), stdio)?;
     let Streams::Each { stdin: None, stdout: None, stderr: Some(stderr) } = dyno.take_streams() else { bail!("other ends") };
     same("status", dyno.wait()?.status, 0)?;

@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("ids_of_every_process", ids_of_every_process),
     ("seven_namespaces_of_its_own", seven_namespaces_of_its_own),
     ("mount_table", mount_table),
+    ("no_file_system_is_anothers", no_file_system_is_anothers),
     ("nothing_of_it_shows_in_the_hosts_mount_table", nothing_of_it_shows_in_the_hosts_mount_table),
     ("on_shared_mounts_of_the_host", on_shared_mounts_of_the_host),
     ("procfs_is_masked", procfs_is_masked),
@@ -140,6 +141,21 @@ fn mount_table(stage: &Stage) -> Result<()> {
     same("a write to a read-only root", stage.output(&read_only)?.1, format!("errno {}\n", libc::EROFS))
 }
 
+/// A file that two have is one that each can watch (inotify(7)) and lock (flock(2)) for the other.
+fn no_file_system_is_anothers(stage: &Stage) -> Result<()> {
+    let devices = |dyno: &Dyno| -> Result<BTreeSet<String>> {
+        let table = fs::read_to_string(format!("/proc/{}/mountinfo", dyno.pid()))?;
+        Ok(table.lines().filter_map(|line| line.split(' ').nth(2)).map(str::to_owned).collect())
+    };
+    on_live_dyno(stage, |one| {
+        on_live_dyno(stage, |other| {
+            let (one, other) = (devices(one)?, devices(other)?);
+            ensure!(one.len() >= 5, "root, /dev, /dev/pts, /dev/shm and /proc are not all in {one:?}");
+            same("file systems of both", one.intersection(&other).collect::<Vec<_>>(), vec![])
+        })
+    })
+}
+
 fn nothing_of_it_shows_in_the_hosts_mount_table(stage: &Stage) -> Result<()> {
     let before = fs::read_to_string("/proc/self/mountinfo")?;
     on_live_dyno(stage, |_| {
@@ -227,7 +243,8 @@ fn only_three_descriptors(stage: &Stage) -> Result<()> {
 }
 
 fn control_groups(stage: &Stage) -> Result<()> {
-    let limits = Limits { memory: Some(40 << 20), pids: Some(17), cpu_weight: Some(250), cpu_millis: Some(1500), open_files: 64, ..Limits::default() };
+    let limits =
+        Limits { memory: Some(40 << 20), pids: Some(17), cpu_weight: Some(250), cpu_millis: Some(1500), open_files: 64, ..Limits::default() };
     let sandbox = Sandbox { limits, ..stage.sandbox(&["forever"]) };
     let dyno = stage.start(&sandbox, dyno_runtime::Stdio::Null)?;
     let limits = fs::read_to_string(format!("/proc/{}/limits", dyno.pid()))?;

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use dyno_runtime::{Layer, Profile, Sandbox, StartOptions, Stdio, Streams, seccomp::ProfileData};
 
-use super::{row::{Answer, name_of}, run::Mutant, scene::{Scene, parse}};
+use super::{
+    row::{Answer, name_of},
+    run::Mutant,
+    scene::{Scene, parse},
+};
 use crate::support;
 
 /// `NUMBER NAME ANSWER` of each call that the profile of apps denies whatever its arguments, or with all bits of them set.

@@ -15,8 +15,23 @@ use super::{
 
 /// Every step that can be left out.
 const PARTS: [Part; 18] = [
-    Part::NoSuid, Part::NoDev, Part::ReadOnlyRoot, Part::NoSymlinks, Part::PidNamespace, Part::IpcNamespace, Part::CgroupNamespace, Part::UserNamespace,
-    Part::Keyring, Part::CoreLimit, Part::Ids, Part::Capabilities, Part::NoNewPrivs, Part::Descriptors, Part::Landlock, Part::Filter, Part::SelfCheck,
+    Part::NoSuid,
+    Part::NoDev,
+    Part::ReadOnlyRoot,
+    Part::NoSymlinks,
+    Part::PidNamespace,
+    Part::IpcNamespace,
+    Part::CgroupNamespace,
+    Part::UserNamespace,
+    Part::Keyring,
+    Part::CoreLimit,
+    Part::Ids,
+    Part::Capabilities,
+    Part::NoNewPrivs,
+    Part::Descriptors,
+    Part::Landlock,
+    Part::Filter,
+    Part::SelfCheck,
     Part::Undumpable,
 ];
 

@@ -50,7 +50,9 @@ fn control(row: &Row, outcome: &Result<Outcome, String>) -> String {
 /// All of it.
 pub fn json(judged: &[Judged], fates: Option<&[(String, Fate)]>) -> Value {
     let row = |(row, outcome): &Judged| {
-        let without = outcome.as_ref().map(|o| o.without.iter().map(|(text, answer)| json!({"changed": text, "answer": answer.to_string()})).collect::<Vec<_>>());
+        let without = outcome
+            .as_ref()
+            .map(|o| o.without.iter().map(|(text, answer)| json!({"changed": text, "answer": answer.to_string()})).collect::<Vec<_>>());
         json!({
             "id": row.id, "test": row.test(), "attack": row.what, "probe": row.attack, "wall": row.wall, "verdict": verdict(row, outcome),
             "control": control(row, outcome), "without": without.unwrap_or_default(),
@@ -70,10 +72,21 @@ pub fn page(judged: &[Judged], fates: Option<&[(String, Fate)]>) -> Result<Strin
     for (row, outcome) in judged {
         let given = row.given.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let attack = if given.is_empty() { row.what.to_owned() } else { format!("{} ({given})", row.what) };
-        let steps = outcome.as_ref().map(|o| o.without.iter().map(|(text, answer)| format!("{text}: {answer}")).collect::<Vec<_>>().join("; ")).unwrap_or_default();
+        let steps = outcome
+            .as_ref()
+            .map(|o| o.without.iter().map(|(text, answer)| format!("{text}: {answer}")).collect::<Vec<_>>().join("; "))
+            .unwrap_or_default();
         let full = outcome.as_ref().map_or("-".into(), |o| o.full.to_string());
         let parked = outcome.as_ref().ok().and_then(|o| o.parked.as_ref()).map(ToString::to_string).unwrap_or_default();
-        writeln!(text, "| {} `{}` | {attack} | {} | {} | {steps} | {full} | {parked} | {} |", row.id, row.name, row.wall, control(row, outcome), verdict(row, outcome))?;
+        writeln!(
+            text,
+            "| {} `{}` | {attack} | {} | {} | {steps} | {full} | {parked} | {} |",
+            row.id,
+            row.name,
+            row.wall,
+            control(row, outcome),
+            verdict(row, outcome)
+        )?;
     }
     if let Some(fates) = fates {
         let (caught, tried, percent) = mutate::score(fates);

@@ -181,7 +181,20 @@ pub struct Row {
 impl Row {
     /// A row whose attack the full sandbox answers with that errno.
     pub fn new(id: &'static str, name: &'static str, what: &'static str, attack: &'static str, wall: &'static str, full: Want) -> Self {
-        Self { id, name, what, wall, attack, given: Vec::new(), full, without: Vec::new(), control: Control::Host, bare: None, vacuous: Vec::new(), landlock: 0 }
+        Self {
+            id,
+            name,
+            what,
+            wall,
+            attack,
+            given: Vec::new(),
+            full,
+            without: Vec::new(),
+            control: Control::Host,
+            bare: None,
+            vacuous: Vec::new(),
+            landlock: 0,
+        }
     }
 
     /// What its sandboxes have.
@@ -234,12 +247,35 @@ impl Row {
 /// The usual name of an errno, or its number.
 pub fn name_of(errno: i32) -> String {
     const NAMES: &[(i32, &str)] = &[
-        (libc::EPERM, "EPERM"), (libc::ENOENT, "ENOENT"), (libc::ESRCH, "ESRCH"), (libc::EIO, "EIO"), (libc::ENXIO, "ENXIO"), (libc::EBADF, "EBADF"),
-        (libc::ECHILD, "ECHILD"), (libc::EAGAIN, "EAGAIN"), (libc::ENOMEM, "ENOMEM"), (libc::EACCES, "EACCES"), (libc::EFAULT, "EFAULT"),
-        (libc::EBUSY, "EBUSY"), (libc::ENODEV, "ENODEV"), (libc::EINVAL, "EINVAL"), (libc::EMFILE, "EMFILE"), (libc::ENOTTY, "ENOTTY"),
-        (libc::ETXTBSY, "ETXTBSY"), (libc::EFBIG, "EFBIG"), (libc::ENOSPC, "ENOSPC"), (libc::EROFS, "EROFS"), (libc::ENOSYS, "ENOSYS"),
-        (libc::ELOOP, "ELOOP"), (libc::ENOKEY, "ENOKEY"), (libc::EAFNOSUPPORT, "EAFNOSUPPORT"), (libc::EPROTONOSUPPORT, "EPROTONOSUPPORT"),
-        (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT"), (libc::ECONNREFUSED, "ECONNREFUSED"), (libc::EDQUOT, "EDQUOT"), (libc::EEXIST, "EEXIST"),
+        (libc::EPERM, "EPERM"),
+        (libc::ENOENT, "ENOENT"),
+        (libc::ESRCH, "ESRCH"),
+        (libc::EIO, "EIO"),
+        (libc::ENXIO, "ENXIO"),
+        (libc::EBADF, "EBADF"),
+        (libc::ECHILD, "ECHILD"),
+        (libc::EAGAIN, "EAGAIN"),
+        (libc::ENOMEM, "ENOMEM"),
+        (libc::EACCES, "EACCES"),
+        (libc::EFAULT, "EFAULT"),
+        (libc::EBUSY, "EBUSY"),
+        (libc::ENODEV, "ENODEV"),
+        (libc::EINVAL, "EINVAL"),
+        (libc::EMFILE, "EMFILE"),
+        (libc::ENOTTY, "ENOTTY"),
+        (libc::ETXTBSY, "ETXTBSY"),
+        (libc::EFBIG, "EFBIG"),
+        (libc::ENOSPC, "ENOSPC"),
+        (libc::EROFS, "EROFS"),
+        (libc::ENOSYS, "ENOSYS"),
+        (libc::ELOOP, "ELOOP"),
+        (libc::ENOKEY, "ENOKEY"),
+        (libc::EAFNOSUPPORT, "EAFNOSUPPORT"),
+        (libc::EPROTONOSUPPORT, "EPROTONOSUPPORT"),
+        (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT"),
+        (libc::ECONNREFUSED, "ECONNREFUSED"),
+        (libc::EDQUOT, "EDQUOT"),
+        (libc::EEXIST, "EEXIST"),
     ];
     NAMES.iter().find(|(number, _)| *number == errno).map_or_else(|| format!("errno {errno}"), |(_, name)| (*name).to_owned())
 }

@@ -1,10 +1,6 @@
 //! The runs of a row: bare, with walls taken away, full; and what they say together.
 
-use std::{
-    path::Path,
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::OnceLock};
 
 use anyhow::{Context, Result, bail, ensure};
 use dyno_runtime::{
@@ -61,7 +57,8 @@ pub fn in_machine() -> bool {
 
 /// An init that is no pid 1 ends what it may signal at its end, which is more than its own.
 fn only_in_machine(changes: &[Change]) -> bool {
-    changes.contains(&Change::Without(Part::PidNamespace)) || (changes.contains(&Change::Without(Part::UserNamespace)) && changes.contains(&Change::Root))
+    changes.contains(&Change::Without(Part::PidNamespace))
+        || (changes.contains(&Change::Without(Part::UserNamespace)) && changes.contains(&Change::Root))
 }
 
 /// Whether a mutation may run here.
@@ -112,7 +109,13 @@ pub fn judge(scene: &Scene, row: &Row) -> Result<Outcome> {
 
 /// Where the wall itself is not there.
 fn absent(scene: &Scene, row: &Row, why: String) -> Result<Outcome> {
-    Ok(Outcome { verdict: Verdict::Vacuous(why), control: None, without: Vec::new(), full: attacked(scene, row, &[], &Mutant::default())?, parked: None })
+    Ok(Outcome {
+        verdict: Verdict::Vacuous(why),
+        control: None,
+        without: Vec::new(),
+        full: attacked(scene, row, &[], &Mutant::default())?,
+        parked: None,
+    })
 }
 
 /// The full sandbox's answer to a row under a mutation, if it is another than it must be.
@@ -166,12 +169,7 @@ fn park(scene: &Scene, sandbox: &Sandbox) -> Result<bool> {
     if scene.stage.host.keep_parked(sandbox, 2).is_err() {
         return Ok(false);
     }
-    // Nobody is told when it is.
-    let end = Instant::now() + Duration::from_secs(30);
-    while scene.stage.host.parked(sandbox) == 0 {
-        ensure!(Instant::now() < end, "nothing was parked");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    scene.stage.host.wait_ready()?;
     Ok(true)
 }
 

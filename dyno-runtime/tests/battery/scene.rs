@@ -8,7 +8,11 @@ use std::{
     os::{
         fd::OwnedFd,
         linux::net::SocketAddrExt,
-        unix::{fs::PermissionsExt, net::{SocketAddr, UnixListener}, process::{CommandExt, ExitStatusExt}},
+        unix::{
+            fs::PermissionsExt,
+            net::{SocketAddr, UnixListener},
+            process::{CommandExt, ExitStatusExt},
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,7 +21,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{CWD, FileType, Mode};
 
-use super::{row::{Answer, Control}, segment::Segment};
+use super::{
+    row::{Answer, Control},
+    segment::Segment,
+};
 use crate::support::{self, Stage};
 
 /// An ordinary user of the host; the same number as the app's inside, so that nothing but the mapping tells them apart.
@@ -181,4 +188,3 @@ fn compile(probe: &Path) -> Result<()> {
     }
     support::compile(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/battery/probe.rs").as_ref(), probe)
 }
-

@@ -64,7 +64,8 @@ impl Runtime {
 
     /// Debian's crun, if it is there; `place` is the mount namespace that it can run in.
     pub fn crun(place: Option<&Place>) -> Result<Self, String> {
-        let enter = place.map_or(Vec::new(), |place| vec!["nsenter".into(), format!("--mount=/proc/{}/ns/mnt", place.holder.id()).into(), "--".into()]);
+        let enter =
+            place.map_or(Vec::new(), |place| vec!["nsenter".into(), format!("--mount=/proc/{}/ns/mnt", place.holder.id()).into(), "--".into()]);
         Self::installed("crun", "DYNO_TEST_OCI_CRUN", enter)
     }
 
@@ -164,10 +165,30 @@ impl Bundle {
                 _ => {}
             }
         }
-        for sub in ["rootfs", "rootfs/bin", "rootfs/dev", "rootfs/proc", "rootfs/sys", "rootfs/tmp", "rootfs/data", "rootfs/data/sub", "rootfs/etc", "src", "src/dir", "src/dir/below", "marks"] {
+        for sub in [
+            "rootfs",
+            "rootfs/bin",
+            "rootfs/dev",
+            "rootfs/proc",
+            "rootfs/sys",
+            "rootfs/tmp",
+            "rootfs/data",
+            "rootfs/data/sub",
+            "rootfs/etc",
+            "src",
+            "src/dir",
+            "src/dir/below",
+            "marks",
+        ] {
             fs::create_dir(self.dir.join(sub))?;
         }
-        for (file, text) in [("rootfs/etc/file", "of the image\n"), ("rootfs/data/one", "1\n"), ("rootfs/data/sub/two", "2\n"), ("src/file", "of the host\n"), ("src/dir/three", "3\n")] {
+        for (file, text) in [
+            ("rootfs/etc/file", "of the image\n"),
+            ("rootfs/data/one", "1\n"),
+            ("rootfs/data/sub/two", "2\n"),
+            ("src/file", "of the host\n"),
+            ("src/dir/three", "3\n"),
+        ] {
             fs::write(self.dir.join(file), text)?;
         }
         std::os::unix::fs::symlink("/data", self.dir.join("rootfs/link"))?;

@@ -38,7 +38,10 @@ fn groups(dir: &Path, name: &str, depth: u32, found: &mut BTreeSet<String>) {
 /// Fails if there is anything.
 pub fn nothing_left(work: &Path, name: &str) -> Result<()> {
     let null = fs::metadata("/dev/null")?;
-    ensure!((std::os::unix::fs::MetadataExt::uid(&null), std::os::unix::fs::MetadataExt::gid(&null)) == (0, 0), "/dev/null of the host was given away: {null:?}");
+    ensure!(
+        (std::os::unix::fs::MetadataExt::uid(&null), std::os::unix::fs::MetadataExt::gid(&null)) == (0, 0),
+        "/dev/null of the host was given away: {null:?}"
+    );
     let found = left(work, name)?;
     ensure!(found.is_empty(), "left behind: {found:#?}");
     Ok(())

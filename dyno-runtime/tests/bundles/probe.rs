@@ -130,10 +130,11 @@ fn steal(dir: &str) -> io::Result<()> {
                 Ok(_) => {
                     let target = shown(fs::read_link(&path));
                     let write = OpenOptions::new().write(true).open(&path).map_or_else(|e| errno(&e), |_| "opened".into());
-                    note(format!("write {target} {write}"));
+                    // Before it is told: who hears of it may end what was met.
                     if let Ok(file) = File::open(&path) {
-                        kept.insert(target, file);
+                        kept.insert(target.clone(), file);
                     }
+                    note(format!("write {target} {write}"));
                 }
             }
             for fd in fs::read_dir(entry.path().join("fd")).into_iter().flatten().filter_map(Result::ok) {

@@ -79,7 +79,8 @@ impl Yard {
         self.bundle.reset(config, 0)?;
         let (reader, writer) = std::io::pipe()?;
         let pid = self.bundle.dir.join("pid").display().to_string();
-        let mut command = self.runtime.command(&self.bundle.root, &["create", "--bundle", &self.bundle.dir.display().to_string(), "--pid-file", &pid, &self.id]);
+        let mut command =
+            self.runtime.command(&self.bundle.root, &["create", "--bundle", &self.bundle.dir.display().to_string(), "--pid-file", &pid, &self.id]);
         let status = command.stdout(writer).status().context("create")?;
         ensure!(status.success(), "create: {status}");
         drop(command); // with its copy of the pipe
@@ -90,7 +91,10 @@ impl Yard {
     /// `run` with the container's own output.
     pub fn run(&self, config: &Value) -> Result<Answer> {
         self.bundle.reset(config, 0)?;
-        finish(self.runtime.command(&self.bundle.root, &["run", "--bundle", &self.bundle.dir.display().to_string(), &self.id]), &self.bundle.dir.join("out"))
+        finish(
+            self.runtime.command(&self.bundle.root, &["run", "--bundle", &self.bundle.dir.display().to_string(), &self.id]),
+            &self.bundle.dir.join("out"),
+        )
     }
 
     /// Deletes the container, waits for its first process, and looks for what is left.

@@ -32,10 +32,47 @@ pub const ALL: &[Dimension] = &[
 ];
 
 pub const CAPABILITIES: &[&str] = &[
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE",
-    "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
-    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL",
-    "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 fn namespaces(draw: &mut Draw, draft: &mut Draft, host: &Host) {
@@ -74,7 +111,22 @@ fn user_namespace(draw: &mut Draw, draft: &mut Draft, _: &Host) {
 }
 
 fn protected_paths(draw: &mut Draw, draft: &mut Draft, _: &Host) {
-    const PATHS: &[&str] = &["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/proc/bus", "/proc/sys", "/data", "/data/one", "/etc/file", "/missing", "/missing/deeper", "/link", "/tmp", "/proc/irq"];
+    const PATHS: &[&str] = &[
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/timer_list",
+        "/proc/acpi",
+        "/proc/bus",
+        "/proc/sys",
+        "/data",
+        "/data/one",
+        "/etc/file",
+        "/missing",
+        "/missing/deeper",
+        "/link",
+        "/tmp",
+        "/proc/irq",
+    ];
     for list in ["maskedPaths", "readonlyPaths"] {
         let paths = draw.some(PATHS, 5);
         for path in &paths {
@@ -87,7 +139,15 @@ fn protected_paths(draw: &mut Draw, draft: &mut Draft, _: &Host) {
 }
 
 fn devices(draw: &mut Draw, draft: &mut Draft, _: &Host) {
-    const DEVICES: &[(&str, &str, u32, u32)] = &[("/dev/fuse", "c", 10, 229), ("/dev/loopx", "b", 7, 3), ("/dev/dir/deep", "c", 1, 8), ("/dev/pipe", "p", 0, 0), ("/nul", "c", 1, 3), ("/dev/full", "c", 1, 7), ("/dev/u", "u", 1, 9)];
+    const DEVICES: &[(&str, &str, u32, u32)] = &[
+        ("/dev/fuse", "c", 10, 229),
+        ("/dev/loopx", "b", 7, 3),
+        ("/dev/dir/deep", "c", 1, 8),
+        ("/dev/pipe", "p", 0, 0),
+        ("/nul", "c", 1, 3),
+        ("/dev/full", "c", 1, 7),
+        ("/dev/u", "u", 1, 9),
+    ];
     for (path, kind, major, minor) in draw.some(DEVICES, 3) {
         let mut device = json!({ "path": path, "type": kind });
         if kind != "p" {
@@ -129,7 +189,8 @@ fn capabilities(draw: &mut Draw, draft: &mut Draft, host: &Host) {
     let effective = draw.some(&permitted, permitted.len());
     let inheritable = draw.some(&permitted, permitted.len());
     let ambient = draw.some(&inheritable, inheritable.len());
-    let mut sets = vec![("bounding", bounding), ("permitted", permitted), ("effective", effective), ("inheritable", inheritable), ("ambient", ambient)];
+    let mut sets =
+        vec![("bounding", bounding), ("permitted", permitted), ("effective", effective), ("inheritable", inheritable), ("ambient", ambient)];
     if draw.percent(15) {
         sets.remove(draw.below(5)); // sets that do not fit each other are the kernel's to judge
     }
@@ -168,7 +229,21 @@ fn surroundings(draw: &mut Draw, draft: &mut Draft, _: &Host) {
         draft.look("stat", "/not");
         draft.look("stat", "/not/there/yet");
     }
-    const VARIABLES: &[&str] = &["HOME=/elsewhere", "A=1", "A=2", "EMPTY=", "SPACE= a b ", "NEWLINE=x\ny", "UNICODE=hëllo", "EQUALS=a=b=c", "TERM=dumb", "LD_PRELOAD=/none.so", "LISTEN_PID=5", "NOTIFY_SOCKET=/x", "_LIBCONTAINER_X=1"];
+    const VARIABLES: &[&str] = &[
+        "HOME=/elsewhere",
+        "A=1",
+        "A=2",
+        "EMPTY=",
+        "SPACE= a b ",
+        "NEWLINE=x\ny",
+        "UNICODE=hëllo",
+        "EQUALS=a=b=c",
+        "TERM=dumb",
+        "LD_PRELOAD=/none.so",
+        "LISTEN_PID=5",
+        "NOTIFY_SOCKET=/x",
+        "_LIBCONTAINER_X=1",
+    ];
     for variable in draw.some(VARIABLES, 6) {
         draft.push("/process/env", json!(variable));
     }
@@ -185,8 +260,15 @@ fn names(draw: &mut Draw, draft: &mut Draft, _: &Host) {
 }
 
 fn sysctls(draw: &mut Draw, draft: &mut Draft, _: &Host) {
-    const NETWORK: &[(&str, &str)] = &[("net.ipv4.ip_forward", "1"), ("net.ipv4.ip_unprivileged_port_start", "80"), ("net.ipv4.conf.all.rp_filter", "2"), ("net/ipv4/conf/lo/forwarding", "0"), ("net.core.somaxconn", "77")];
-    const IPC: &[(&str, &str)] = &[("kernel.shmmax", "123456"), ("kernel.msgmnb", "20000"), ("fs.mqueue.msg_max", "20"), ("kernel.sem", "32001 1024000001 501 32001")];
+    const NETWORK: &[(&str, &str)] = &[
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.ip_unprivileged_port_start", "80"),
+        ("net.ipv4.conf.all.rp_filter", "2"),
+        ("net/ipv4/conf/lo/forwarding", "0"),
+        ("net.core.somaxconn", "77"),
+    ];
+    const IPC: &[(&str, &str)] =
+        &[("kernel.shmmax", "123456"), ("kernel.msgmnb", "20000"), ("fs.mqueue.msg_max", "20"), ("kernel.sem", "32001 1024000001 501 32001")];
     const UTS: &[(&str, &str)] = &[("kernel.domainname", "of.sysctl")];
     for (kind, list) in [("network", NETWORK), ("ipc", IPC), ("uts", UTS)] {
         // Without a namespace of its own they would be the host's: those are for the tests of bad input.
@@ -203,7 +285,17 @@ fn sysctls(draw: &mut Draw, draft: &mut Draft, _: &Host) {
 }
 
 /// Calls that nothing needs on the way to the probe and inside it, by number: see the probe's `call`.
-const CALLS: &[(&str, u32)] = &[("getppid", 110), ("getpgrp", 111), ("sched_yield", 24), ("sync", 162), ("getuid", 102), ("times", 100), ("vhangup", 153), ("acct", 163), ("personality", 135)];
+const CALLS: &[(&str, u32)] = &[
+    ("getppid", 110),
+    ("getpgrp", 111),
+    ("sched_yield", 24),
+    ("sync", 162),
+    ("getuid", 102),
+    ("times", 100),
+    ("vhangup", 153),
+    ("acct", 163),
+    ("personality", 135),
+];
 
 fn seccomp(draw: &mut Draw, draft: &mut Draft, _: &Host) {
     let mut entries = Vec::new();
@@ -215,7 +307,15 @@ fn seccomp(draw: &mut Draw, draft: &mut Draft, _: &Host) {
         entries.push(entry);
         draft.looks.push(format!("call:{number},4294967295")); // personality(2): only a question; the others take none or fail
     }
-    let conditions: &[(&str, u64, u64)] = &[("SCMP_CMP_EQ", 16, 0), ("SCMP_CMP_NE", 16, 0), ("SCMP_CMP_LT", 17, 0), ("SCMP_CMP_LE", 16, 0), ("SCMP_CMP_GE", 16, 0), ("SCMP_CMP_GT", 16, 0), ("SCMP_CMP_MASKED_EQ", 0xf0, 0x10)];
+    let conditions: &[(&str, u64, u64)] = &[
+        ("SCMP_CMP_EQ", 16, 0),
+        ("SCMP_CMP_NE", 16, 0),
+        ("SCMP_CMP_LT", 17, 0),
+        ("SCMP_CMP_LE", 16, 0),
+        ("SCMP_CMP_GE", 16, 0),
+        ("SCMP_CMP_GT", 16, 0),
+        ("SCMP_CMP_MASKED_EQ", 0xf0, 0x10),
+    ];
     let (op, value, two) = draw.one(conditions);
     let mut args = vec![json!({ "index": 0, "value": value, "valueTwo": two, "op": op })];
     if draw.percent(40) {
@@ -246,7 +346,9 @@ fn resources(draw: &mut Draw, draft: &mut Draft, host: &Host) {
 }
 
 fn annotations(draw: &mut Draw, draft: &mut Draft, _: &Host) {
-    for (name, value) in draw.some(&[("com.example.a", "1"), ("empty", ""), ("ünïcode", "line\nbreak"), ("org.opencontainers.image.stopSignal", "15")], 4) {
+    for (name, value) in
+        draw.some(&[("com.example.a", "1"), ("empty", ""), ("ünïcode", "line\nbreak"), ("org.opencontainers.image.stopSignal", "15")], 4)
+    {
         let mut all = draft.config.get("annotations").cloned().unwrap_or(json!({}));
         all[name] = json!(value);
         draft.at("/annotations", all);
@@ -260,7 +362,8 @@ fn hooks(draw: &mut Draw, draft: &mut Draft, host: &Host) {
             let inside = kind == "startContainer";
             let fails = if draw.percent(4) { "3" } else { "0" };
             let dir = if inside { "/marks".to_owned() } else { format!("{}/marks", host.bundle) };
-            let mut hook = json!({ "path": if inside { "/bin/probe" } else { &host.probe }, "args": ["probe", "hook", format!("{kind}{turn}"), dir, fails] });
+            let mut hook =
+                json!({ "path": if inside { "/bin/probe" } else { &host.probe }, "args": ["probe", "hook", format!("{kind}{turn}"), dir, fails] });
             if draw.percent(50) {
                 hook["env"] = json!(["OF=the hook", "PATH=/hook"]);
             }

@@ -4,8 +4,11 @@ use serde_json::json;
 
 use super::draw::{Draft, Draw, Host};
 
+/// A name, and what draws it.
+type Part = (&'static str, fn(&mut Draw, &mut Draft, &Host));
+
 /// Chance in percent is drawn inside.
-pub const PARTS: &[(&str, fn(&mut Draw, &mut Draft, &Host))] = &[("memory", memory), ("cpu", cpu), ("pids", pids), ("devices", devices), ("blockIO", disks), ("hugepages", hugepages)];
+pub const PARTS: &[Part] = &[("memory", memory), ("cpu", cpu), ("pids", pids), ("devices", devices), ("blockIO", disks), ("hugepages", hugepages)];
 
 fn memory(draw: &mut Draw, draft: &mut Draft, _: &Host) {
     const MIB: i64 = 1 << 20;

@@ -26,7 +26,10 @@ pub fn add(draw: &mut Draw, draft: &mut Draft, host: &Host) {
 fn usual(draw: &mut Draw, draft: &mut Draft) {
     let user = draft.has("user");
     if draw.percent(80) {
-        draft.push("/mounts", json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }));
+        draft.push(
+            "/mounts",
+            json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
+        );
     }
     if draw.percent(70) {
         let mut options = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
@@ -36,23 +39,29 @@ fn usual(draw: &mut Draw, draft: &mut Draft) {
         draft.push("/mounts", json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": options }));
     }
     if draw.percent(50) {
-        draft.push("/mounts", json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=1m"] }));
+        draft.push(
+            "/mounts",
+            json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=1m"] }),
+        );
     }
     if draw.percent(40) && (draft.has_new("ipc") || !user) {
-        draft.push("/mounts", json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] }));
+        draft
+            .push("/mounts", json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] }));
     }
     if draw.percent(50) && (draft.has_new("network") || !user) {
         let options = draw.one(&[&["nosuid", "noexec", "nodev", "ro"][..], &["nosuid", "noexec", "nodev"][..]]);
         draft.push("/mounts", json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": options }));
         if draw.percent(50) {
-            let options = draw.one(&[&["nosuid", "noexec", "nodev", "relatime", "ro"][..], &["nosuid", "noexec", "nodev", "relatime"][..], &["ro"][..]]);
+            let options =
+                draw.one(&[&["nosuid", "noexec", "nodev", "relatime", "ro"][..], &["nosuid", "noexec", "nodev", "relatime"][..], &["ro"][..]]);
             draft.push("/mounts", json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options }));
             draft.look("list", "/sys/fs/cgroup");
         }
     }
 }
 
-const FLAGS: &[&str] = &["nosuid", "noexec", "nodev", "ro", "rw", "suid", "exec", "dev", "noatime", "relatime", "strictatime", "nodiratime", "sync", "dirsync"];
+const FLAGS: &[&str] =
+    &["nosuid", "noexec", "nodev", "ro", "rw", "suid", "exec", "dev", "noatime", "relatime", "strictatime", "nodiratime", "sync", "dirsync"];
 /// Not in the specification's table of options that a runtime must know.
 const OTHERS: &[&str] = &["defaults", "nosymfollow", "lazytime", "noiversion"];
 const PROPAGATION: &[&str] = &["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"];
@@ -71,7 +80,8 @@ fn tmpfs(draw: &mut Draw, draft: &mut Draft, destination: &str) {
         options.push("tmpcopyup");
     }
     let options = draw.shuffled(options);
-    draft.push("/mounts", json!({ "destination": destination, "type": "tmpfs", "source": draw.one(&["tmpfs", "none", "named"]), "options": options }));
+    draft
+        .push("/mounts", json!({ "destination": destination, "type": "tmpfs", "source": draw.one(&["tmpfs", "none", "named"]), "options": options }));
 }
 
 fn bind(draw: &mut Draw, draft: &mut Draft, host: &Host, destination: &str) {
@@ -98,7 +108,8 @@ fn bind(draw: &mut Draw, draft: &mut Draft, host: &Host, destination: &str) {
 fn file(draw: &mut Draw, draft: &mut Draft, host: &Host, turn: usize) {
     let destination = draw.one(&["/etc/file", "/etc/new", "/data/one", "/not/yet/there"]);
     let rare = turn == 0 && draw.percent(20);
-    let source = draw.one(&[&format!("{}/src/file", host.bundle), "/dev/null", "src/file", "/missing/on/the/host"][..if rare { 4 } else { 3 }]).to_owned();
+    let source =
+        draw.one(&[&format!("{}/src/file", host.bundle), "/dev/null", "src/file", "/missing/on/the/host"][..if rare { 4 } else { 3 }]).to_owned();
     let options = [vec!["bind"], draw.some(&["ro", "nosuid", "nodev", "noexec", "private"], 2)].concat();
     draft.push("/mounts", json!({ "destination": destination, "type": "bind", "source": source, "options": options }));
     for what in ["stat", "write", "read"] {

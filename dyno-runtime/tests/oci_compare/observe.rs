@@ -110,11 +110,15 @@ fn told(prefix: &str, state: &Value, bundle: &Bundle, pid: Pid, seen: &mut Obser
 fn outside(pid: Pid, id: &str, known: &Known, seen: &mut Observation) -> Result<()> {
     let proc = format!("/proc/{}", pid.as_raw_nonzero());
     for file in ["oom_score_adj", "uid_map", "gid_map", "setgroups"] {
-        let text = fs::read_to_string(format!("{proc}/{file}")).with_context(|| format!("{file} of the container after create: {:?}", fs::read_to_string(format!("{proc}/status"))))?;
+        let text = fs::read_to_string(format!("{proc}/{file}"))
+            .with_context(|| format!("{file} of the container after create: {:?}", fs::read_to_string(format!("{proc}/status"))))?;
         seen.put(format!("outside {file}"), text.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     for kind in ["mnt", "pid", "net", "ipc", "uts", "user", "cgroup"] {
-        let link = fs::read_link(format!("{proc}/ns/{kind}")).with_context(|| format!("ns/{kind} of the container after create: {:?}", fs::read_to_string(format!("{proc}/stat"))))?.display().to_string();
+        let link = fs::read_link(format!("{proc}/ns/{kind}"))
+            .with_context(|| format!("ns/{kind} of the container after create: {:?}", fs::read_to_string(format!("{proc}/stat"))))?
+            .display()
+            .to_string();
         seen.put(format!("outside ns.{kind}"), *known.namespaces.get(&link).unwrap_or(&"new"));
     }
     let table = fs::read_to_string(format!("{proc}/cgroup"))?;
@@ -139,7 +143,27 @@ fn group(name: &str, path: &str, seen: &mut Observation) -> Result<()> {
     let dir = Path::new("/sys/fs/cgroup").join(place).join(&path[1..]);
     for entry in fs::read_dir(&dir)?.filter_map(Result::ok) {
         let file = entry.file_name().to_string_lossy().into_owned();
-        let limit = ["limit_in_bytes", "swappiness", "oom_control", "shares", "cfs_quota_us", "cfs_period_us", "cfs_burst_us", "rt_runtime_us", "rt_period_us", "cpuset.cpus", "cpuset.mems", "pids.max", "devices.list", "_device", "weight", ".max", "cpu.idle", "notify_on_release", "clone_children"];
+        let limit = [
+            "limit_in_bytes",
+            "swappiness",
+            "oom_control",
+            "shares",
+            "cfs_quota_us",
+            "cfs_period_us",
+            "cfs_burst_us",
+            "rt_runtime_us",
+            "rt_period_us",
+            "cpuset.cpus",
+            "cpuset.mems",
+            "pids.max",
+            "devices.list",
+            "_device",
+            "weight",
+            ".max",
+            "cpu.idle",
+            "notify_on_release",
+            "clone_children",
+        ];
         if limit.iter().any(|end| file.ends_with(end)) {
             let text = fs::read_to_string(entry.path()).unwrap_or_else(|e| e.to_string());
             let lines: BTreeSet<&str> = text.lines().map(str::trim).collect();
@@ -162,8 +186,13 @@ fn inside(text: &str, bundle: &Bundle, known: &Known, seen: &mut Observation) {
             _ if key.starts_with("list ") && is_of_process(key) => {}
             _ if key.starts_with("list ") && value.parse::<u32>().is_ok_and(|n| n > 40) => {}
             "mountinfo" => mounts(&value, seen),
-            "cgroup" => value.lines().filter_map(|l| l.split_once(':')?.1.split_once(':')).for_each(|(name, path)| seen.put(format!("cgroup {name}"), path)),
-            "limits" => value.lines().skip(1).for_each(|l| seen.put(format!("limit {}", l[..26].trim()), l[26..68.min(l.len())].split_whitespace().collect::<Vec<_>>().join(" "))),
+            "cgroup" => {
+                value.lines().filter_map(|l| l.split_once(':')?.1.split_once(':')).for_each(|(name, path)| seen.put(format!("cgroup {name}"), path))
+            }
+            "limits" => value
+                .lines()
+                .skip(1)
+                .for_each(|l| seen.put(format!("limit {}", l[..26].trim()), l[26..68.min(l.len())].split_whitespace().collect::<Vec<_>>().join(" "))),
             "environ" => environment(&value, seen),
             "uid_map" | "gid_map" => seen.put(key, value.split_whitespace().collect::<Vec<_>>().join(" ")),
             _ if key.starts_with("ns.") => seen.put(key, *known.namespaces.get(&value).unwrap_or(&"new")),
@@ -171,7 +200,9 @@ fn inside(text: &str, bundle: &Bundle, known: &Known, seen: &mut Observation) {
             // 32 and 33 are the C libraries' own, and whoever starts the tests may leave them ignored.
             "status.SigIgn" => seen.put(key, u64::from_str_radix(&value, 16).map_or(value, |set| format!("{:x}", set & !0x1_8000_0000))),
             "keyring" => seen.put(key, keyring(&value)),
-            _ if key.starts_with("status.NS") || key == "status.PPid" => seen.put(key, if value == "1" || value == "0" { value } else { "another".into() }),
+            _ if key.starts_with("status.NS") || key == "status.PPid" => {
+                seen.put(key, if value == "1" || value == "0" { value } else { "another".into() })
+            }
             _ => seen.put(key, value),
         }
     }
@@ -204,8 +235,10 @@ fn keyring(text: &str) -> String {
 /// options of the file system.
 fn mounts(table: &str, seen: &mut Observation) {
     let rows: BTreeMap<&str, Vec<&str>> = table.lines().filter_map(|line| Some((line.split(' ').next()?, line.split(' ').collect()))).collect();
-    let depth = |row: &[&str]| std::iter::successors(rows.get(row[1]), |above| rows.get(above[1]).filter(|next| next[0] != above[0])).take(99).count();
-    let mut sorted: Vec<&Vec<&str>> = rows.values().collect();
+    let depth =
+        |row: &[&str]| std::iter::successors(rows.get(row[1]), |above| rows.get(above[1]).filter(|next| next[0] != above[0])).take(99).count();
+    // Of the same depth, as they were made, which is the table's order: numbers are given to others again.
+    let mut sorted: Vec<&Vec<&str>> = table.lines().filter_map(|line| rows.get(line.split(' ').next()?)).collect();
     sorted.sort_by_key(|row| depth(row));
     let mut turns: BTreeMap<&str, u32> = BTreeMap::new();
     for row in sorted {

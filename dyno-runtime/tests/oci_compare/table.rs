@@ -81,8 +81,17 @@ impl Report {
             match meant {
                 Some(row) => *self.meant.entry(row).or_default() += 1,
                 None => {
-                    let shown = format!("{} of {}: ours {ours:?}, {} {theirs:?} {}", key, pair.number, pair.other, if key.starts_with("verb") { messages.join(" | ") } else { String::new() });
-                    self.defects.entry(format!("{} {}", pair.other, key.split([' ', ':']).take(2).collect::<Vec<_>>().join(" "))).or_default().push(shown);
+                    let shown = format!(
+                        "{} of {}: ours {ours:?}, {} {theirs:?} {}",
+                        key,
+                        pair.number,
+                        pair.other,
+                        if key.starts_with("verb") { messages.join(" | ") } else { String::new() }
+                    );
+                    self.defects
+                        .entry(format!("{} {}", pair.other, key.split([' ', ':']).take(2).collect::<Vec<_>>().join(" ")))
+                        .or_default()
+                        .push(shown);
                 }
             }
         }
@@ -90,7 +99,12 @@ impl Report {
 
     pub fn summary(&self, seed: u64, count: usize) -> String {
         let meant: usize = self.meant.values().sum();
-        format!("seed {seed}: {count} configurations, {} comparisons, {} refused by ours, {meant} differences of {} meant kinds", self.compared, self.refused, self.meant.len())
+        format!(
+            "seed {seed}: {count} configurations, {} comparisons, {} refused by ours, {meant} differences of {} meant kinds",
+            self.compared,
+            self.refused,
+            self.meant.len()
+        )
     }
 
     pub fn verdict(&self) -> Result<()> {
@@ -110,7 +124,9 @@ impl Report {
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/oci-differences.md");
 
 fn page() -> String {
-    let mut text = String::from("# Differences to runc and crun\n\nMade from the table of the differential test (`dyno-runtime/tests/oci_compare/meant.rs`), which runs the same generated configurations with Debian 12's\nrunc 1.1.5, its crun 1.8.1 and this runtime and compares what each makes of them. Whatever differs and is not in this table fails\nthe test. To write it anew: `DYNO_TEST_WRITE=1 cargo test -p dyno-runtime --test oci_compare page`.\n\n| what | differs from | what decides |\n|---|---|---|\n");
+    let mut text = String::from(
+        "# Differences to runc and crun\n\nMade from the table of the differential test (`dyno-runtime/tests/oci_compare/meant.rs`), which runs the same generated configurations with Debian 12's\nrunc 1.1.5, its crun 1.8.1 and this runtime and compares what each makes of them. Whatever differs and is not in this table fails\nthe test. To write it anew: `DYNO_TEST_WRITE=1 cargo test -p dyno-runtime --test oci_compare page`.\n\n| what | differs from | what decides |\n|---|---|---|\n",
+    );
     for row in TABLE {
         let who = if row.other.is_empty() { "both" } else { row.other };
         text += &format!("| {} | {who} | {} |\n", row.what, row.because);

@@ -146,7 +146,24 @@ fn host(stage: &Stage, probe: &std::path::Path, holder: &Holder) -> Result<Host>
         let line = limits.lines().find(|l| l.starts_with(title))?;
         line[title.len()..].split_whitespace().nth(1).map(|hard| hard.parse().unwrap_or(u64::MAX))
     };
-    const LIMITS: &[(&str, &str)] = &[("RLIMIT_CPU", "Max cpu time"), ("RLIMIT_FSIZE", "Max file size"), ("RLIMIT_DATA", "Max data size"), ("RLIMIT_STACK", "Max stack size"), ("RLIMIT_CORE", "Max core file size"), ("RLIMIT_RSS", "Max resident set"), ("RLIMIT_NPROC", "Max processes"), ("RLIMIT_NOFILE", "Max open files"), ("RLIMIT_MEMLOCK", "Max locked memory"), ("RLIMIT_AS", "Max address space"), ("RLIMIT_LOCKS", "Max file locks"), ("RLIMIT_SIGPENDING", "Max pending signals"), ("RLIMIT_MSGQUEUE", "Max msgqueue size"), ("RLIMIT_NICE", "Max nice priority"), ("RLIMIT_RTPRIO", "Max realtime priority"), ("RLIMIT_RTTIME", "Max realtime timeout")];
+    const LIMITS: &[(&str, &str)] = &[
+        ("RLIMIT_CPU", "Max cpu time"),
+        ("RLIMIT_FSIZE", "Max file size"),
+        ("RLIMIT_DATA", "Max data size"),
+        ("RLIMIT_STACK", "Max stack size"),
+        ("RLIMIT_CORE", "Max core file size"),
+        ("RLIMIT_RSS", "Max resident set"),
+        ("RLIMIT_NPROC", "Max processes"),
+        ("RLIMIT_NOFILE", "Max open files"),
+        ("RLIMIT_MEMLOCK", "Max locked memory"),
+        ("RLIMIT_AS", "Max address space"),
+        ("RLIMIT_LOCKS", "Max file locks"),
+        ("RLIMIT_SIGPENDING", "Max pending signals"),
+        ("RLIMIT_MSGQUEUE", "Max msgqueue size"),
+        ("RLIMIT_NICE", "Max nice priority"),
+        ("RLIMIT_RTPRIO", "Max realtime priority"),
+        ("RLIMIT_RTTIME", "Max realtime timeout"),
+    ];
     let disk = groups::disk_of(stage.work()).and_then(|text| text.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?))));
     Ok(Host {
         capabilities: (0..dimensions::CAPABILITIES.len()).filter(|n| bounding >> n & 1 == 1).collect(),

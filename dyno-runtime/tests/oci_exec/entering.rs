@@ -72,7 +72,8 @@ pub fn what_cannot_be_run(stage: &Stage) -> Result<()> {
 fn walls(pid: u32) -> Result<Vec<String>> {
     let (status, group) = (fs::read_to_string(format!("/proc/{pid}/status"))?, fs::read_to_string(format!("/proc/{pid}/cgroup"))?);
     let wanted = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "Umask", "Sig"];
-    let mut all: Vec<String> = status.lines().filter(|l| wanted.iter().any(|w| l.starts_with(w)) && !l.starts_with("SigQ")).map(str::to_owned).collect();
+    let mut all: Vec<String> =
+        status.lines().filter(|l| wanted.iter().any(|w| l.starts_with(w)) && !l.starts_with("SigQ")).map(str::to_owned).collect();
     all.extend(group.lines().map(str::to_owned));
     for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"] {
         all.push(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string());
@@ -126,7 +127,8 @@ pub fn options(stage: &Stage) -> Result<()> {
     same("directory", said(container.exec(&["--cwd", "/data"], &["cwd"]))?, "/data\n".into())?;
     let options = ["--user", "5:6", "--additional-gids", "9", "--cap", "CAP_CHOWN", "--no-new-privs=false"];
     let status = said(container.exec(&options, &["read", "/proc/self/status"]))?;
-    for line in ["Uid:\t5\t5\t5\t5", "Gid:\t6\t6\t6\t6", "Groups:\t7 8 9", "CapBnd:\t0000000000000021", "CapInh:\t0000000000000000", "NoNewPrivs:\t0"] {
+    for line in ["Uid:\t5\t5\t5\t5", "Gid:\t6\t6\t6\t6", "Groups:\t7 8 9", "CapBnd:\t0000000000000021", "CapInh:\t0000000000000000", "NoNewPrivs:\t0"]
+    {
         ensure!(status.contains(line), "{line:?} is not in {status}");
     }
     // Nothing is effective after the exec of a program by another user than root, unless it is ambient.
@@ -203,7 +205,9 @@ pub fn lets_go_first(stage: &Stage) -> Result<()> {
     let closed: Vec<Vec<u64>> = calls[..joins].iter().filter(|line| of(line, "close_range")).map(|line| numbers(line)).collect();
     ensure!(closed.iter().any(|range| range.get(1) == Some(&u64::from(u32::MAX))), "it has closed {closed:?}");
     let left = (3..200).filter(|n| !closed.iter().any(|range| (range[0]..=range[1]).contains(n)));
-    let used = |n: u64| calls[..].iter().any(|line| ["setns", "sendmsg", "recvmsg", "write"].iter().any(|call| of(line, call)) && numbers(line).first() == Some(&n));
+    let used = |n: u64| {
+        calls[..].iter().any(|line| ["setns", "sendmsg", "recvmsg", "write"].iter().any(|call| of(line, call)) && numbers(line).first() == Some(&n))
+    };
     let idle: Vec<u64> = left.filter(|n| !used(*n)).collect();
     same("left open, used by nothing", idle, Vec::new())
 }

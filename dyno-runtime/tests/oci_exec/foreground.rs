@@ -16,7 +16,9 @@ use crate::{
 
 pub fn signals(stage: &Stage) -> Result<()> {
     let container = Container::start(stage, |_| {})?;
-    for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129), (Signal::USR1, 138), (Signal::QUIT, 131), (Signal::ALARM, 142)] {
+    for (signal, status) in
+        [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129), (Signal::USR1, 138), (Signal::QUIT, 131), (Signal::ALARM, 142)]
+    {
         let mut child = container.exec(&[], &["forever"]).spawn()?;
         until(child.stdout.as_mut().context("stdout")?, "here\n")?;
         kill_process(Pid::from_child(&child), signal)?;
@@ -44,6 +46,29 @@ pub fn signals(stage: &Stage) -> Result<()> {
     kill_process(Pid::from_child(&child), Signal::TERM)?;
     drop(child.stdin.take());
     same("run", ends(child)?, Some(0))
+}
+
+/// Two words of children wait at once, one to the process and one to its thread, and there is only one child to collect.
+pub fn two_words_of_one_child(stage: &Stage) -> Result<()> {
+    let container = Container::start(stage, |_| {})?;
+    let mut child = container.exec(&[], &["copy"]).stdin(Stdio::piped()).spawn()?;
+    child.stdin.as_mut().context("stdin")?.write_all(b"begun\n")?;
+    until(child.stdout.as_mut().context("stdout")?, "begun\n")?;
+    let runtime = child.id().to_string();
+    kill_process(Pid::from_child(&child), Signal::STOP)?;
+    let state = |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).map(|stat| stat.rsplit(") ").next().and_then(|rest| rest.chars().next()));
+    comes_true("the runtime stops", || Ok(state(&runtime)? == Some('T')))?;
+    let program = fs::read_to_string(format!("/proc/{runtime}/task/{runtime}/children"))?;
+    drop(child.stdin.take());
+    comes_true("the program ends", || Ok(state(program.trim())? == Some('Z')))?;
+    let tgkill = [libc::SYS_tgkill.to_string(), runtime.clone(), runtime, libc::SIGCHLD.to_string()];
+    let sent = Command::new("perl")
+        .args(["-e", "my ($call, @arguments) = map { 0 + $_ } @ARGV; exit(syscall($call, @arguments) != 0)"])
+        .args(tgkill)
+        .status();
+    kill_process(Pid::from_child(&child), Signal::CONT)?;
+    ensure!(sent?.success(), "tgkill");
+    same("status", ends(child)?, Some(0))
 }
 
 /// `command`, by a caller that ignores these signals, which exec keeps.

@@ -118,7 +118,8 @@ pub fn socket(stage: &Stage) -> Result<()> {
         fs::rename(&near, &path)?;
         let process = container.file("process.json");
         let size = json!({ "height": 11, "width": 22 });
-        let text = json!({ "terminal": true, "consoleSize": size, "cwd": "/", "args": [PROGRAM, "terminal"], "env": [], "user": { "uid": 1000, "gid": 5 } });
+        let text =
+            json!({ "terminal": true, "consoleSize": size, "cwd": "/", "args": [PROGRAM, "terminal"], "env": [], "user": { "uid": 1000, "gid": 5 } });
         fs::write(&process, text.to_string())?;
         let (socket, process) = (path.display().to_string(), process.display().to_string());
         let child = container.execute(&["--detach", "--console-socket", &socket, "--process", &process], &[]).spawn()?;
@@ -166,7 +167,8 @@ pub fn symlinks(stage: &Stage) -> Result<()> {
     fs::write(&victim, "untouched")?;
     let before = fs::metadata(&victim)?;
     // With a devpts mounted there, so that nothing else is wrong, and without.
-    let cases: &[(&str, &[(&str, &str)], bool, &str)] = &[
+    type Wrong = (&'static str, &'static [(&'static str, &'static str)], bool, &'static str);
+    let cases: &[Wrong] = &[
         ("a console that is a link", &[("dev/console", "/victim")], true, "console"),
         ("a console that leads to the host", &[("dev/console", "../../victim")], true, "console"),
         ("terminals that lead to procfs", &[("dev/pts", "/proc")], false, "pts"),

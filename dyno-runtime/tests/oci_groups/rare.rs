@@ -20,7 +20,11 @@ pub fn huge_pages_are_limited(stage: &Stage) -> Result<()> {
     let checked = container.and_then(|container| {
         ensure!(container.says("hugetlb", &["hugetlb.2MB.max"])? == (4 << 20).to_string());
         let missing = HugepageLimit { page_size: "3MB".into(), limit: 5 << 20 };
-        let e = container.cgroup.update(&Resources { hugepage_limits: vec![missing], ..Resources::default() }).err().context("pages that there are none of")?;
+        let e = container
+            .cgroup
+            .update(&Resources { hugepage_limits: vec![missing], ..Resources::default() })
+            .err()
+            .context("pages that there are none of")?;
         ensure!(e.to_string().contains("hugetlb.3MB"), "{e}");
         Ok(())
     });
@@ -60,7 +64,11 @@ pub fn a_scope_of_systemds(stage: &Stage) -> Result<()> {
     }
     let path = format!("system.slice:dyno:{}", stage.name);
     let record = Record::plan("scope", Some(&path), Manager::Systemd)?;
-    let resources = Resources { memory: Some(Memory { limit: Some(64 * MIB), ..Memory::default() }), pids: Some(Pids { limit: Some(33) }), ..Resources::default() };
+    let resources = Resources {
+        memory: Some(Memory { limit: Some(64 * MIB), ..Memory::default() }),
+        pids: Some(Pids { limit: Some(33) }),
+        ..Resources::default()
+    };
     let mut sleep = Command::new("sleep").arg("1000").spawn()?;
     let mut cgroup = Cgroup::create(&record, &resources, None)?;
     ensure!(cgroup.birthplace().is_none());

@@ -119,7 +119,9 @@ pub fn destinations(stage: &Stage) -> Result<()> {
     fs::create_dir(bundle.dir.join("source"))?;
     fs::write(bundle.dir.join("one"), "one")?;
     let up = PathBuf::from("../../../../../../../..");
-    for (link, target) in [("/a", host.path()), ("/b", up.join(host.path().strip_prefix("/")?)), ("/c", host.path().join("file")), ("/d", host.path().join("new/er"))] {
+    for (link, target) in
+        [("/a", host.path()), ("/b", up.join(host.path().strip_prefix("/")?)), ("/c", host.path().join("file")), ("/d", host.path().join("new/er"))]
+    {
         symlink(target, bundle.root(link))?;
     }
     bundle.bind("/a/below", "source", &["bind"]).bind("/b/other", "source", &["bind"]).bind("/c", "one", &["bind"]).bind("/d/file", "one", &["bind"]);
@@ -160,7 +162,13 @@ pub fn over_procfs(stage: &Stage) -> Result<()> {
         }
         Ok(bundle)
     };
-    for (to, link, file) in [("/proc/self/attr", None, false), ("/proc/sys/kernel", None, false), ("/x", Some(("/x", "/proc/sys")), false), ("/x/version", Some(("/x", "proc")), true), ("/proc", None, false)] {
+    for (to, link, file) in [
+        ("/proc/self/attr", None, false),
+        ("/proc/sys/kernel", None, false),
+        ("/x", Some(("/x", "/proc/sys")), false),
+        ("/x/version", Some(("/x", "proc")), true),
+        ("/proc", None, false),
+    ] {
         let mut bundle = fresh(link)?;
         bundle.bind(to, if file { "one" } else { "source" }, &["bind"]);
         let said = bundle.refused()?;

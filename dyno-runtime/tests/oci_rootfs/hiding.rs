@@ -24,7 +24,10 @@ pub fn masked(stage: &Stage) -> Result<()> {
     }
     fs::write(bundle.root("/file"), "secret")?;
     symlink("/secret2", bundle.root("/link"))?;
-    bundle.set("/linux/maskedPaths", json!(["/secret", "/link", "/file", "/secret", "/file", "/nothing", "/bin/program/below", "/proc/kcore", "/proc/acpi", "/sys/firmware"]));
+    bundle.set(
+        "/linux/maskedPaths",
+        json!(["/secret", "/link", "/file", "/secret", "/file", "/nothing", "/bin/program/below", "/proc/kcore", "/proc/acpi", "/sys/firmware"]),
+    );
     let created = bundle.create()?;
     for dir in ["/secret", "/secret2"] {
         same(dir, fs::read_dir(created.inside(dir))?.count(), 0)?;
@@ -71,7 +74,9 @@ pub fn sysctls(stage: &Stage) -> Result<()> {
     ensure!(said.contains("no_such_parameter"), "{said:?}");
     bundle.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})).only(|at| at != "/proc");
     let created = bundle.create()?;
-    let output = std::process::Command::new("nsenter").args([&format!("--net=/proc/{}/ns/net", created.pid), "cat", "/proc/sys/net/ipv4/ip_forward"]).output()?;
+    let output = std::process::Command::new("nsenter")
+        .args([&format!("--net=/proc/{}/ns/net", created.pid), "cat", "/proc/sys/net/ipv4/ip_forward"])
+        .output()?;
     same("without a /proc", String::from_utf8_lossy(&output.stdout).trim(), "1")?;
     created.delete()
 }

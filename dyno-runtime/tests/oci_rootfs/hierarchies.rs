@@ -16,7 +16,12 @@ const POINT: &str = "/sys/fs/cgroup";
 /// Names of the v1 hierarchies of this host, as their directories are called (cgroups(7), /proc/PID/cgroup).
 fn v1() -> Result<Vec<String>> {
     let text = fs::read_to_string("/proc/self/cgroup")?;
-    Ok(text.lines().filter_map(|line| line.split(':').nth(1)).filter(|names| !names.is_empty()).map(|names| names.trim_start_matches("name=").to_owned()).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(':').nth(1))
+        .filter(|names| !names.is_empty())
+        .map(|names| names.trim_start_matches("name=").to_owned())
+        .collect())
 }
 
 /// On v1 and hybrid hosts: a read-only tmpfs with a directory for each hierarchy, where the container's own group is all there is.

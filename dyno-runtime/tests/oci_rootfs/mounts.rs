@@ -54,7 +54,11 @@ fn sources(bundle: &Bundle<'_>) -> Result<()> {
 pub fn binds(stage: &Stage) -> Result<()> {
     let mut bundle = Bundle::new(stage)?;
     sources(&bundle)?;
-    bundle.bind("/made/a", "source", &["bind", "ro", "nosuid", "nodev", "noexec"]).bind("/made/b", "source", &["rbind"]).bind("/etc/one", "one", &["bind", "ro"]);
+    bundle.bind("/made/a", "source", &["bind", "ro", "nosuid", "nodev", "noexec"]).bind("/made/b", "source", &["rbind"]).bind(
+        "/etc/one",
+        "one",
+        &["bind", "ro"],
+    );
     let created = bundle.create()?;
     let is = created.at("/made/a")?;
     same("attributes", ["ro", "nosuid", "nodev", "noexec"].map(|o| is.has(o)), [true; 4])?;
@@ -77,7 +81,13 @@ pub fn destinations(stage: &Stage) -> Result<()> {
     symlink("/data/later", bundle.root("/link"))?;
     bundle.bind("/etc/resolv.conf", "one", &["bind"]).bind("/link/below", "source", &["bind"]).mount("/deep/er/still", "tmpfs", "tmpfs", &[]);
     bundle.create()?.delete()?;
-    for (path, mode) in [("/run/resolve/stub.conf", 0o100_644), ("/run/resolve", 0o40755), ("/data/later/below", 0o40755), ("/deep/er", 0o40755), ("/deep/er/still", 0o40755)] {
+    for (path, mode) in [
+        ("/run/resolve/stub.conf", 0o100_644),
+        ("/run/resolve", 0o40755),
+        ("/data/later/below", 0o40755),
+        ("/deep/er", 0o40755),
+        ("/deep/er/still", 0o40755),
+    ] {
         same(path, fs::symlink_metadata(bundle.root(path))?.mode(), mode)?;
     }
     same("what was made", fs::read(bundle.root("/run/resolve/stub.conf"))?.len(), 0)
@@ -142,11 +152,41 @@ type Refused = (&'static str, fn(&mut Bundle<'_>), &'static [&'static str]);
 /// Errors name the mount and what is wrong with it.
 pub fn refused(stage: &Stage) -> Result<()> {
     let cases: [Refused; 5] = [
-        ("no source", |b| { b.bind("/x", "nothing", &["bind"]); }, &["mount /x", "/nothing", "no such file or directory"]),
-        ("directory on file", |b| { b.bind("/bin/program", "source", &["bind"]); }, &["mount /bin/program", "not a directory"]),
-        ("file on directory", |b| { b.bind("/tmp", "one", &["bind"]); }, &["mount /tmp", "not a directory"]),
-        ("unknown option", |b| { b.mount("/x", "tmpfs", "tmpfs", &["sighs=1"]); }, &["mount /x (tmpfs)", "Unknown parameter 'sighs'"]),
-        ("unknown type", |b| { b.mount("/x", "nofs", "none", &[]); }, &["mount /x", "nofs"]),
+        (
+            "no source",
+            |b| {
+                b.bind("/x", "nothing", &["bind"]);
+            },
+            &["mount /x", "/nothing", "no such file or directory"],
+        ),
+        (
+            "directory on file",
+            |b| {
+                b.bind("/bin/program", "source", &["bind"]);
+            },
+            &["mount /bin/program", "not a directory"],
+        ),
+        (
+            "file on directory",
+            |b| {
+                b.bind("/tmp", "one", &["bind"]);
+            },
+            &["mount /tmp", "not a directory"],
+        ),
+        (
+            "unknown option",
+            |b| {
+                b.mount("/x", "tmpfs", "tmpfs", &["sighs=1"]);
+            },
+            &["mount /x (tmpfs)", "Unknown parameter 'sighs'"],
+        ),
+        (
+            "unknown type",
+            |b| {
+                b.mount("/x", "nofs", "none", &[]);
+            },
+            &["mount /x", "nofs"],
+        ),
     ];
     for (name, change, words) in cases {
         let mut bundle = Bundle::new(stage)?;
@@ -226,7 +266,11 @@ pub fn idmapped(stage: &Stage) -> Result<()> {
     }
     let created = bundle.create()?;
     let owner = |path: &str| fs::metadata(created.inside(path)).map(|m| (m.uid(), m.gid()));
-    same("owners", [owner("/shifted/file")?, owner("/shifted")?, owner("/again")?, owner("/plain/file")?], [(100_007, 100_008), (100_000, 100_000), (100_000, 100_000), (7, 8)])?;
+    same(
+        "owners",
+        [owner("/shifted/file")?, owner("/shifted")?, owner("/again")?, owner("/plain/file")?],
+        [(100_007, 100_008), (100_000, 100_000), (100_000, 100_000), (7, 8)],
+    )?;
     same("read-only", created.at("/again")?.has("ro"), true)?;
     created.delete()?;
     let mut bundle = Bundle::new(stage)?;

@@ -58,16 +58,32 @@ pub fn no_pivot(stage: &Stage) -> Result<()> {
     same("first", seen.iter().filter(|at| *at == "/").count(), 1)?;
     ensure!(seen.contains(&"/proc/keys".to_owned()) && seen.iter().all(|at| !at.starts_with("/tmp")), "seen inside: {seen:?}");
     // The host's tools, to make a user namespace and mount a procfs in it.
-    for (options, masked, want) in [(vec![], false, true), (vec!["--no-pivot"], false, true), (vec![], true, false), (vec!["--no-pivot"], true, false)] {
+    for (options, masked, want) in
+        [(vec![], false, true), (vec!["--no-pivot"], false, true), (vec![], true, false), (vec!["--no-pivot"], true, false)]
+    {
         let mut bundle = Bundle::new(stage)?;
         for (link, target) in [("/lib", "usr/lib"), ("/lib64", "usr/lib64")] {
             std::os::unix::fs::symlink(target, bundle.root(link))?;
         }
         let setfcap = json!(["CAP_SETFCAP", "CAP_SYS_ADMIN"]);
-        bundle.mount("/usr", "bind", "/usr", &["rbind", "ro"]).set("/process/capabilities", json!({"bounding": setfcap, "permitted": setfcap, "effective": setfcap}));
+        bundle
+            .mount("/usr", "bind", "/usr", &["rbind", "ro"])
+            .set("/process/capabilities", json!({"bounding": setfcap, "permitted": setfcap, "effective": setfcap}));
         bundle.set("/linux/maskedPaths", if masked { json!(["/proc/keys"]) } else { json!([]) });
         bundle.options.clone_from(&options);
-        let output = bundle.run_any(&["/usr/bin/unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "/usr/bin/mount", "-t", "proc", "proc", "/proc"])?;
+        let output = bundle.run_any(&[
+            "/usr/bin/unshare",
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--pid",
+            "--fork",
+            "/usr/bin/mount",
+            "-t",
+            "proc",
+            "proc",
+            "/proc",
+        ])?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success() == want, "{options:?}, masked {masked}: {} {said}", output.status);
         ensure!(want || said.contains("/proc: permission denied"), "{options:?}: {said}");
@@ -105,9 +121,18 @@ pub fn propagation(stage: &Stage) -> Result<()> {
     let shared = |bundle: &Bundle| -> Result<Elsewhere> {
         let dir = bundle.dir.join("shared");
         fs::create_dir_all(&dir)?;
-        Elsewhere::new(&format!("mount -t tmpfs shared {0} && mount --make-shared {0} && mkdir {0}/in {0}/out {0}/kept && mount -t tmpfs kept {0}/kept && echo up && exec cat", dir.display()))
+        Elsewhere::new(&format!(
+            "mount -t tmpfs shared {0} && mount --make-shared {0} && mkdir {0}/in {0}/out {0}/kept && mount -t tmpfs kept {0}/kept && echo up && exec cat",
+            dir.display()
+        ))
     };
-    for (root, options, sent) in [(None, vec!["rbind"], false), (None, vec!["rbind", "rshared"], false), (Some("rslave"), vec!["rbind", "rshared"], false), (Some("rshared"), vec!["rbind", "rshared"], true), (Some("rprivate"), vec!["rbind"], false)] {
+    for (root, options, sent) in [
+        (None, vec!["rbind"], false),
+        (None, vec!["rbind", "rshared"], false),
+        (Some("rslave"), vec!["rbind", "rshared"], false),
+        (Some("rshared"), vec!["rbind", "rshared"], true),
+        (Some("rprivate"), vec!["rbind"], false),
+    ] {
         let what = format!("rootfsPropagation {root:?}, {options:?}");
         let mut bundle = Bundle::new(stage)?;
         let host = shared(&bundle)?;
@@ -117,7 +142,8 @@ pub fn propagation(stage: &Stage) -> Result<()> {
         }
         let created = bundle.create_in(Some(host.pid()))?;
         let within = |pid: u32, dir: &str, command: &str| -> Result<()> {
-            let output = Command::new("nsenter").args([&format!("--mount=/proc/{pid}/ns/mnt"), "--", "sh", "-c", command]).current_dir("/").output()?;
+            let output =
+                Command::new("nsenter").args([&format!("--mount=/proc/{pid}/ns/mnt"), "--", "sh", "-c", command]).current_dir("/").output()?;
             ensure!(output.status.success(), "{command} at {dir}: {}", String::from_utf8_lossy(&output.stderr));
             Ok(())
         };
@@ -154,7 +180,14 @@ pub fn shared_host(stage: &Stage) -> Result<()> {
     let host = Elsewhere::new(&format!("mount -t tmpfs below {} && mount --make-rshared / && echo up && exec cat", below.display()))?;
     let before = host.mountinfo()?;
     ensure!(world::table(&before).iter().all(|m| m.options.iter().any(|o| o.starts_with("shared:"))), "not shared: {before}");
-    for (no_pivot, user, root) in [(false, false, None), (true, false, None), (false, true, None), (false, false, Some("rslave")), (false, false, Some("rshared")), (false, false, Some("rprivate"))] {
+    for (no_pivot, user, root) in [
+        (false, false, None),
+        (true, false, None),
+        (false, true, None),
+        (false, false, Some("rslave")),
+        (false, false, Some("rshared")),
+        (false, false, Some("rprivate")),
+    ] {
         let mut bundle = Bundle::new(stage)?;
         if no_pivot {
             bundle.options = vec!["--no-pivot"];
@@ -165,14 +198,23 @@ pub fn shared_host(stage: &Stage) -> Result<()> {
         if let Some(root) = root {
             bundle.set("/linux/rootfsPropagation", json!(root));
         }
-        bundle.set("/linux/maskedPaths", json!(["/proc/keys", "/sys/firmware"])).set("/linux/readonlyPaths", json!(["/proc/sys"])).mount("/host", "bind", &below.display().to_string(), &["rbind", "ro"]);
+        bundle.set("/linux/maskedPaths", json!(["/proc/keys", "/sys/firmware"])).set("/linux/readonlyPaths", json!(["/proc/sys"])).mount(
+            "/host",
+            "bind",
+            &below.display().to_string(),
+            &["rbind", "ro"],
+        );
         let created = bundle.create_in(Some(host.pid()))?;
         let what = format!("no pivot {no_pivot}, user namespace {user}, rootfsPropagation {root:?}");
         same(&format!("{what}: the host's mounts"), host.mountinfo()?, before.clone())?;
         let is = created.at("/")?;
         let of = |prefix: &str| is.options.iter().any(|o| o.starts_with(prefix));
         same(&format!("{what}: the root is a slave or shared"), (of("master:"), of("shared:")), (root == Some("rslave"), root == Some("rshared")))?;
-        same(&format!("{what}: a bind mount"), created.at("/host")?.options.iter().any(|o| o.starts_with("master:")), !matches!(root, Some("rprivate" | "rshared")))?;
+        same(
+            &format!("{what}: a bind mount"),
+            created.at("/host")?.options.iter().any(|o| o.starts_with("master:")),
+            !matches!(root, Some("rprivate" | "rshared")),
+        )?;
         created.delete()?;
         same(&format!("{what}: the host's mounts at the end"), host.mountinfo()?, before.clone())?;
     }
@@ -189,7 +231,10 @@ fn mount_inside(pid: u32) -> Result<bool> {
 
 /// The other half of [`mount_inside`], in a process of its own.
 pub fn enter_and_mount(pid: &str) -> Result<()> {
-    use rustix::{mount::{MountFlags, mount}, thread::{LinkNameSpaceType, move_into_link_name_space}};
+    use rustix::{
+        mount::{MountFlags, mount},
+        thread::{LinkNameSpaceType, move_into_link_name_space},
+    };
     let namespace = fs::File::open(format!("/proc/{pid}/ns/mnt"))?;
     move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Mount))?;
     Ok(mount("inside", "/shared/in", "tmpfs", MountFlags::empty(), c"size=4k")?)

@@ -66,7 +66,14 @@ pub fn table(text: &str) -> Vec<Mounted> {
         let (before, after): (Vec<&str>, Vec<&str>) = (before.split(' ').collect(), after.split(' ').collect());
         let options = before.get(5)?.split(',').chain(before.iter().skip(6).copied()).map(str::to_owned).collect();
         let data = after.get(2)?.split(',').map(str::to_owned).collect();
-        Some(Mounted { root: before.get(3)?.to_string(), at: before.get(4)?.to_string(), options, kind: after.first()?.to_string(), source: after.get(1)?.to_string(), data })
+        Some(Mounted {
+            root: before.get(3)?.to_string(),
+            at: before.get(4)?.to_string(),
+            options,
+            kind: after.first()?.to_string(),
+            source: after.get(1)?.to_string(),
+            data,
+        })
     };
     text.lines().filter_map(one).collect()
 }
@@ -180,7 +187,16 @@ impl<'a> Bundle<'a> {
         let id = self.write()?;
         let pid_file = self.dir.join("pid");
         let mut command = runtime(within);
-        command.arg("--root").arg(self.state()).arg("create").args(&self.options).arg("--bundle").arg(&self.dir).arg("--pid-file").arg(&pid_file).arg(&id);
+        command
+            .arg("--root")
+            .arg(self.state())
+            .arg("create")
+            .args(&self.options)
+            .arg("--bundle")
+            .arg(&self.dir)
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .arg(&id);
         // Its streams are the container's, whose end nobody here waits for.
         let errors = self.dir.join("stderr");
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&errors)?).status()?;

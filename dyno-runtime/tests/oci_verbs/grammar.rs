@@ -11,7 +11,23 @@ use crate::{
 };
 
 const VERBS: &[&str] = &[
-    "create", "start", "run", "exec", "state", "list", "ps", "kill", "delete", "pause", "resume", "update", "events", "checkpoint", "restore", "spec", "features",
+    "create",
+    "start",
+    "run",
+    "exec",
+    "state",
+    "list",
+    "ps",
+    "kill",
+    "delete",
+    "pause",
+    "resume",
+    "update",
+    "events",
+    "checkpoint",
+    "restore",
+    "spec",
+    "features",
 ];
 
 pub fn order(stage: &Stage) -> Result<()> {
@@ -102,7 +118,7 @@ pub fn help(stage: &Stage) -> Result<()> {
     for verb in VERBS {
         for flag in ["--help", "-h"] {
             let text = world.must(&[verb, flag])?;
-            ensure!(text.contains(&format!("Usage: dyno-runtime")) && text.contains(verb) && text.contains("Examples:\n  "), "{verb}: {text}");
+            ensure!(text.contains("Usage: dyno-runtime") && text.contains(verb) && text.contains("Examples:\n  "), "{verb}: {text}");
             ensure!(text.lines().all(|line| line.chars().count() <= 140), "{verb}");
         }
     }

@@ -65,7 +65,11 @@ pub fn order(stage: &Stage) -> Result<()> {
 /// mounted below the root where the host has it, in the mount namespace of the first process.
 pub fn after_mounts(stage: &Stage) -> Result<()> {
     let file = stage.work().join("mounted");
-    let script = format!(r#"pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/'); grep -c " {}/\(proc\|data\) " /proc/$pid/mountinfo >> {}"#, stage.rootfs().display(), file.display());
+    let script = format!(
+        r#"pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/'); grep -c " {}/\(proc\|data\) " /proc/$pid/mountinfo >> {}"#,
+        stage.rootfs().display(),
+        file.display()
+    );
     let counts = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]);
     let kinds = ["prestart", "createRuntime"];
     for namespaces in [vec!["pid", "mount"], vec!["pid", "mount", "ipc", "uts", "network", "cgroup"]] {
@@ -91,7 +95,8 @@ pub fn failures(stage: &Stage) -> Result<()> {
     let fails = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo because >&2; exit 3"]}]);
     for kind in KINDS {
         let world = with_hooks(stage, &["forever"], &file, |config| {
-            config["hooks"][kind] = if kind == "startContainer" { json!([{"path": "/bin/program", "args": ["program", "exit", "3"]}]) } else { fails.clone() };
+            config["hooks"][kind] =
+                if kind == "startContainer" { json!([{"path": "/bin/program", "args": ["program", "exit", "3"]}]) } else { fails.clone() };
         })?;
         let (config, log) = (world.place("web")?.display().to_string(), world.bundle.join("log").display().to_string());
         let create = ["--log", &log, "create", "--config", &config, "web"];
@@ -116,7 +121,10 @@ pub fn failures(stage: &Stage) -> Result<()> {
                 let answer = world.ask(&["--log", &log, "delete", "web"])?;
                 let told = fs::read_to_string(&log)?;
                 // Its failure is warned of.
-                ensure!(answer.status == 0 && told.lines().last().is_some_and(|line| line.contains("level=warning") && line.contains(&words)), "{answer:?} {told}");
+                ensure!(
+                    answer.status == 0 && told.lines().last().is_some_and(|line| line.contains("level=warning") && line.contains(&words)),
+                    "{answer:?} {told}"
+                );
             }
         }
         world.fails(&["state", "web"], "container does not exist")?;

@@ -25,7 +25,15 @@ pub fn from_create_to_delete(stage: &Stage) -> Result<()> {
     let state = world.state("web")?;
     let pid = state["pid"].as_u64().context("pid")?;
     let members = ["ociVersion", "id", "status", "bundle", "annotations", "rootfs", "owner"].map(|name| state[name].clone());
-    let want = [json!("1.2.0"), json!("web"), json!("created"), json!(world.bundle), json!({"org.example.test": "yes"}), json!(stage.rootfs()), json!("root")];
+    let want = [
+        json!("1.2.0"),
+        json!("web"),
+        json!("created"),
+        json!(world.bundle),
+        json!({"org.example.test": "yes"}),
+        json!(stage.rootfs()),
+        json!("root"),
+    ];
     same("state", members, want)?;
     same("pid file", fs::read_to_string(&pid_file)?, pid.to_string())?;
     ensure!(state["created"].as_str().is_some_and(|time| time.starts_with("20") && time.ends_with('Z')), "{state}");

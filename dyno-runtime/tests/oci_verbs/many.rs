@@ -69,6 +69,7 @@ pub fn storm(stage: &Stage) -> Result<()> {
         "container does not exist",
         "cannot start an already running container",
         "cannot start a container that has stopped",
+        "cannot start a container in the paused state",
         "cannot delete container web that is not stopped",
         "container not running",
         "container not paused",

@@ -88,7 +88,10 @@ impl World {
     pub fn fails(&self, args: &[&str], words: &str) -> Result<()> {
         let answer = self.ask(args)?;
         let line = answer.stderr.strip_prefix("dyno-runtime: ").with_context(|| format!("{args:?}: {answer:?}"))?;
-        ensure!(answer.status == 1 && answer.stdout.is_empty() && line.matches('\n').count() == 1 && line.starts_with(words), "{args:?}: {answer:?}, should be {words:?}");
+        ensure!(
+            answer.status == 1 && answer.stdout.is_empty() && line.matches('\n').count() == 1 && line.starts_with(words),
+            "{args:?}: {answer:?}, should be {words:?}"
+        );
         Ok(())
     }
 
@@ -145,7 +148,12 @@ impl World {
     fn groups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         below(Path::new("/sys/fs/cgroup"), &self.name, 4, &mut found);
-        found.iter().flat_map(|group| fs::read_dir(group).into_iter().flatten().filter_map(Result::ok)).map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+        found
+            .iter()
+            .flat_map(|group| fs::read_dir(group).into_iter().flatten().filter_map(Result::ok))
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect()
     }
 }
 

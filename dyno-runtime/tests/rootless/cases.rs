@@ -123,14 +123,20 @@ pub fn mount_table(world: &World) -> Result<()> {
         let strange = mounts.iter().find(|m| m.0 != "/" && !m.0.starts_with("/dev") && !m.0.starts_with("/proc"));
         same("a mount that nobody asked for", strange, None)?;
         ensure!(!table.contains(" shared:") && !table.contains(" master:"), "not private: {table}");
-        same("/dev", output(host, &world.sandbox(&["list", "/dev"]))?.1, "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero\n".into())
+        same(
+            "/dev",
+            output(host, &world.sandbox(&["list", "/dev"]))?.1,
+            "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero\n".into(),
+        )
     })
 }
 
 /// What a sandbox writes to its layers goes to its own; a volume is as it was asked for.
 pub fn nothing_of_the_host_is_written(world: &World) -> Result<()> {
     let volume = |writable| Volume::Bind { source: world.dir.join("volume"), target: "/data".into(), writable };
-    let write = |host: &Host, path: &str, volumes: Vec<Volume>| Ok::<_, anyhow::Error>(output(host, &Sandbox { volumes, ..world.sandbox(&["write", path, "x"]) })?.1);
+    let write = |host: &Host, path: &str, volumes: Vec<Volume>| {
+        Ok::<_, anyhow::Error>(output(host, &Sandbox { volumes, ..world.sandbox(&["write", path, "x"]) })?.1)
+    };
     let errno = |errno: i32| format!("errno {errno}\n");
     let single = world.kind == Kind::Single;
     world.with_host(|host| {
@@ -146,7 +152,13 @@ pub fn nothing_of_the_host_is_written(world: &World) -> Result<()> {
             same("whose file is the caller's", fs::metadata(&new)?.uid(), USER)?;
             fs::remove_file(&new)?;
         }
-        let escape = output(host, &Sandbox { volumes: vec![Volume::Bind { source: world.dir.join("foreign"), target: "/etc/name".into(), writable: true }], ..world.sandbox(&["write", "/etc/name", "x"]) })?;
+        let escape = output(
+            host,
+            &Sandbox {
+                volumes: vec![Volume::Bind { source: world.dir.join("foreign"), target: "/etc/name".into(), writable: true }],
+                ..world.sandbox(&["write", "/etc/name", "x"])
+            },
+        )?;
         same("a file of another's", escape.1, errno(libc::EACCES))?;
         same("is as before", fs::read_to_string(world.dir.join("foreign"))?, "root's".into())
     })
@@ -271,7 +283,8 @@ pub fn streams(world: &World) -> Result<()> {
         dyno.free()?;
         // The ends belong to the program's user.
         same("by its path", output(host, &world.sandbox(&["write", "/dev/stdout", "again"]))?.1, "again".into())?;
-        let mut dyno = host.start("t.1", &world.sandbox(&["terminal"]), StartOptions { stdio: Stdio::Tty { rows: 24, cols: 80 }, ..Default::default() })?;
+        let mut dyno =
+            host.start("t.1", &world.sandbox(&["terminal"]), StartOptions { stdio: Stdio::Tty { rows: 24, cols: 80 }, ..Default::default() })?;
         let Streams::Tty(master) = dyno.take_streams() else { bail!("no terminal") };
         let mut typed = File::from(master.try_clone()?);
         typed.write_all(b"hello\n")?;
@@ -298,7 +311,9 @@ pub fn commands_beside_it(world: &World) -> Result<()> {
         let Streams::Pipes { stdout, .. } = process.take_streams() else { bail!("no pipes") };
         let status = read_all(stdout)?;
         same("status", process.wait()?.status, 0)?;
-        for want in ["Uid:\t1000\t1000\t1000\t1000\n", "CapBnd:\t0000000000000000\n", "CapPrm:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        for want in
+            ["Uid:\t1000\t1000\t1000\t1000\n", "CapBnd:\t0000000000000000\n", "CapPrm:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"]
+        {
             ensure!(status.contains(want), "{want:?} is not in {status}");
         }
         let mut command = Exec::new(["/bin/program", "terminal"]);

@@ -1,6 +1,9 @@
 //! Where the kernel has a process's control groups, found without the library.
 
-use std::{fs, path::{Path, PathBuf}};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 

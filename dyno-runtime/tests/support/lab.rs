@@ -89,7 +89,10 @@ fn linked(name: &str, address: &str, peer: &str) -> Result<File> {
     to.write_all(b"x")?;
     from.read_exact(&mut [0])?; // It is cat by now, inside.
     let network = File::open(format!("/proc/{}/ns/net", holder.id()))?;
-    let made = ip(&format!("link add {name} type veth peer name {peer}\naddr add {address} dev {name}\nlink set {name} up\nlink set {peer} netns {}\n", holder.id()));
+    let made = ip(&format!(
+        "link add {name} type veth peer name {peer}\naddr add {address} dev {name}\nlink set {name} up\nlink set {peer} netns {}\n",
+        holder.id()
+    ));
     holder.kill()?;
     holder.wait()?;
     made.map(|()| network)

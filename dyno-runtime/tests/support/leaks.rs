@@ -33,14 +33,28 @@ pub struct Snapshot {
 pub fn snapshot(run: &Path, name: &str, work: &Path) -> Result<Snapshot> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
+        let rested = workshops_rest();
         let (_, before) = leases(run);
         let seen = look(run, name, work, before)?;
-        let busy = leases(run).1 != before || seen.processes.iter().any(|process| process.ends_with(" dyno-workshop"));
+        // Whatever was made from beginning to end meanwhile is a lease more.
+        let busy =
+            !rested || !workshops_rest() || leases(run).1 != before || seen.processes.iter().any(|process| process.ends_with(" dyno-workshop"));
         if !busy || Instant::now() > end {
             return Ok(seen);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whether the threads of that name in this process wait to be woken (proc_pid_syscall(5)): those at work hold what nobody else knows of.
+fn workshops_rest() -> bool {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().filter_map(Result::ok);
+    let of = |task: &Path, file: &str| fs::read_to_string(task.join(file)).unwrap_or_default();
+    tasks.map(|task| task.path()).filter(|task| of(task, "comm").trim() == "dyno-workshop").all(|task| {
+        let call = of(&task, "syscall");
+        // Empty: it has ended meanwhile.
+        call.is_empty() || call.starts_with(&format!("{} ", libc::SYS_futex))
+    })
 }
 
 fn look(run: &Path, name: &str, work: &Path, spares: usize) -> Result<Snapshot> {
@@ -79,7 +93,15 @@ pub fn must_become(before: &Snapshot, look: impl Fn() -> Result<Snapshot>) -> Re
 /// Fails when anything is left of an instance that was taken down.
 pub fn must_be_gone(run: &Path, name: &str, work: &Path) -> Result<()> {
     let now = snapshot(run, name, work)?;
-    let nothing = Snapshot { mounts: Vec::new(), loops: BTreeSet::new(), cgroups: BTreeSet::new(), files: BTreeSet::new(), processes: BTreeSet::new(), links: BTreeSet::new(), ..now };
+    let nothing = Snapshot {
+        mounts: Vec::new(),
+        loops: BTreeSet::new(),
+        cgroups: BTreeSet::new(),
+        files: BTreeSet::new(),
+        processes: BTreeSet::new(),
+        links: BTreeSet::new(),
+        ..now
+    };
     must_become(&nothing, || snapshot(run, name, work))?;
     ensure!(!run.exists(), "{} is left", run.display());
     let tables = rules(&["list", "tables"])?;
@@ -198,16 +220,21 @@ fn descends(mut pid: u32, ancestor: u32) -> bool {
     false
 }
 
-/// What they are, without their numbers, and without the user namespaces that lie ready.
+/// What they are, without their numbers, and without the user namespaces that lie ready and the /dev ("/": attached nowhere) of each.
 fn descriptors(spares: usize) -> Result<Vec<String>> {
     let entries = fs::read_dir("/proc/self/fd")?.filter_map(Result::ok);
     let mut found: Vec<String> = entries.filter_map(|e| Some(fs::read_link(e.path()).ok()?.display().to_string())).collect();
     found.retain(|target| !target.starts_with("/proc/"));
     found.sort();
-    let mut left = spares;
+    let mut left = [spares; 2];
     found.retain(|target| {
-        let ready = left > 0 && target.starts_with("user:[");
-        left -= usize::from(ready);
+        let kind = match target.as_str() {
+            "/" => 0,
+            namespace if namespace.starts_with("user:[") => 1,
+            _ => return true,
+        };
+        let ready = left[kind] > 0;
+        left[kind] -= usize::from(ready);
         !ready
     });
     Ok(found)

@@ -145,15 +145,7 @@ impl Stage {
 
     /// Waits until a sandbox like this one is parked; false when none can be.
     pub fn park(&self, sandbox: &Sandbox) -> bool {
-        // The workshop tells nobody when it is done.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while self.host.keep_parked(sandbox, 1).is_ok() && std::time::Instant::now() < end {
-            if self.host.parked(sandbox) > 0 {
-                return true;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        false
+        self.host.keep_parked(sandbox, 1).is_ok() && self.host.wait_ready().is_ok()
     }
 
     /// Starts a program that stays; returns once it has said `here`.

@@ -8,10 +8,36 @@ const EPERM: i32 = libc::EPERM;
 pub fn rows() -> Vec<Row> {
     let mut rows = [calls(), mounts(), sockets(), terminal()].concat();
     rows.extend([
-        Row::new("SC-2", "int_0x80", "getpid by the gate of 32-bit programs", "i386 20", "the filter looks at the architecture first", Killed(libc::SIGSYS)).falls(&[NoFilter]).vacuous(&[libc::ENOSYS]),
+        Row::new(
+            "SC-2",
+            "int_0x80",
+            "getpid by the gate of 32-bit programs",
+            "i386 20",
+            "the filter looks at the architecture first",
+            Killed(libc::SIGSYS),
+        )
+        .falls(&[NoFilter])
+        .vacuous(&[libc::ENOSYS]),
         Row::new("SC-3", "x32", "getpid by its x32 number", "call 0x40000027", "system-call filter", Errno(libc::ENOSYS)).vacuous(&[libc::ENOSYS]),
-        Row::new("SC-4", "filter_on_top", "a filter of its own that allows everything, then unshare(2)", "unfilter", "the kernel takes the strictest filter", Errno(EPERM)).falls(&[NoFilter]),
-        Row::new("SC-12", "what_must_work", "no attack: sockets, pipes, files, threads, processes that every program needs", "must-work", "none", Succeeds).control(Control::Nobody).bare("status Uid -"),
+        Row::new(
+            "SC-4",
+            "filter_on_top",
+            "a filter of its own that allows everything, then unshare(2)",
+            "unfilter",
+            "the kernel takes the strictest filter",
+            Errno(EPERM),
+        )
+        .falls(&[NoFilter]),
+        Row::new(
+            "SC-12",
+            "what_must_work",
+            "no attack: sockets, pipes, files, threads, processes that every program needs",
+            "must-work",
+            "none",
+            Succeeds,
+        )
+        .control(Control::Nobody)
+        .bare("status Uid -"),
     ]);
     rows
 }
@@ -27,12 +53,31 @@ fn calls() -> Vec<Row> {
         told(held("NS-1", "unshare_user", "call 272 0x10000000", "unshare"), "unshare(CLONE_NEWUSER)").control(Control::Host),
         told(held("NS-1", "clone_user", "clone 0x10000000", "clone"), "clone(CLONE_NEWUSER)").control(Control::Host),
         told(held("NS-1", "clone_user_high_bits", "clone 0x100000010000000", "clone"), "clone(CLONE_NEWUSER) with high bits").control(Control::Host),
-        told(held("NS-1", "unshare_mounts", "call 272 0x20000", "unshare"), "unshare(CLONE_NEWNS)").control(Control::Host).two_walls("unshare", "SYS_ADMIN"),
-        Row::new("NS-1", "clone3_user", "clone3(CLONE_NEWUSER), whose arguments no filter can see", "clone3 0x10000000", "system-call filter", Errno(libc::ENOSYS)).falls(&[Allow("clone3")]),
-        told(held("NS-2", "setns", "join /proc/self/ns/uts 0x4000000", "setns"), "setns(2) into a namespace").control(Control::Host).two_walls("setns", "SYS_ADMIN"),
-        Row::new("SC-5", "io_uring", "io_uring_setup(2)", "ring", "system-call filter", Errno(libc::ENOSYS)).falls(&[Allow("io_uring_setup")]).control(Control::Nobody).vacuous(&[libc::ENOSYS, EPERM]),
+        told(held("NS-1", "unshare_mounts", "call 272 0x20000", "unshare"), "unshare(CLONE_NEWNS)")
+            .control(Control::Host)
+            .two_walls("unshare", "SYS_ADMIN"),
+        Row::new(
+            "NS-1",
+            "clone3_user",
+            "clone3(CLONE_NEWUSER), whose arguments no filter can see",
+            "clone3 0x10000000",
+            "system-call filter",
+            Errno(libc::ENOSYS),
+        )
+        .falls(&[Allow("clone3")]),
+        told(held("NS-2", "setns", "join /proc/self/ns/uts 0x4000000", "setns"), "setns(2) into a namespace")
+            .control(Control::Host)
+            .two_walls("setns", "SYS_ADMIN"),
+        Row::new("SC-5", "io_uring", "io_uring_setup(2)", "ring", "system-call filter", Errno(libc::ENOSYS))
+            .falls(&[Allow("io_uring_setup")])
+            .control(Control::Nobody)
+            .vacuous(&[libc::ENOSYS, EPERM]),
         told(held("SC-5", "userfaultfd", "userfault", "userfaultfd"), "userfaultfd(UFFD_USER_MODE_ONLY)").vacuous(&[libc::ENOSYS]),
-        told(held("SC-5", "perf_event_open", "perf", "perf_event_open"), "a counter of itself by perf_event_open(2)").vacuous(&[libc::ENOSYS, libc::EACCES, EPERM]),
+        told(held("SC-5", "perf_event_open", "perf", "perf_event_open"), "a counter of itself by perf_event_open(2)").vacuous(&[
+            libc::ENOSYS,
+            libc::EACCES,
+            EPERM,
+        ]),
         told(held("SC-5", "memfd_secret", "call 447 0", "memfd_secret"), "memfd_secret(2)").vacuous(&[libc::ENOSYS]),
         told(held("SC-5", "fanotify_init", "call 300 0x200 0", "fanotify_init"), "fanotify_init(2) for itself").vacuous(&[libc::ENOSYS]),
         told(held("SC-5", "ptrace", "call 101 0", "ptrace"), "ptrace(PTRACE_TRACEME)"),
@@ -51,20 +96,28 @@ impl Row {
 }
 
 fn mounts() -> Vec<Row> {
-    let row = |name, what, attack, call| Row::new("SC-6", name, what, attack, "system-call filter", Errno(EPERM)).control(Control::Apart).two_walls(call, "SYS_ADMIN");
+    let row = |name, what, attack, call| {
+        Row::new("SC-6", name, what, attack, "system-call filter", Errno(EPERM)).control(Control::Apart).two_walls(call, "SYS_ADMIN")
+    };
     vec![row("mount", "mount(2) of a tmpfs", "mount tmpfs {tmp}", "mount"), row("fsopen", "fsopen(2) of a tmpfs", "fsopen tmpfs", "fsopen")]
 }
 
 fn sockets() -> Vec<Row> {
-    let row = |name, attack, what| Row { what, ..held("SC-7", name, attack, "socket") }.vacuous(&[libc::EAFNOSUPPORT, libc::EPROTONOSUPPORT, libc::ESOCKTNOSUPPORT]);
+    let row = |name, attack, what| {
+        Row { what, ..held("SC-7", name, attack, "socket") }.vacuous(&[libc::EAFNOSUPPORT, libc::EPROTONOSUPPORT, libc::ESOCKTNOSUPPORT])
+    };
     let raw = |name, attack, what| row(name, attack, what).control(Control::Apart).two_walls("socket", "NET_RAW");
     let netlink = |name, attack, what| Row { id: "SC-9", ..row(name, attack, what) };
     vec![
         raw("raw", "socket 2 3 1", "AF_INET, SOCK_RAW"),
         raw("raw_high_bits", "socket 2 0x100000003 1", "the same with high bits in the type"),
         raw("raw_ipv6", "socket 10 3 58", "AF_INET6, SOCK_RAW"),
-        row("raw_with_its_capability", "socket 2 3 1", "AF_INET, SOCK_RAW, by one who has the capability for it").control(Control::Apart).given(&[Grant("NET_RAW")]),
-        row("raw_ipv6_with_its_capability", "socket 10 3 58", "AF_INET6, SOCK_RAW, by one who has the capability for it").control(Control::Apart).given(&[Grant("NET_RAW")]),
+        row("raw_with_its_capability", "socket 2 3 1", "AF_INET, SOCK_RAW, by one who has the capability for it")
+            .control(Control::Apart)
+            .given(&[Grant("NET_RAW")]),
+        row("raw_ipv6_with_its_capability", "socket 10 3 58", "AF_INET6, SOCK_RAW, by one who has the capability for it")
+            .control(Control::Apart)
+            .given(&[Grant("NET_RAW")]),
         raw("packet", "socket 17 3 0", "AF_PACKET"),
         raw("xdp", "socket 44 3 0", "AF_XDP"),
         row("vsock", "socket 40 1 0", "AF_VSOCK, towards the hypervisor"),
@@ -93,11 +146,18 @@ impl Row {
 }
 
 fn terminal() -> Vec<Row> {
-    let row = |id, name, what, attack| Row::new(id, name, what, attack, "system-call filter", Errno(EPERM)).given(&[Terminal]).control(Control::Terminal);
+    let row =
+        |id, name, what, attack| Row::new(id, name, what, attack, "system-call filter", Errno(EPERM)).given(&[Terminal]).control(Control::Terminal);
     vec![
-        row("TTY-1", "tiocsti", "a byte is typed into its terminal (TIOCSTI)", "ioctl /dev/tty 0x5412").falls(&[Allow("ioctl")]).vacuous(&[libc::EIO]),
-        row("TTY-2", "tiocsti_high_bits", "the same with high bits (CVE-2019-10063)", "ioctl /dev/tty 0x100005412").falls(&[Allow("ioctl")]).vacuous(&[libc::EIO]),
-        row("TTY-2", "tioclinux", "TIOCLINUX", "ioctl /dev/tty 0x541c").then(&[Allow("ioctl")], Errno(libc::ENOTTY)).control(Control::None("only a virtual console has it")),
+        row("TTY-1", "tiocsti", "a byte is typed into its terminal (TIOCSTI)", "ioctl /dev/tty 0x5412")
+            .falls(&[Allow("ioctl")])
+            .vacuous(&[libc::EIO]),
+        row("TTY-2", "tiocsti_high_bits", "the same with high bits (CVE-2019-10063)", "ioctl /dev/tty 0x100005412")
+            .falls(&[Allow("ioctl")])
+            .vacuous(&[libc::EIO]),
+        row("TTY-2", "tioclinux", "TIOCLINUX", "ioctl /dev/tty 0x541c")
+            .then(&[Allow("ioctl")], Errno(libc::ENOTTY))
+            .control(Control::None("only a virtual console has it")),
         row("TTY-2", "tiocsetd", "another line discipline (TIOCSETD)", "ioctl /dev/tty 0x5423").falls(&[Allow("ioctl")]),
     ]
 }
