@@ -89,9 +89,7 @@ impl Decoder for FrameCodec {
             (0, _) => Frame::Stdin(payload),
             (1, _) => Frame::Stdout(payload),
             (2, _) => Frame::Stderr(payload),
-            (3, &[r0, r1, c0, c1]) => {
-                Frame::Resize { rows: u16::from_be_bytes([r0, r1]), cols: u16::from_be_bytes([c0, c1]) }
-            }
+            (3, &[r0, r1, c0, c1]) => Frame::Resize { rows: u16::from_be_bytes([r0, r1]), cols: u16::from_be_bytes([c0, c1]) },
             (4, []) => Frame::Eof,
             (5, &[n]) => Frame::Signal(n),
             (6, json) => Frame::Exit(serde_json::from_slice(json)?),
@@ -100,6 +98,22 @@ impl Decoder for FrameCodec {
         };
         Ok(Some(frame))
     }
+}
+
+/// Any bytes: what was read can be written and is the same when it is read again, and no more is waited for than a frame.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let mut wire = BytesMut::from(bytes);
+    while let Ok(Some(frame)) = FrameCodec.decode(&mut wire) {
+        let mut written = BytesMut::new();
+        FrameCodec.encode(frame.clone(), &mut written).expect("what was read can be written");
+        // Text that is none becomes longer when it is made text.
+        if written.len() <= 5 + MAX_PAYLOAD {
+            assert_eq!(FrameCodec.decode(&mut written).expect("what was written can be read"), Some(frame));
+            assert!(written.is_empty());
+        }
+    }
+    assert!(wire.capacity() <= bytes.len().max(5 + MAX_PAYLOAD) * 2, "{} bytes for {}", wire.capacity(), bytes.len());
 }
 
 #[cfg(test)]

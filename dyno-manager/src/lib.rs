@@ -10,9 +10,13 @@ pub mod attach;
 pub mod build;
 pub mod cli;
 pub mod daemon;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod logs;
 pub mod model;
 pub mod platform;
+mod printable;
 mod ready;
 pub mod router;
 pub mod schedule;

@@ -13,25 +13,45 @@ use std::{
     },
 };
 
-/// Says `ready`. That nobody listens is no reason to end.
-pub(crate) fn say() {
-    if let Err(e) = writeln!(io::stdout(), "ready").and_then(|()| io::stdout().flush()) {
-        tracing::debug!(%e, "nobody waits for the word");
+/// The way to whoever waits for the word.
+#[derive(Debug, Default)]
+pub(crate) struct Notifier(Option<UnixDatagram>);
+
+impl Notifier {
+    /// Finds systemd's socket. Connected while every socket can be reached: a name in the abstract namespace cannot be from behind the daemon's walls.
+    pub fn connect() -> Self {
+        let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Self::default() };
+        match connect(&socket) {
+            Ok(connected) => Self(Some(connected)),
+            Err(e) => {
+                tracing::warn!(%e, ?socket, "NOTIFY_SOCKET");
+                Self::default()
+            }
+        }
     }
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
-        && let Err(e) = notify(&socket)
-    {
-        tracing::warn!(%e, ?socket, "NOTIFY_SOCKET");
+
+    /// Says `ready`. That nobody listens is no reason to end.
+    pub fn say(&self) {
+        if let Err(e) = writeln!(io::stdout(), "ready").and_then(|()| io::stdout().flush()) {
+            tracing::debug!(%e, "nobody waits for the word");
+        }
+        if let Some(socket) = &self.0
+            && let Err(e) = socket.send(b"READY=1")
+        {
+            tracing::warn!(%e, "NOTIFY_SOCKET");
+        }
     }
 }
 
 /// A name that begins with `@` is in the abstract namespace.
-fn notify(socket: &OsStr) -> io::Result<()> {
+fn connect(socket: &OsStr) -> io::Result<UnixDatagram> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
+    let connected = UnixDatagram::unbound()?;
+    connected.connect_addr(&address)?;
+    Ok(connected)
 }
 
 #[cfg(test)]
@@ -46,7 +66,7 @@ mod tests {
         let at_path = UnixDatagram::bind(&path).unwrap();
         let abstractly = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         for (socket, given) in [(at_path, path.into_os_string()), (abstractly, format!("@{name}").into())] {
-            notify(&given).unwrap();
+            Notifier(Some(connect(&given).unwrap())).say();
             let mut word = [0; 16];
             let n = socket.recv(&mut word).unwrap();
             assert_eq!(&word[..n], b"READY=1", "{given:?}");
@@ -55,6 +75,6 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_not_there_is_an_error_and_no_panic() {
-        assert!(notify(OsStr::new("/nonexistent/notify")).is_err());
+        assert!(connect(OsStr::new("/nonexistent/notify")).is_err());
     }
 }

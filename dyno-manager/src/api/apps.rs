@@ -19,9 +19,7 @@ use super::{
 use crate::model::App;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/apps", get(index).post(create))
-        .route("/apps/{app}", get(info).patch(update).delete(destroy))
+    Router::new().route("/apps", get(index).post(create)).route("/apps/{app}", get(info).patch(update).delete(destroy))
 }
 
 #[derive(Deserialize)]

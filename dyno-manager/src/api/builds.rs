@@ -47,11 +47,7 @@ struct SourceBlob {
     checksum: Option<String>,
 }
 
-async fn create(
-    State(api): Shared,
-    Path(app): Path<String>,
-    Body(wanted): Body<Create>,
-) -> Answer<(StatusCode, Json<Value>)> {
+async fn create(State(api): Shared, Path(app): Path<String>, Body(wanted): Body<Create>) -> Answer<(StatusCode, Json<Value>)> {
     let app = api.platform.app(&app).await?;
     let SourceBlob { url, version, checksum } = wanted.source_blob;
     let request = NewBuildRequest {

@@ -11,9 +11,7 @@ use super::{Api, Shared, failure::Answer, json::Body};
 use crate::model::ConfigVars;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/apps/{app}/config-vars", get(index).patch(update))
-        .route("/apps/{app}/releases/{release}/config-vars", get(of_release))
+    Router::new().route("/apps/{app}/config-vars", get(index).patch(update)).route("/apps/{app}/releases/{release}/config-vars", get(of_release))
 }
 
 async fn index(State(api): Shared, Path(app): Path<String>) -> Answer<Json<ConfigVars>> {
@@ -21,11 +19,7 @@ async fn index(State(api): Shared, Path(app): Path<String>) -> Answer<Json<Confi
 }
 
 /// A flat object; null removes.
-async fn update(
-    State(api): Shared,
-    Path(app): Path<String>,
-    Body(changes): Body<BTreeMap<String, Option<String>>>,
-) -> Answer<Json<ConfigVars>> {
+async fn update(State(api): Shared, Path(app): Path<String>, Body(changes): Body<BTreeMap<String, Option<String>>>) -> Answer<Json<ConfigVars>> {
     Ok(Json(api.platform.set_config(&app, changes.into_iter().collect()).await?))
 }
 

@@ -57,11 +57,7 @@ struct Tty {
     cols: u16,
 }
 
-async fn create(
-    State(api): Shared,
-    Path(app): Path<String>,
-    Body(wanted): Body<Create>,
-) -> Answer<(StatusCode, Json<Value>)> {
+async fn create(State(api): Shared, Path(app): Path<String>, Body(wanted): Body<Create>) -> Answer<(StatusCode, Json<Value>)> {
     let app = api.platform.app(&app).await?;
     let run = Run {
         command: wanted.command,

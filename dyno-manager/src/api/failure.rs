@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::platform::Error;
+use crate::{platform::Error, printable::printable};
 
 /// An error on its way to a client.
 pub(super) struct Failure(pub Error);
@@ -43,9 +43,10 @@ impl IntoResponse for Failure {
     }
 }
 
-/// `{"id","message"}`
+/// `{"id","message"}`. Messages quote what was asked for, and end on terminals: one line, not endless, nothing that a terminal obeys.
 pub(super) fn refusal(status: StatusCode, id: &str, message: &str) -> Response {
-    (status, Json(json!({ "id": id, "message": message }))).into_response()
+    const MOST: usize = 1000;
+    (status, Json(json!({ "id": id, "message": printable(message, MOST) }))).into_response()
 }
 
 pub(super) fn method_not_allowed() -> Response {

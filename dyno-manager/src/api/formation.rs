@@ -23,9 +23,7 @@ use crate::{
 };
 
 pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/apps/{app}/formation", get(index).patch(update_many))
-        .route("/apps/{app}/formation/{type}", get(info).patch(update_one))
+    Router::new().route("/apps/{app}/formation", get(index).patch(update_many)).route("/apps/{app}/formation/{type}", get(info).patch(update_one))
 }
 
 #[derive(Deserialize)]
@@ -60,11 +58,7 @@ async fn update_many(State(api): Shared, Path(app): Path<String>, Body(wanted): 
     Ok(Json(rows.iter().map(|row| shape(&app, row)).collect()))
 }
 
-async fn update_one(
-    State(api): Shared,
-    Path((app, of)): Path<(String, String)>,
-    Body(wanted): Body<Update>,
-) -> Answer<Json<Value>> {
+async fn update_one(State(api): Shared, Path((app, of)): Path<(String, String)>, Body(wanted): Body<Update>) -> Answer<Json<Value>> {
     let app = api.platform.app(&app).await?;
     // A type that cannot be named at all is as unknown as one that is not declared.
     api.platform.formation_of(&app, &of).await?;

@@ -37,11 +37,7 @@ struct Create {
     tail: Option<bool>,
 }
 
-async fn create(
-    State(api): Shared,
-    Path(app): Path<String>,
-    Body(wanted): Body<Create>,
-) -> Answer<(StatusCode, Json<Value>)> {
+async fn create(State(api): Shared, Path(app): Path<String>, Body(wanted): Body<Create>) -> Answer<(StatusCode, Json<Value>)> {
     let app = api.platform.app(&app).await?;
     let Create { dyno, source, lines, tail } = wanted;
     let request = LogRequest { dyno, source, lines, tail: tail == Some(true) };

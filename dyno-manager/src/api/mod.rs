@@ -12,6 +12,8 @@ mod config;
 mod dynos;
 mod failure;
 mod formation;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod json;
 mod logs;
 mod releases;

@@ -37,11 +37,7 @@ struct Create {
 }
 
 /// `{"slug"}` releases a slug, `{"release"}` rolls back to a release, `{}` to the one before.
-async fn create(
-    State(api): Shared,
-    Path(app): Path<String>,
-    Body(wanted): Body<Create>,
-) -> Answer<(StatusCode, Json<Value>)> {
+async fn create(State(api): Shared, Path(app): Path<String>, Body(wanted): Body<Create>) -> Answer<(StatusCode, Json<Value>)> {
     let app = api.platform.app(&app).await?;
     let request = match (wanted.slug, wanted.release) {
         (Some(_), Some(_)) => return Err(Error::BadRequest("give either slug or release, not both".into()).into()),

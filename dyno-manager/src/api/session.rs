@@ -91,12 +91,7 @@ async fn refuse(frames: mpsc::Sender<Frame>, error: Option<io::Error>, exit: wat
 }
 
 /// All output, then the exit.
-async fn relay(
-    frames: mpsc::Sender<Frame>,
-    stdout: Source,
-    stderr: Option<Source>,
-    exit: watch::Receiver<Option<Exit>>,
-) -> Result<(), Gone> {
+async fn relay(frames: mpsc::Sender<Frame>, stdout: Source, stderr: Option<Source>, exit: watch::Receiver<Option<Exit>>) -> Result<(), Gone> {
     let out = copy(stdout, &frames, Frame::Stdout, exit.clone());
     let err = async {
         match stderr {
@@ -120,12 +115,7 @@ async fn relay(
     }
 }
 
-async fn copy(
-    mut from: Source,
-    to: &mpsc::Sender<Frame>,
-    frame: fn(Bytes) -> Frame,
-    exit: watch::Receiver<Option<Exit>>,
-) -> Result<(), Gone> {
+async fn copy(mut from: Source, to: &mpsc::Sender<Frame>, frame: fn(Bytes) -> Frame, exit: watch::Receiver<Option<Exit>>) -> Result<(), Gone> {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(MAX_PAYLOAD / 4);

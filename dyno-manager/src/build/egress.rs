@@ -6,6 +6,8 @@
 //! so an answer cannot change between the check and the use. A refusal says host and policy in its
 //! status line, because that is the part that package clients print.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod names;
 mod policy;
 mod record;
@@ -21,14 +23,15 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, ext::ReasonPhrase, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{policy::Policy, record::Request};
 use self::{names::Names, policy::Denied, record::Meter};
+pub use self::{policy::Policy, record::Request};
 
 /// Connections at once; further ones wait in the listener's queue.
 const CONNECTIONS: usize = 64;
@@ -83,7 +86,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn converse(self, stream: TcpStream) {
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let cancel = self.cancel.clone();
         let service = service_fn(move |request| {
             let proxy = self.clone();
@@ -192,8 +195,7 @@ fn towards(request: http::Request<Incoming>, meter: &Arc<Meter>) -> Option<http:
     };
     drop_hop_by_hop(&mut head.headers);
     head.headers.insert(header::HOST, host.parse().ok()?);
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    head.uri = path.parse::<Uri>().ok()?;
+    head.uri = origin_form(&head.uri)?;
     let meter = Arc::clone(meter);
     let counted = body.map_frame(move |frame| {
         let bytes = frame.data_ref().map_or(0, Bytes::len);
@@ -201,6 +203,13 @@ fn towards(request: http::Request<Incoming>, meter: &Arc<Meter>) -> Option<http:
         frame
     });
     Some(http::Request::from_parts(head, counted.boxed_unsync()))
+}
+
+/// The target without scheme and host. `http://host?query` has no path of its own.
+fn origin_form(uri: &Uri) -> Option<Uri> {
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    format!("{slash}{path}").parse().ok()
 }
 
 /// RFC 9110, section 7.6.1: what `Connection` names, and what is known to be for one hop.
@@ -213,7 +222,17 @@ fn drop_hop_by_hop(headers: &mut http::HeaderMap) {
         .map(|name| name.trim().to_ascii_lowercase())
         .filter(|name| name != "host" && name != "content-length")
         .collect();
-    let known = ["connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "transfer-encoding", "proxy-authorization", "proxy-authenticate"];
+    let known = [
+        "connection",
+        "proxy-connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "transfer-encoding",
+        "proxy-authorization",
+        "proxy-authenticate",
+    ];
     for name in named.iter().map(String::as_str).chain(known) {
         headers.remove(name);
     }

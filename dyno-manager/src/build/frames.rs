@@ -195,9 +195,25 @@ mod tests {
     #[test]
     fn headers_are_strict() {
         for bad in [
-            "slug 1\nx", "SLUG\n", "SLUG \n", "SLUG  1\nx", "SLUG 1 \nx", "SLUG +1\nx", "SLUG -1\n", "SLUG 0x1\nx", "SLUG 1.0\nx",
-            "SLUG one\n", "SLUG 1\r\nx", "SLUG 99999999999999999999\n", "SLUGS 1\nx", "EVIL 1\nx", " SLUG 1\nx", "\n", "SLUG\t1\nx",
-            "SLUG ٣\nabc", "\0 1\n",
+            "slug 1\nx",
+            "SLUG\n",
+            "SLUG \n",
+            "SLUG  1\nx",
+            "SLUG 1 \nx",
+            "SLUG +1\nx",
+            "SLUG -1\n",
+            "SLUG 0x1\nx",
+            "SLUG 1.0\nx",
+            "SLUG one\n",
+            "SLUG 1\r\nx",
+            "SLUG 99999999999999999999\n",
+            "SLUGS 1\nx",
+            "EVIL 1\nx",
+            " SLUG 1\nx",
+            "\n",
+            "SLUG\t1\nx",
+            "SLUG ٣\nabc",
+            "\0 1\n",
         ] {
             refused(bad.as_bytes(), "where a frame should begin");
         }

@@ -53,6 +53,11 @@ impl Draft {
         Ok(())
     }
 
+    /// Bytes written so far.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Makes the bytes durable.
     pub(super) fn finish(self) -> io::Result<Written> {
         // Other users of the host may mount it; nobody may change it.

@@ -14,6 +14,8 @@ mod builder;
 pub mod egress;
 mod failure;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod host;
 mod images;
 mod output;
@@ -24,6 +26,7 @@ mod sandbox;
 mod settings;
 pub mod source;
 mod story;
+mod superblock;
 #[cfg(test)]
 mod tests;
 

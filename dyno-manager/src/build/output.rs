@@ -153,9 +153,7 @@ impl OutputReader {
 
     /// The same as a stream.
     pub fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send {
-        futures_util::stream::try_unfold(self, |mut reader| async {
-            Ok(reader.next().await?.map(|piece| (piece, reader)))
-        })
+        futures_util::stream::try_unfold(self, |mut reader| async { Ok(reader.next().await?.map(|piece| (piece, reader))) })
     }
 }
 

@@ -8,15 +8,17 @@ use super::{
     frames::{FrameError, Frames, Name},
     images::{Draft, Written},
     release_file::default_process_types,
+    superblock,
 };
-use crate::model::{ProcessType, procfile};
+use crate::{
+    model::{ProcessType, procfile},
+    printable::printable,
+};
 
 /// Bytes of a Procfile or a release.
 const MAX_TEXT: u64 = 1 << 20;
 /// Characters of what was detected.
 const MAX_DETECTED: usize = 80;
-/// The first bytes of every squashfs image (little endian 0x73717368).
-const SQUASHFS: &[u8] = b"hsqs";
 
 /// A packed app.
 #[derive(Debug)]
@@ -34,7 +36,9 @@ pub(super) enum Cached {
     /// Nothing: what was there is gone.
     Empty,
     Image(Written),
-    TooLarge { bytes: u64 },
+    TooLarge {
+        bytes: u64,
+    },
 }
 
 /// Reads a whole stream of frames. Blocks; nothing stays on disk if it fails.
@@ -49,7 +53,7 @@ pub(super) fn receive(from: impl Read, limits: &Limits, slugs: &Path, caches: &P
                 let defaults = default_process_types(&frames.whole(MAX_TEXT)?).map_err(Failure::Release)?;
                 process_types = Some(defaults);
             }
-            Name::Detected => detected = Some(printable(&frames.whole(MAX_TEXT)?)),
+            Name::Detected => detected = Some(shown(&frames.whole(MAX_TEXT)?)),
             Name::Slug if bytes > limits.slug_bytes => {
                 return Err(Failure::SlugTooLarge { bytes, max: limits.slug_bytes });
             }
@@ -73,36 +77,33 @@ fn image(frames: &mut Frames<impl Read>, folder: &Path) -> Result<Written, Failu
     let mut start: Vec<u8> = Vec::new();
     loop {
         let piece = frames.piece(|piece| {
-            start.extend(piece.iter().take(SQUASHFS.len().saturating_sub(start.len())));
+            start.extend(piece.iter().take(superblock::SIZE.saturating_sub(start.len())));
             draft.write(piece)
         })?;
         // The outer error is the stream's, the inner one the disk's.
         let Some(written) = piece else { break };
         written.map_err(Failure::Store)?;
     }
-    if start != SQUASHFS {
-        return Err(FrameError::Malformed("an image that is no squashfs".into()).into());
-    }
+    superblock::check(&start, draft.size()).map_err(FrameError::Malformed)?;
     draft.finish().map_err(Failure::Store)
 }
 
-/// The first line, without what a terminal would obey.
-fn printable(bytes: &[u8]) -> String {
+/// Its first line, as far as it may be shown.
+fn shown(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let line = text.lines().next().unwrap_or_default().trim();
-    line.chars().filter(|c| !c.is_control()).take(MAX_DETECTED).collect()
+    printable(text.lines().next().unwrap_or_default().trim(), MAX_DETECTED)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{superblock::sample, *};
 
     fn frame(name: &str, bytes: &[u8]) -> Vec<u8> {
         [format!("{name} {}\n", bytes.len()).as_bytes(), bytes].concat()
     }
 
     fn receive_all(frames: &[Vec<u8>], folder: &Path) -> Result<Packed, String> {
-        let limits = Limits { slug_bytes: 10, cache_bytes: 10, ..Limits::default() };
+        let limits = Limits { slug_bytes: 150, cache_bytes: 150, ..Limits::default() };
         receive(&*frames.concat(), &limits, folder, folder).map_err(|error| error.to_string())
     }
 
@@ -113,15 +114,15 @@ mod tests {
             frame("PROCFILE", b"web: mine\nworker: w\n"),
             frame("RELEASE", b"default_process_types:\n  web: theirs\n  rake: r\n"),
             frame("DETECTED", b" Py\x1b[31mthon\nx"),
-            frame("SLUG", b"hsqs-slug"),
-            frame("CACHE", b"hsqs-cache"),
+            frame("SLUG", &sample(b"slug")),
+            frame("CACHE", &sample(b"cache")),
             frame("END", b""),
         ];
         let packed = receive_all(&frames, dir.path()).unwrap();
         let types: Vec<_> = packed.process_types.iter().map(|(name, command)| (name.as_str(), command.as_str())).collect();
         assert_eq!(types, [("rake", "r"), ("web", "mine"), ("worker", "w")]);
-        assert_eq!((packed.detected.as_str(), packed.slug.size), ("Py[31mthon", 9));
-        assert!(matches!(&packed.cache, Cached::Image(image) if image.size == 10));
+        assert_eq!((packed.detected.as_str(), packed.slug.size), ("Py\u{fffd}[31mthon", sample(b"slug").len() as u64));
+        assert!(matches!(&packed.cache, Cached::Image(image) if image.size == sample(b"cache").len() as u64));
     }
 
     #[test]
@@ -129,7 +130,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let release = frame("RELEASE", b"default_process_types:\n  web: w\n");
         let detected = frame("DETECTED", b"x");
-        let (slug, end) = (frame("SLUG", b"hsqs"), frame("END", b""));
+        let (slug, end) = (frame("SLUG", &sample(b"")), frame("END", b""));
         let refused = |frames: &[&Vec<u8>], want: &str| {
             let frames: Vec<_> = frames.iter().map(|frame| (*frame).clone()).collect();
             let error = receive_all(&frames, dir.path()).expect_err(want);
@@ -143,10 +144,11 @@ mod tests {
         refused(&[&release, &slug, &end], "has no detected language");
         refused(&[&detected, &slug, &end], "has no release");
         refused(&[&release, &detected, &slug], "ended in the middle");
-        refused(&[&release, &detected, &b"SLUG 11\nhsqs".to_vec()], "your compiled slug is 0K (max is 0K)");
+        refused(&[&release, &detected, &b"SLUG 151\nhsqs".to_vec()], "your compiled slug is 0K (max is 0K)");
         refused(&[&release, &detected, &frame("SLUG", b"\x7fELF")], "no squashfs");
         refused(&[&release, &detected, &frame("SLUG", b"hs")], "no squashfs");
         refused(&[&release, &detected, &slug, &frame("CACHE", b"x"), &end], "no squashfs");
+        refused(&[&release, &detected, &frame("SLUG", &sample(b"")[..107])], "of which 107 are there");
         refused(&[&format!("PROCFILE {}\n", (1 << 20) + 1).into_bytes()], "at most 1048576");
     }
 
@@ -154,8 +156,8 @@ mod tests {
     fn a_cache_over_its_bound_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let release = frame("RELEASE", b"default_process_types:\n  web: w\n");
-        let frames = [release, frame("DETECTED", b"x"), frame("SLUG", b"hsqs"), frame("CACHE", &[0; 11]), frame("END", b"")];
+        let frames = [release, frame("DETECTED", b"x"), frame("SLUG", &sample(b"")), frame("CACHE", &[0; 151]), frame("END", b"")];
         let packed = receive_all(&frames, dir.path()).unwrap();
-        assert!(matches!(packed.cache, Cached::TooLarge { bytes: 11 }));
+        assert!(matches!(packed.cache, Cached::TooLarge { bytes: 151 }));
     }
 }

@@ -109,11 +109,6 @@ fn sandbox(layers: Vec<Layer>, program: &str, env: BTreeMap<String, String>) -> 
     sandbox.hostname = "build".into();
     sandbox.seccomp = Profile::Build;
     sandbox.root.upper = Upper::Tmpfs { bytes: size.disk, inodes: size.inodes };
-    sandbox.limits = Limits {
-        memory: Some(size.memory),
-        pids: Some(size.pids),
-        cpu_weight: Some(size.cpu_weight),
-        ..Limits::default()
-    };
+    sandbox.limits = Limits { memory: Some(size.memory), pids: Some(size.pids), cpu_weight: Some(size.cpu_weight), ..Limits::default() };
     sandbox
 }

@@ -25,7 +25,7 @@ use self::{
     member::{Kind, Member, Pending},
     tree::Tree,
 };
-use crate::model::ConfigVars;
+use crate::{model::ConfigVars, printable::printable};
 
 /// Bounds of one source archive.
 #[derive(Debug, Clone, Copy)]
@@ -86,12 +86,7 @@ pub fn sanitize(input: impl Read, env: &ConfigVars, out: impl Write) -> Result<S
 ///
 /// # Errors
 /// As [`sanitize`].
-pub fn sanitize_within(
-    bounds: Bounds,
-    input: impl Read,
-    env: &ConfigVars,
-    out: impl Write,
-) -> Result<Summary, SourceError> {
+pub fn sanitize_within(bounds: Bounds, input: impl Read, env: &ConfigVars, out: impl Write) -> Result<Summary, SourceError> {
     let mut archive = tar::Archive::new(Input::detect(input, bounds)?);
     let mut clean = Clean::new(bounds, out);
     let mut pending = Pending::default();
@@ -111,11 +106,11 @@ pub fn sanitize_within(
     clean.finish()
 }
 
-/// An error of the tar library or of the decompressor: both speak of the archive.
+/// An error of the tar library or of the decompressor: both speak of the archive, and in its own bytes, which are not for a terminal.
 fn unreadable(error: io::Error) -> SourceError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => SourceError::Archive("is cut off".into()),
-        _ => SourceError::Archive(format!("cannot be read: {error}")),
+        _ => SourceError::Archive(format!("cannot be read: {}", printable(&error.to_string(), 300))),
     }
 }
 

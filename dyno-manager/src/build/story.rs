@@ -160,8 +160,7 @@ impl Story {
             return Ok(None);
         }
         let listener = listeners.into_iter().next().ok_or_else(|| io::Error::other("the warden gave no listener"));
-        let policy =
-            Policy { egress, hosts: self.settings.registries.clone(), allow_private: self.settings.allow_private };
+        let policy = Policy { egress, hosts: self.settings.registries.clone(), allow_private: self.settings.allow_private };
         let record = self.settings.requests(self.request.build.id);
         let opened = listener.and_then(|listener| Registries::open(listener, policy, &record));
         opened.map(Some).map_err(Failure::Streams)
@@ -192,13 +191,7 @@ impl Story {
     }
 
     /// Waits for a dyno to end; ends it when the build is cancelled, takes too long or is refused.
-    async fn until_ended(
-        &self,
-        id: Uuid,
-        pidfd: &OwnedFd,
-        limit: Duration,
-        refused: impl Future<Output = Failure>,
-    ) -> Result<Exit, Failure> {
+    async fn until_ended(&self, id: Uuid, pidfd: &OwnedFd, limit: Duration, refused: impl Future<Output = Failure>) -> Result<Exit, Failure> {
         let why = tokio::select! {
             ended = warden::ended(pidfd) => {
                 ended.map_err(Failure::Streams)?;

@@ -23,7 +23,8 @@ const PACK: &str = r#"
     frame() { printf '%s %s\n' $1 ${#2}; printf %s "$2"; }
     frame PROCFILE "$(cat $ROOT/app/Procfile)"
     frame RELEASE $'default_process_types:\n  web: theirs\n  rake: r'
-    frame DETECTED Python; frame SLUG hsqs-slug; frame CACHE hsqs-cache; printf 'END 0\n'"#;
+    image() { printf '%s %s\n' $1 $(stat -c %s $ROOT/image); cat $ROOT/image; }
+    frame DETECTED Python; image SLUG; image CACHE; printf 'END 0\n'"#;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -41,6 +42,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         fs::create_dir(&root).unwrap();
+        fs::write(root.join("image"), superblock::sample(b"")).unwrap();
         let mut host = Scripts {
             root,
             build: build.into(),
@@ -177,7 +179,7 @@ async fn a_build_makes_a_slug_a_cache_and_a_story() {
     let Outcome::Built(slug) = outcome else { panic!("{outcome:?}\n{text}") };
     let types: BTreeMap<_, _> = slug.process_types.iter().map(|(name, command)| (name.as_str(), command.as_str())).collect();
     assert_eq!(types, BTreeMap::from([("web", "mine"), ("rake", "r")]));
-    assert_eq!((slug.buildpack.as_str(), slug.size, slug.commit.as_deref()), ("Python", 9, Some("abc")));
+    assert_eq!((slug.buildpack.as_str(), slug.size, slug.commit.as_deref()), ("Python", superblock::sample(b"").len() as u64, Some("abc")));
     assert_eq!(fixture.names("slugs"), [format!("{}.sqsh", slug.sha256)]);
     assert_eq!(fixture.names("cache"), [format!("{}.sha256", fixture.app.id), format!("{}.sqsh", fixture.app.id)]);
     let (head, tail) = text.split_once("-----> Compressing...\n       Done: 0K in ").unwrap();
@@ -221,19 +223,13 @@ async fn failures_are_told_once_and_by_cause() {
     Fixture::new(told, PACK).fails("the app failed to compile").await;
     Fixture::new("exit 3", PACK).fails("the build dyno ended with status 3").await;
     Fixture::new("kill -9 $$", PACK).fails("the build dyno ended with status 137").await;
-    Fixture::with("exit 137", PACK, |host, _| host.cause = ExitCause::Memory)
-        .fails("the build ran out of memory (limit 4096 MB)")
-        .await;
-    Fixture::with("exit 1", PACK, |host, _| host.cause = ExitCause::Lost)
-        .fails("the build was killed from outside; try again")
-        .await;
+    Fixture::with("exit 137", PACK, |host, _| host.cause = ExitCause::Memory).fails("the build ran out of memory (limit 4096 MB)").await;
+    Fixture::with("exit 1", PACK, |host, _| host.cause = ExitCause::Lost).fails("the build was killed from outside; try again").await;
     Fixture::new(BUILD, "echo oops >&2; exit 1").fails("the pack dyno ended with status 1").await;
     Fixture::new(BUILD, "exit 0").fails("the packed app ended in the middle").await;
     Fixture::new(BUILD, "echo EVIL 1").fails("the packed app holds \"EVIL 1\" where a frame should begin").await;
     Fixture::new(BUILD, "printf 'PROCFILE 1\\nx'").fails("Procfile line 1: \"x\" has no colon; write <type>: <command>").await;
-    Fixture::with(BUILD, PACK, |_, settings| settings.limits.slug_bytes = 5)
-        .fails("your compiled slug is 0K (max is 0K)")
-        .await;
+    Fixture::with(BUILD, PACK, |_, settings| settings.limits.slug_bytes = 5).fails("your compiled slug is 0K (max is 0K)").await;
 }
 
 #[tokio::test]

@@ -36,11 +36,8 @@ pub(super) struct Ambient {
 impl Ambient {
     /// The process's own.
     pub(super) fn own() -> Result<Self> {
-        let directory =
-            std::env::current_dir().map_err(|e| CliError::new(format!("The current directory cannot be read: {e}")))?;
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
+        let directory = std::env::current_dir().map_err(|e| CliError::new(format!("The current directory cannot be read: {e}")))?;
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Ok(Self {
             vars: std::env::vars_os().filter_map(text).collect(),
             directory,

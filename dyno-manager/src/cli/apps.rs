@@ -42,9 +42,7 @@ impl List {
 
 /// Creates an app and ties this directory to it
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  $ dyno apps:create\n  $ dyno apps:create my-app\n  $ dyno create my-app --no-file"
-)]
+#[command(after_help = "Examples:\n  $ dyno apps:create\n  $ dyno apps:create my-app\n  $ dyno create my-app --no-file")]
 pub(super) struct Create {
     /// Its name: 3 to 30 lowercase letters, digits and dashes; made up when left out
     name: Option<AppName>,
@@ -97,10 +95,7 @@ impl Destroy {
         match self.confirm.as_deref() {
             Some(name) if name == app.name => {}
             Some(name) => {
-                return Err(CliError::new(format!(
-                    "Confirmation {name} did not match {}. Nothing was done.",
-                    app.name
-                )));
+                return Err(CliError::new(format!("Confirmation {name} did not match {}. Nothing was done.", app.name)));
             }
             None => {
                 return Err(CliError::usage(format!("Destroying {} needs its name twice.", app.name))

@@ -258,10 +258,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         let long = "long/".repeat(30) + "name.txt";
-        plant(
-            root,
-            &["Procfile", ".dyno", ".git/HEAD", "lib/.git", "lib/.dyno", "node_modules/a/b.js", "bin/x", &long],
-        );
+        plant(root, &["Procfile", ".dyno", ".git/HEAD", "lib/.git", "lib/.dyno", "node_modules/a/b.js", "bin/x", &long]);
         fs::write(root.join(".slugignore"), "node_modules\n*.js\n").unwrap();
         fs::set_permissions(root.join("bin/x"), fs::Permissions::from_mode(0o4711)).unwrap();
         fs::set_permissions(root.join("Procfile"), fs::Permissions::from_mode(0o666)).unwrap();

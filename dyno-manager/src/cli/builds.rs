@@ -45,8 +45,7 @@ impl List {
             return context.screen.say(format!("{app} has no builds.")).await;
         }
         newest_first(&mut builds);
-        let row =
-            |b: &Build| [b.id.clone(), b.status.clone(), version(b), who(b.user.as_ref()), context.ago(b.created_at)];
+        let row = |b: &Build| [b.id.clone(), b.status.clone(), version(b), who(b.user.as_ref()), context.ago(b.created_at)];
         let rows: Vec<_> = builds.iter().take(self.num).map(row).collect();
         context.screen.write((header(&format!("{app} Builds")) + &table(&rows)).as_bytes()).await
     }
@@ -146,9 +145,7 @@ async fn pick(context: &mut Context, app: &AppRef, id: Option<&str>) -> Result<B
         None => CliError::new(format!("{app} has no builds.")),
     })?;
     match (id, matching.next()) {
-        (Some(id), Some(_)) if first.id != id => {
-            Err(CliError::usage(format!("More than one build begins with {id}; write more of it.")))
-        }
+        (Some(id), Some(_)) if first.id != id => Err(CliError::usage(format!("More than one build begins with {id}; write more of it."))),
         _ => Ok(first),
     }
 }

@@ -206,10 +206,8 @@ async fn read_json(response: Response<Incoming>) -> Result<Value> {
 
 /// Reads an answer as what it should be.
 pub(super) fn typed<T: DeserializeOwned>(value: Value) -> Result<T> {
-    serde_json::from_value(value).map_err(|e| {
-        CliError::new(format!("The platform's answer is not understood: {e}"))
-            .hint("Are dyno and dynod of the same version?")
-    })
+    serde_json::from_value(value)
+        .map_err(|e| CliError::new(format!("The platform's answer is not understood: {e}")).hint("Are dyno and dynod of the same version?"))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

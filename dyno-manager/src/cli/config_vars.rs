@@ -49,9 +49,7 @@ impl List {
 
 /// Sets config vars and restarts the app
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  $ dyno config:set RACK_ENV=production\n  $ dyno config:set A=1 'GREETING=hello world' -a my-app"
-)]
+#[command(after_help = "Examples:\n  $ dyno config:set RACK_ENV=production\n  $ dyno config:set A=1 'GREETING=hello world' -a my-app")]
 pub(super) struct Set {
     /// What to set
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = pair)]

@@ -112,12 +112,7 @@ async fn send(context: &mut Context, root: &Path, app: &AppRef) -> Result<(Strin
 }
 
 /// `Err(None)`: nobody takes the pieces any more.
-fn pack(
-    tree: &Tree,
-    root: &Path,
-    queue: mpsc::Sender<io::Result<Bytes>>,
-    bar: &ProgressBar,
-) -> Result<(String, u64), Option<CliError>> {
+fn pack(tree: &Tree, root: &Path, queue: mpsc::Sender<io::Result<Bytes>>, bar: &ProgressBar) -> Result<(String, u64), Option<CliError>> {
     let packed = tree.write(root, Upload::new(queue.clone()), &mut |bytes| bar.inc(bytes));
     match packed.map(Upload::finish) {
         Ok(Ok(sent)) => Ok(sent),
@@ -143,11 +138,7 @@ fn progress_bar(bytes: u64, live: bool) -> ProgressBar {
 /// The commit checked out in `root`, as git tells it.
 fn checked_out(root: &Path) -> Option<String> {
     let mut git = Command::new("git");
-    git.arg("-C")
-        .arg(root)
-        .args(["rev-parse", "--verify", "--quiet", "HEAD"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null());
+    git.arg("-C").arg(root).args(["rev-parse", "--verify", "--quiet", "HEAD"]).stdin(Stdio::null()).stderr(Stdio::null());
     let answer = git.output().ok().filter(|answer| answer.status.success())?;
     let commit = String::from_utf8(answer.stdout).ok()?.trim().to_owned();
     (!commit.is_empty()).then_some(commit)

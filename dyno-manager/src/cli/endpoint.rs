@@ -88,9 +88,7 @@ fn read(path: &Path) -> Result<ClientFile> {
     let text = fs::read_to_string(path).map_err(|e| {
         let error = CliError::new(format!("The platform is not known here: {}: {e}", path.display()));
         match e.kind() {
-            io::ErrorKind::PermissionDenied => {
-                error.hint("Run this as root or as the daemon's user, or set DYNO_URL and DYNO_TOKEN.")
-            }
+            io::ErrorKind::PermissionDenied => error.hint("Run this as root or as the daemon's user, or set DYNO_URL and DYNO_TOKEN."),
             _ => error.hint("dynod writes this file when it starts. Does it run? Or set DYNO_URL and DYNO_TOKEN."),
         }
     })?;

@@ -284,9 +284,7 @@ mod tests {
 
     #[test]
     fn the_app_may_stand_before_or_after_the_command() {
-        for line in
-            ["dyno -a my-app ps", "dyno ps -a my-app", "dyno run --app my-app -- ls -a", "dyno run -a my-app ls -a"]
-        {
+        for line in ["dyno -a my-app ps", "dyno ps -a my-app", "dyno run --app my-app -- ls -a", "dyno run -a my-app ls -a"] {
             let cli = Cli::try_parse_from(words(line)).unwrap();
             assert_eq!(cli.app.unwrap().as_str(), "my-app", "{line}");
         }

@@ -39,19 +39,14 @@ impl OneOff {
     /// Options behind the command belong to the command; whoever comes from another tool is told.
     pub(super) fn app(&self, context: &Context) -> Result<AppRef> {
         let behind = self.command.iter().any(|word| word == "-a" || word == "--app" || word.starts_with("--app="));
-        context.app().map_err(
-            |e| {
-                if behind { e.hint("Options go before the command: dyno run -a APP COMMAND") } else { e }
-            },
-        )
+        context.app().map_err(|e| if behind { e.hint("Options go before the command: dyno run -a APP COMMAND") } else { e })
     }
 }
 
 /// What a program in a terminal wants to know about it.
 pub(super) fn at_terminal(body: &mut Value, term: Option<&str>, (rows, cols): (u16, u16)) {
     body["tty"] = json!({ "rows": rows, "cols": cols });
-    let about =
-        [("TERM", term.map(str::to_owned)), ("COLUMNS", Some(cols.to_string())), ("LINES", Some(rows.to_string()))];
+    let about = [("TERM", term.map(str::to_owned)), ("COLUMNS", Some(cols.to_string())), ("LINES", Some(rows.to_string()))];
     for (name, value) in about {
         // What --env says comes first.
         if let (Some(value), true) = (value, body["env"][name].is_null()) {

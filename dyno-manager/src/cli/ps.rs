@@ -260,8 +260,7 @@ mod tests {
         assert_eq!(platform.out("ps -a my-app").await, "No dynos on my-app\n");
         let ran = platform.run("ps worker -a my-app").await;
         assert_eq!((ran.status, ran.err.as_str()), (1, " ›   Error: No worker dynos on my-app\n"));
-        platform
-            .answer("GET /apps/my-app/dynos", json!([dyno("web.1", "up", NOW, "x"), dyno("run.1", "up", NOW, "x")]));
+        platform.answer("GET /apps/my-app/dynos", json!([dyno("web.1", "up", NOW, "x"), dyno("run.1", "up", NOW, "x")]));
         let shown: Value = serde_json::from_str(&platform.out("ps web -a my-app --json").await).unwrap();
         assert_eq!(shown.as_array().unwrap().len(), 1);
     }
@@ -273,16 +272,8 @@ mod tests {
             ("ps:restart", "DELETE /apps/my-app/dynos", "Restarting all dynos on ⬢ my-app... done\n"),
             ("restart web", "DELETE /apps/my-app/formations/web", "Restarting all web dynos on ⬢ my-app... done\n"),
             ("ps:restart web.1", "DELETE /apps/my-app/dynos/web.1", "Restarting dyno web.1 on ⬢ my-app... done\n"),
-            (
-                "ps:stop run.18",
-                "POST /apps/my-app/dynos/run.18/actions/stop",
-                "Stopping dyno run.18 on ⬢ my-app... done\n",
-            ),
-            (
-                "stop run",
-                "POST /apps/my-app/formations/run/actions/stop",
-                "Stopping all run dynos on ⬢ my-app... done\n",
-            ),
+            ("ps:stop run.18", "POST /apps/my-app/dynos/run.18/actions/stop", "Stopping dyno run.18 on ⬢ my-app... done\n"),
+            ("stop run", "POST /apps/my-app/formations/run/actions/stop", "Stopping all run dynos on ⬢ my-app... done\n"),
         ] {
             platform.answer(request, json!({}));
             let ran = platform.run(&format!("{line} -a my-app")).await;

@@ -61,9 +61,7 @@ impl List {
 
 /// Shows one release and its config vars
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  $ dyno releases:info\n  $ dyno releases:info v12 -a my-app\n  $ dyno releases:info --json"
-)]
+#[command(after_help = "Examples:\n  $ dyno releases:info\n  $ dyno releases:info v12 -a my-app\n  $ dyno releases:info --json")]
 pub(super) struct Info {
     /// Which one; the current release when left out
     version: Option<Version>,
@@ -132,18 +130,14 @@ impl Rollback {
 fn target(releases: &[Release], now: Option<u32>, wanted: Option<Version>) -> Result<Release> {
     let found = match wanted {
         Some(Version(version)) => releases.iter().find(|release| release.version == version),
-        None => releases.iter().find(|release| {
-            now.is_some_and(|now| release.version < now) && release.status == "succeeded" && release.slug.is_some()
-        }),
+        None => {
+            releases.iter().find(|release| now.is_some_and(|now| release.version < now) && release.status == "succeeded" && release.slug.is_some())
+        }
     };
     match (found, wanted) {
-        (Some(release), _) if release.status == "failed" => {
-            Err(CliError::new(format!("v{} failed; it was never in force.", release.version)))
-        }
+        (Some(release), _) if release.status == "failed" => Err(CliError::new(format!("v{} failed; it was never in force.", release.version))),
         (Some(release), _) => Ok(release.clone()),
-        (None, Some(Version(version))) => {
-            Err(CliError::new(format!("There is no release v{version}.")).hint("`dyno releases` lists them."))
-        }
+        (None, Some(Version(version))) => Err(CliError::new(format!("There is no release v{version}.")).hint("`dyno releases` lists them.")),
         (None, None) => Err(CliError::new("There is no earlier release to go back to.")),
     }
 }

@@ -62,8 +62,7 @@ impl Attached {
         let started = session.started(&mut context.screen).await?;
         context.screen.done(format!("{}, {}", if started { "up" } else { "failed" }, dyno.name)).await;
         let raw = keys.then(terminal::Raw::enter).transpose();
-        let raw =
-            raw.map_err(|e| CliError::new(format!("The terminal cannot be set up: {e}")).hint("Try --no-tty."))?;
+        let raw = raw.map_err(|e| CliError::new(format!("The terminal cannot be set up: {e}")).hint("Try --no-tty."))?;
         let local = Local { input: context.ambient.take_input(), controls: controls(keys)?, keys };
         let ending = session.pump(local, &mut context.screen).await;
         drop(raw);
@@ -181,8 +180,7 @@ impl Wait {
         context.screen.begin(format!("Waiting for {} on ⬢ {app}", self.dyno)).await;
         let answer = context.client()?.wait(&format!("/apps/{app}/dynos/{}/wait", self.dyno)).await?;
         let dyno: Dyno = typed(answer.clone())?;
-        let exit =
-            dyno.exit.ok_or_else(|| CliError::new(format!("{} has not ended: it is {}.", dyno.name, dyno.state)))?;
+        let exit = dyno.exit.ok_or_else(|| CliError::new(format!("{} has not ended: it is {}.", dyno.name, dyno.state)))?;
         let memory = exit.memory_peak.map(|bytes| format!(", memory peak {}", size(bytes))).unwrap_or_default();
         let times = format!("{} (cpu {}{memory})", duration(exit.wall_us), duration(exit.cpu_us));
         context.screen.done(format!("{} after {times}", dyno.state)).await;

@@ -78,12 +78,9 @@ impl Scale {
         if self.changes.is_empty() {
             let formation: Vec<Formation> = context.get(&path).await?;
             if formation.is_empty() {
-                return Err(
-                    CliError::new(format!("{app} has no process types yet.")).hint("`dyno deploy` brings them.")
-                );
+                return Err(CliError::new(format!("{app} has no process types yet.")).hint("`dyno deploy` brings them."));
             }
-            let shown: Vec<_> =
-                formation.iter().map(|f| format!("{}={}:{}", f.process_type, f.quantity, f.size)).collect();
+            let shown: Vec<_> = formation.iter().map(|f| format!("{}={}:{}", f.process_type, f.quantity, f.size)).collect();
             return context.screen.say(shown.join(" ")).await;
         }
         let mut named = BTreeSet::new();
@@ -118,8 +115,7 @@ impl Change {
             Amount::More(n) => now()?.saturating_add(n),
             Amount::Fewer(n) => {
                 let now = now()?;
-                now.checked_sub(n)
-                    .ok_or_else(|| CliError::new(format!("{name} has {now} dynos; {n} cannot be taken away.")))?
+                now.checked_sub(n).ok_or_else(|| CliError::new(format!("{name} has {now} dynos; {n} cannot be taken away.")))?
             }
         };
         let mut update = json!({ "type": name, "quantity": quantity });
@@ -141,11 +137,7 @@ mod tests {
             match (&got, want) {
                 (Ok(got), Ok((name, amount, size))) => {
                     let shown = got.size.map(|size| size.to_string());
-                    assert_eq!(
-                        (got.process_type.as_str(), got.amount, shown.as_deref()),
-                        (name, amount, size),
-                        "{text}"
-                    );
+                    assert_eq!((got.process_type.as_str(), got.amount, shown.as_deref()), (name, amount, size), "{text}");
                 }
                 (Err(got), Err(part)) => assert!(got.contains(part), "{text}: {got}"),
                 _ => panic!("{text}: got {got:?}, want {want:?}"),
@@ -160,9 +152,7 @@ mod tests {
         check("my-worker-2=1", Ok(("my-worker-2", Amount::Exactly(1), None)));
         check("web=2:standard-2x", Ok(("web", Amount::Exactly(2), Some("Standard-2X"))));
         check("web+1:Performance-M", Ok(("web", Amount::More(1), Some("Performance-M"))));
-        for bad in
-            ["", "web", "web=", "=1", "web=-1", "web=+1", "web=1.5", "web=1=2", "web=a", "we b=1", "web=1\n", "w/b=1"]
-        {
+        for bad in ["", "web", "web=", "=1", "web=-1", "web=+1", "web=1.5", "web=1=2", "web=a", "we b=1", "web=1\n", "w/b=1"] {
             check(bad, Err("must look like"));
         }
         check("web=101", Err("more than the 100"));
@@ -202,7 +192,6 @@ mod tests {
         check(&mut platform, "wroker+1", 1, "no process type wroker; there are: web, worker").await;
         check(&mut platform, "web=1 web=2", 2, "web is named twice").await;
         platform.refuse("PATCH /apps/my-app/formation", 404, "No process type wroker; there are web and worker.");
-        check(&mut platform, "wroker=1", 1, "... !\n ›   Error: No process type wroker; there are web and worker.\n")
-            .await;
+        check(&mut platform, "wroker=1", 1, "... !\n ›   Error: No process type wroker; there are web and worker.\n").await;
     }
 }

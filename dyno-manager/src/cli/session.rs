@@ -159,11 +159,7 @@ impl Patience {
 }
 
 /// Dyno to screen, until the exit.
-async fn receiving(
-    mut stream: impl Stream<Item = std::io::Result<Frame>> + Unpin,
-    screen: &mut Screen,
-    patience: &Patience,
-) -> Result<Ending> {
+async fn receiving(mut stream: impl Stream<Item = std::io::Result<Frame>> + Unpin, screen: &mut Screen, patience: &Patience) -> Result<Ending> {
     while let Some(frame) = stream.next().await {
         // A connection that was cut is like one that was closed; only nonsense is told as such.
         let frame = match frame {
@@ -191,11 +187,7 @@ async fn receiving(
 }
 
 /// Signals and sizes, apart from input: they are taken while the input waits for the dyno.
-async fn controlling(
-    mut controls: mpsc::Receiver<Control>,
-    urgent: mpsc::UnboundedSender<Frame>,
-    patience: &Patience,
-) -> Ending {
+async fn controlling(mut controls: mpsc::Receiver<Control>, urgent: mpsc::UnboundedSender<Frame>, patience: &Patience) -> Ending {
     while let Some(control) = controls.recv().await {
         let frame = match control {
             Control::Quit(signal) => return Ending::Quit(signal),

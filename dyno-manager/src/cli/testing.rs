@@ -287,10 +287,7 @@ async fn handle(State(stage): State<Arc<Mutex<Stage>>>, mut request: Request) ->
     let queue = stage.answers.entry(name.clone()).or_default();
     let answer = if queue.len() > 1 { queue.pop_front() } else { queue.front().cloned() };
     match answer {
-        None => {
-            (StatusCode::NOT_FOUND, json!({"id": "not_found", "message": format!("no answer to {name}")}).to_string())
-                .into_response()
-        }
+        None => (StatusCode::NOT_FOUND, json!({"id": "not_found", "message": format!("no answer to {name}")}).to_string()).into_response(),
         Some(Answer::Json(status, body)) => (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response(),
         Some(Answer::Text(text)) => text.into_response(),
         Some(Answer::Broken(text, bytes)) => {
@@ -334,14 +331,7 @@ impl DynoEnd {
 
 /// An ordinary exit.
 pub(super) fn exit(status: i32) -> Exit {
-    Exit {
-        status,
-        cause: ExitCause::Exited,
-        memory_peak: Some(13_841_203),
-        oom_kills: 0,
-        cpu_us: 400_000,
-        wall_us: 2_100_000,
-    }
+    Exit { status, cause: ExitCause::Exited, memory_peak: Some(13_841_203), oom_kills: 0, cpu_us: 400_000, wall_us: 2_100_000 }
 }
 
 /// An app as the API shows it.

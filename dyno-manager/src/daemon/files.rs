@@ -66,6 +66,11 @@ impl Layout {
         self.run.join("warden/sock")
     }
 
+    /// The API's directory.
+    pub fn api(&self) -> PathBuf {
+        self.run.join("api")
+    }
+
     /// The API's unix socket.
     pub fn api_socket(&self) -> PathBuf {
         self.run.join("api/api.sock")

@@ -14,9 +14,11 @@ mod privileges;
 mod serve;
 mod start;
 mod stop;
+mod walls;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::warden;
@@ -25,11 +27,16 @@ pub use files::{ClientFile, Layout};
 
 /// The Heroku-like platform of one host.
 #[derive(Debug, Parser)]
-#[command(name = "dynod", version, about, after_help = "\
+#[command(
+    name = "dynod",
+    version,
+    about,
+    after_help = "\
 Examples:
   dynod --stack /var/lib/dyno-images/stack.sqsh --buildpacks /var/lib/dyno-images/buildpacks.sqsh
   dynod --api 127.0.0.1:5080 --router 0.0.0.0:80 --domain apps.example.com …
-  dynod stop")]
+  dynod stop"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -137,6 +144,7 @@ fn log_to_stderr(json: bool) {
 
 fn run_warden(options: &Options) -> anyhow::Result<()> {
     anyhow::ensure!(rustix::process::getuid().is_root(), "the warden needs root: it mounts images and makes namespaces and cgroups");
+    privileges::become_warden().context("what the warden does not need is not given up")?;
     let layout = Layout::new(options);
     let missing = layout.missing();
     let served = serve_dynos(options, &layout);

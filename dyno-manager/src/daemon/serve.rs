@@ -15,15 +15,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ClientFile, Layout, Options, images, privileges};
+use super::{ClientFile, Layout, Options, images, privileges, walls};
 use crate::{
     api::{self, ApiSettings},
     build::{self, Builder},
     logs::{LogHub, Source},
     model::Egress,
     platform::{self, Platform},
-    ready,
-    router,
+    ready, router,
     store::Store,
     supervise::{self, Supervisor},
     warden::Client,
@@ -55,7 +54,11 @@ pub(super) fn serve(options: &Options, listeners: Listeners) -> Result<()> {
         layout.make_daemon_dirs()?;
     }
     crate::warden::raise_open_files()?;
+    // Asked here, because a quota of the daemon's own group cannot be read from behind the walls.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     privileges::become_user(options.uid)?;
+    let ready = ready::Notifier::connect();
+    walls::raise(&walls::confinement(layout.state(), &layout.api(), &registries))?;
     let build = build::Settings {
         state: options.state_dir.clone(),
         stack,
@@ -66,11 +69,11 @@ pub(super) fn serve(options: &Options, listeners: Listeners) -> Result<()> {
         ca_bundle: options.ca_bundle.is_file().then(|| options.ca_bundle.clone()),
         limits: build::Limits { build_time: std::time::Duration::from_secs(options.build_timeout), ..build::Limits::default() },
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start tokio")?;
-    runtime.block_on(run(options, listeners, &layout, build))
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().context("start tokio")?;
+    runtime.block_on(run(options, listeners, &layout, build, ready))
 }
 
-async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: build::Settings) -> Result<()> {
+async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: build::Settings, ready: ready::Notifier) -> Result<()> {
     let store = Store::open(layout.state())?;
     let token = token(&layout.state().join("token"))?;
     let (api_listener, router_listener) = (TcpListener::from_std(listeners.api)?, TcpListener::from_std(listeners.router)?);
@@ -78,7 +81,13 @@ async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: bu
 
     let (logs, table, warden) = (LogHub::default(), Arc::new(router::Table::new()), Client::new(layout.warden_socket()));
     let slugs = layout.state().join("slugs");
-    let running = supervise::Settings { stack: build.stack.clone(), slugs, timing: options.timing(), sleep_after: options.sleep_after(), parked: options.parked };
+    let running = supervise::Settings {
+        stack: build.stack.clone(),
+        slugs,
+        timing: options.timing(),
+        sleep_after: options.sleep_after(),
+        parked: options.parked,
+    };
     let supervisor = Supervisor::new(running, warden.clone(), logs.clone(), table.clone());
     let builder = Builder::new(build, warden).context("prepare builds")?;
     let settings = platform::Settings {
@@ -100,7 +109,7 @@ async fn run(options: &Options, listeners: Listeners, layout: &Layout, build: bu
     let file = ClientFile { url: base_url, socket: layout.api_socket(), token, router: format!("http://{router_address}"), pid: std::process::id() };
     write_client_file(&layout.client_file(), &file)?;
     tracing::info!(api = %api_address, router = %router_address, "dynod is ready");
-    ready::say();
+    ready.say();
 
     let log = move |app, line: String| logs.publish(app, Source::Platform, "router", &line, jiff::Timestamp::now());
     let served = tokio::spawn(router::serve(router_listener, table, Arc::new(supervisor), log, router::Settings::default(), shutdown.clone()));

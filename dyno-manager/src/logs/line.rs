@@ -69,9 +69,7 @@ pub struct Filter {
 impl Filter {
     /// Whether `line` is wanted.
     pub fn wants(&self, line: &Line) -> bool {
-        let ps = self.ps.as_deref().is_none_or(|wanted| {
-            line.ps.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        });
+        let ps = self.ps.as_deref().is_none_or(|wanted| line.ps.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
         ps && self.source.is_none_or(|wanted| wanted == line.source)
     }
 }
@@ -134,12 +132,7 @@ mod tests {
     fn filters() {
         fn check(ps: Option<&str>, source: Option<Source>, want: [bool; 4]) {
             let filter = Filter { ps: ps.map(Into::into), source };
-            let lines = [
-                (Source::App, "web.1"),
-                (Source::Platform, "web.10"),
-                (Source::App, "webs.1"),
-                (Source::Platform, "api"),
-            ];
+            let lines = [(Source::App, "web.1"), (Source::Platform, "web.10"), (Source::App, "webs.1"), (Source::Platform, "api")];
             let got = lines.map(|(source, ps)| filter.wants(&line(source, ps, "x")));
             assert_eq!(got, want, "{filter:?}");
         }

@@ -3,6 +3,8 @@
 //! Writers never wait. An app's log keeps its last lines only, and a reader that does not keep up loses lines and is
 //! told how many. [`follow`] carries what a dyno writes from its FIFO to here.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod hub;
 mod line;
 mod reader;

@@ -48,6 +48,12 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Bytes that wait for what belongs to them.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Bytes that belong to no record so far: passed over, or the beginning of one whose rest has not come.
     pub(super) fn loose(&self) -> usize {
         self.skipped + self.buffer.len()
@@ -230,12 +236,7 @@ pub(super) mod tests {
 
     /// Bytes that look like headers more often than chance has it.
     fn hostile() -> impl Strategy<Value = Vec<u8>> {
-        let part = prop_oneof![
-            Just(b"DLOG".to_vec()),
-            Just(b"\x01\x01\x10\0".to_vec()),
-            Just(vec![0; 8]),
-            any::<[u8; 3]>().prop_map(Vec::from)
-        ];
+        let part = prop_oneof![Just(b"DLOG".to_vec()), Just(b"\x01\x01\x10\0".to_vec()), Just(vec![0; 8]), any::<[u8; 3]>().prop_map(Vec::from)];
         prop::collection::vec(part, 0..20).prop_map(|parts| parts.concat())
     }
 

@@ -4,6 +4,8 @@ mod app;
 mod config;
 mod dyno;
 mod formation;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod procfile;
 mod release;
 

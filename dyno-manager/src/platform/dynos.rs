@@ -231,12 +231,7 @@ pub enum Target<'a> {
 }
 
 /// The dyno that `run` asks for, still without its number, and how long it may live.
-fn prepare(
-    app: &App,
-    run: &Run,
-    release: u32,
-    types: &BTreeMap<ProcessType, String>,
-) -> Result<(Dyno, Option<Duration>), Error> {
+fn prepare(app: &App, run: &Run, release: u32, types: &BTreeMap<ProcessType, String>) -> Result<(Dyno, Option<Duration>), Error> {
     let command = command(&run.command, types)?;
     let process_type: ProcessType = run.process_type.as_deref().unwrap_or("run").parse()?;
     if types.contains_key(&process_type) {

@@ -82,13 +82,7 @@ impl Platform {
     ///
     /// # Errors
     /// The directory for sources cannot be made or emptied.
-    pub fn new(
-        settings: Settings,
-        store: Store,
-        engine: Arc<dyn Engine>,
-        logs: LogHub,
-        builds: Arc<dyn SlugCompiler>,
-    ) -> io::Result<Arc<Self>> {
+    pub fn new(settings: Settings, store: Store, engine: Arc<dyn Engine>, logs: LogHub, builds: Arc<dyn SlugCompiler>) -> io::Result<Arc<Self>> {
         let sources = Sources::open(&settings.state.join("sources"))?;
         Ok(Arc::new(Self {
             settings,
@@ -173,9 +167,7 @@ impl From<StoreError> for Error {
             StoreError::NotFound { what, name } => Self::not_found(what, name),
             StoreError::Conflict(why) => Self::Conflict(why),
             StoreError::Invalid(why) => why.into(),
-            StoreError::UnknownType { wanted, known } => {
-                Self::no_process_type(wanted, known.iter().map(crate::model::ProcessType::as_str))
-            }
+            StoreError::UnknownType { wanted, known } => Self::no_process_type(wanted, known.iter().map(crate::model::ProcessType::as_str)),
             fault => Self::internal(fault),
         }
     }

@@ -2,14 +2,10 @@
 
 use rand::{Rng, seq::IndexedRandom};
 
-const FIRST: [&str; 16] = [
-    "amber", "brisk", "calm", "clear", "deep", "early", "gentle", "high", "late", "mild", "pale", "quiet", "silver", "still",
-    "warm", "wide",
-];
-const SECOND: [&str; 16] = [
-    "bay", "brook", "cliff", "field", "fjord", "forest", "harbor", "hill", "island", "lake", "meadow", "river", "shore",
-    "stone", "valley", "wind",
-];
+const FIRST: [&str; 16] =
+    ["amber", "brisk", "calm", "clear", "deep", "early", "gentle", "high", "late", "mild", "pale", "quiet", "silver", "still", "warm", "wide"];
+const SECOND: [&str; 16] =
+    ["bay", "brook", "cliff", "field", "fjord", "forest", "harbor", "hill", "island", "lake", "meadow", "river", "shore", "stone", "valley", "wind"];
 
 /// One of about two million names.
 pub(super) fn suggest() -> String {

@@ -62,13 +62,8 @@ impl OneOffs {
         let (id, held) = (dyno.id, engine.clone());
         // Taken now, not when the client comes: the streams must outlive a command that ends at once.
         let streams = tokio::spawn(async move { held.take_attach(id).await });
-        let ticket = Ticket {
-            dyno: id,
-            app_id: dyno.app_id,
-            ps: dyno.name.to_string(),
-            streams: Box::pin(async move { streams.await.ok().flatten() }),
-            exit,
-        };
+        let ticket =
+            Ticket { dyno: id, app_id: dyno.app_id, ps: dyno.name.to_string(), streams: Box::pin(async move { streams.await.ok().flatten() }), exit };
         let secret = secret();
         self.tickets().insert(secret.clone(), ticket);
         Some(secret)
@@ -106,9 +101,7 @@ async fn follow(one_offs: Arc<OneOffs>, engine: Arc<dyn Engine>, dyno: Dyno, tol
     let exit = engine.exit(dyno.id).await.unwrap_or_else(never_ran);
     // The scheduler's last word on it, if it still has one.
     let last = engine.dynos(dyno.app_id).into_iter().find(|d| d.id == dyno.id && d.exit.is_some());
-    let last = last.unwrap_or_else(|| {
-        Dyno { state: DynoState::Complete, since: jiff::Timestamp::now(), exit: Some(exit.clone()), ..dyno }
-    });
+    let last = last.unwrap_or_else(|| Dyno { state: DynoState::Complete, since: jiff::Timestamp::now(), exit: Some(exit.clone()), ..dyno });
     one_offs.remember(last);
     told.send_replace(Some(exit));
 }

@@ -92,8 +92,7 @@ impl Sources {
             Some(_) => return Err(Error::Conflict("this source has been uploaded; make another with POST /sources".into())),
         }
         // From here on the drop of `upload` undoes the change of state.
-        let mut upload =
-            Upload { sources: self.clone(), id: id.to_owned(), file: None, hash: Sha256::new(), size: 0, done: false };
+        let mut upload = Upload { sources: self.clone(), id: id.to_owned(), file: None, hash: Sha256::new(), size: 0, done: false };
         let mut options = tokio::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         upload.file = Some(options.open(self.path(id)).await.map_err(Error::internal)?);

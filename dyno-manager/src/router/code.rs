@@ -73,23 +73,17 @@ impl Code {
     pub(super) fn advice(self) -> &'static str {
         match self {
             Self::H10 => "The app's web process ended or did not start. Its owner sees why with: dyno logs --tail",
-            Self::H11 => {
-                "All of the app's dynos are busy. Try again soon; its owner can add dynos: dyno ps:scale web+1"
-            }
+            Self::H11 => "All of the app's dynos are busy. Try again soon; its owner can add dynos: dyno ps:scale web+1",
             Self::H12 => "The app took too long to answer. Its owner can find the slow request in: dyno logs",
             Self::H13 | Self::H17 | Self::H18 => "The app's answer was broken. Its owner sees more with: dyno logs",
             Self::H14 => "No web process is running. Its owner starts one with: dyno ps:scale web=1",
             Self::H15 | Self::H28 => "Nothing was sent for too long, so the connection was closed.",
-            Self::H19 | Self::H21 => {
-                "The app's web process does not accept connections. Its owner sees more with: dyno ps"
-            }
+            Self::H19 | Self::H21 => "The app's web process does not accept connections. Its owner sees more with: dyno ps",
             Self::H20 => "The app is still starting. Try again soon; its owner sees more with: dyno logs --tail",
             Self::H24 => "The router is shutting down. Try again.",
             Self::H26 => "The request was refused.",
             Self::H27 => "The request ended before it was complete.",
-            Self::H80 => {
-                "The app is down for maintenance. Try again later; its owner ends it with: dyno maintenance:off"
-            }
+            Self::H80 => "The app is down for maintenance. Try again later; its owner ends it with: dyno maintenance:off",
             Self::H81 => "There is nothing here yet. Its owner deploys an app with: dyno deploy",
         }
     }

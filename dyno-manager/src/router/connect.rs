@@ -76,11 +76,8 @@ pub(super) async fn open(dial: &dyn Dial, settings: &Settings, slot: Slot) -> Re
 async fn handshake(dial: &dyn Dial, upstream: &Upstream) -> io::Result<Sender> {
     let tcp = dial.dial(upstream.backend.dyno).await?;
     tcp.set_nodelay(true)?;
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(RESPONSE_BUFFER)
-        .handshake(TokioIo::new(DynoStream::new(tcp)))
-        .await
-        .map_err(io::Error::other)?;
+    let (sender, connection) =
+        http1::Builder::new().max_buf_size(RESPONSE_BUFFER).handshake(TokioIo::new(DynoStream::new(tcp))).await.map_err(io::Error::other)?;
     // Ends when the sender and the exchange are gone; its error is also the exchange's, and is reported there.
     tokio::spawn(async move { connection.with_upgrades().await.ok() });
     Ok(sender)

@@ -49,6 +49,12 @@ impl Framing {
         self.conflict
     }
 
+    /// Heads seen so far.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
     /// Takes the next bytes of the connection.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.place != Place::Lost {
@@ -153,8 +159,7 @@ mod tests {
     fn heads_are_found_between_bodies() {
         let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let post = "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /";
-        let chunked =
-            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\na;x=\"1\"\r\nGET / HTTP\r\n0\r\nA: b\r\n\r\n";
+        let chunked = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\na;x=\"1\"\r\nGET / HTTP\r\n0\r\nA: b\r\n\r\n";
         let both = "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         check(get, (1, None));
         check(&[get, post, chunked, get].concat(), (4, None));

@@ -11,6 +11,7 @@ use http::{
     request, response,
     uri::PathAndQuery,
 };
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use uuid::Uuid;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -72,9 +73,7 @@ pub(super) fn without_port(host: &str) -> &str {
 /// The client's request id if it is one (20 to 200 of `A-Za-z0-9+/=-`, Heroku's rule), else a new one.
 pub(super) fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(X_REQUEST_ID).and_then(|v| v.to_str().ok());
-    let fits = |s: &&str| {
-        (20..=200).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=-".contains(&b))
-    };
+    let fits = |s: &&str| (20..=200).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=-".contains(&b));
     given.filter(fits).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
@@ -137,10 +136,19 @@ pub(super) fn to_dyno(head: &mut request::Parts, host: &str, hop: &Hop, upgrade:
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     put(&mut head.headers, X_REQUEST_START, &since.as_millis().to_string());
     head.headers.append(VIA, HeaderValue::from_static(NAME));
-    let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    head.uri = Uri::from(target);
+    head.uri = origin_form(&head.uri);
     head.version = Version::HTTP_11;
     head.extensions.clear();
+}
+
+/// The target without scheme, host and fragment, and in ASCII: a raw byte may be a control character, or an end of line (U+0085), to who reads it as
+/// Latin-1. Of `http://host#fragment` the library keeps a path that it writes as nothing at all.
+fn origin_form(uri: &Uri) -> Uri {
+    let Some(target) = uri.path_and_query().filter(|target| target.path() != "/" || target.query().is_some()) else {
+        return Uri::from(PathAndQuery::from_static("/"));
+    };
+    let in_ascii = (!target.as_str().is_ascii()).then(|| utf8_percent_encode(target.as_str(), CONTROLS).to_string());
+    Uri::from(in_ascii.and_then(|text| PathAndQuery::from_maybe_shared(text).ok()).unwrap_or_else(|| target.clone()))
 }
 
 /// Turns a dyno's head into the one for the client.
@@ -161,8 +169,7 @@ fn switch(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
 
 /// Removes the fields of one hop.
 fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
-        headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|t| t.parse().ok()).collect();
+    let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|t| t.parse().ok()).collect();
     // A client must not take away what frames or routes the message.
     for name in named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH) {
         headers.remove(name);
@@ -258,6 +265,24 @@ mod tests {
         ];
         assert_eq!(got, want);
         assert_eq!(head.uri, "/a?b");
+    }
+
+    /// The first was found by a fuzzer: `GET  HTTP/1.1` went to the dyno.
+    #[test]
+    fn targets_are_written_as_paths() {
+        for (target, want) in [
+            ("http://shop.example.com#x", "/"),
+            ("http://shop.example.com?x#y", "/?x"),
+            ("http://shop.example.com", "/"),
+            ("http://shop.example.com/a?b#c", "/a?b"),
+            ("/#x", "/"),
+            ("//x/../y", "//x/../y"),
+            ("*", "*"),
+            ("/\u{1dd}\u{85}%41?q=ä", "/%C7%9D%C2%85%41?q=%C3%A4"),
+        ] {
+            let uri: Uri = target.parse().unwrap();
+            assert_eq!(origin_form(&uri).to_string(), want, "{target}");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod code;
 mod connect;
 mod dyno;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod headers;
 mod line;
 mod pages;

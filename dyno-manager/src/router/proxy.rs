@@ -141,16 +141,10 @@ impl Router {
     }
 
     /// Finds a dyno, sends it the request and waits for the response's head. A stale connection is replaced once.
-    async fn exchange(
-        &self,
-        mut request: Request<Incoming>,
-        visit: &Visit,
-        ticket: &mut Ticket,
-    ) -> Result<Received, Failure> {
+    async fn exchange(&self, mut request: Request<Incoming>, visit: &Visit, ticket: &mut Ticket) -> Result<Received, Failure> {
         let replayable = request.method().is_idempotent() && request.body().is_end_stream();
         let mut lane = self.reach(headers::app_of(&visit.host), replayable, ticket).await?;
-        let switch =
-            headers::wanted_upgrade(&request).map(|protocol| Switch { protocol, client: upgrade::on(&mut request) });
+        let switch = headers::wanted_upgrade(&request).map(|protocol| Switch { protocol, client: upgrade::on(&mut request) });
         let (mut head, body) = request.into_parts();
         headers::to_dyno(&mut head, &visit.host, &visit.hop, switch.as_ref().map(|s| &s.protocol));
         ticket.service_from = Some(Instant::now());
@@ -165,8 +159,7 @@ impl Router {
                 }
                 Err(Lost::Code(code)) => return Err(code.into()),
                 Err(Lost::Stale(slot, unsent)) => {
-                    outgoing =
-                        unsent.map(|r| *r).or_else(|| Some(again(spare.clone()?, &progress))).ok_or(Code::H13)?;
+                    outgoing = unsent.map(|r| *r).or_else(|| Some(again(spare.clone()?, &progress))).ok_or(Code::H13)?;
                     lane = open(&*self.dial, &self.settings, slot).await?;
                 }
             }
@@ -190,12 +183,7 @@ impl Router {
     }
 
     /// Sends one request and waits for the head of its response.
-    async fn send(
-        &self,
-        lane: Lane,
-        request: Request<Upload>,
-        progress: &Progress,
-    ) -> Result<(Response<Incoming>, Lane), Lost> {
+    async fn send(&self, lane: Lane, request: Request<Upload>, progress: &Progress) -> Result<(Response<Incoming>, Lane), Lost> {
         let Lane { slot, mut sender, used } = lane;
         let mut sending = pin!(sender.try_send_request(request));
         let mut error = loop {

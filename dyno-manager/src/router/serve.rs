@@ -42,15 +42,7 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(settings.connections));
     let (drain, forced) = (settings.drain, CancellationToken::new());
-    let router = Arc::new(Router {
-        table,
-        dial,
-        log: Arc::new(log),
-        settings,
-        port,
-        shutdown: shutdown.clone(),
-        tasks: tasks.clone(),
-    });
+    let router = Arc::new(Router { table, dial, log: Arc::new(log), settings, port, shutdown: shutdown.clone(), tasks: tasks.clone() });
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = sweep(&router) => {}
@@ -91,13 +83,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, router: &Arc<Ro
     }
 }
 
-async fn connection(
-    router: Arc<Router>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
-    forced: CancellationToken,
-) {
+async fn connection(router: Arc<Router>, tcp: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit, forced: CancellationToken) {
     if tcp.set_nodelay(true).is_err() {
         return; // closed before it was looked at
     }

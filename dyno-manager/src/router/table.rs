@@ -158,10 +158,7 @@ impl Table {
             if matches!(route.live, Live::Asleep) {
                 dial.wake(route.app_id);
             }
-            timeout_at(deadline, changed.changed())
-                .await
-                .map_err(|_| Unready::Code(Code::H20))?
-                .map_err(|_| Unready::Gone)?;
+            timeout_at(deadline, changed.changed()).await.map_err(|_| Unready::Code(Code::H20))?.map_err(|_| Unready::Gone)?;
         }
     }
 

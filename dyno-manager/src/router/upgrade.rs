@@ -36,10 +36,7 @@ impl Splice {
             let (client, dyno) = tokio::try_join!(client, dyno).map_err(io::Error::other)?;
             let (client, dyno) = (split(TokioIo::new(client)), split(TokioIo::new(dyno)));
             let mut up = 0;
-            tokio::try_join!(
-                pump(client.0, dyno.1, &progress, &mut up),
-                pump(dyno.0, client.1, &progress, &mut received),
-            )
+            tokio::try_join!(pump(client.0, dyno.1, &progress, &mut up), pump(dyno.0, client.1, &progress, &mut received),)
         };
         let end = tokio::select! {
             // An end that breaks off a WebSocket is how most of them end: not the app's fault, and not worth a code.
@@ -57,12 +54,7 @@ impl Splice {
 }
 
 /// Copies one direction and passes its end on.
-async fn pump(
-    mut from: ReadHalf<Stream>,
-    mut to: WriteHalf<Stream>,
-    progress: &Progress,
-    count: &mut u64,
-) -> io::Result<()> {
+async fn pump(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>, progress: &Progress, count: &mut u64) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let n = from.read(&mut buffer).await?;

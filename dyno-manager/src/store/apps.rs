@@ -69,9 +69,7 @@ impl Store {
         self.transact(move |tx| {
             let app = get(tx, app_id)?;
             let mut builds = tx.prepare("SELECT id FROM builds WHERE app_id = ?1")?;
-            let builds = builds
-                .query_map([Text(app_id)], |row| Ok(row.get::<_, Text<Uuid>>(0)?.0))?
-                .collect::<rusqlite::Result<_>>()?;
+            let builds = builds.query_map([Text(app_id)], |row| Ok(row.get::<_, Text<Uuid>>(0)?.0))?.collect::<rusqlite::Result<_>>()?;
             let slugs = slugs::only_of(tx, app_id)?;
             tx.execute("DELETE FROM apps WHERE id = ?1", [Text(app_id)])?;
             Ok(Destroyed { app, slugs, builds })

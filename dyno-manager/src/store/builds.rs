@@ -26,15 +26,7 @@ impl Store {
                 "INSERT INTO builds
                  (id, app_id, status, egress, source_commit, source_sha256, user, created_at, updated_at)
                  VALUES (?1, ?2, 'pending', ?3, ?4, ?5, ?6, ?7, ?7)",
-                params![
-                    Text(id),
-                    Text(build.app_id),
-                    Text(build.egress),
-                    build.commit,
-                    build.source_sha256,
-                    build.user,
-                    Micros(now())
-                ],
+                params![Text(id), Text(build.app_id), Text(build.egress), build.commit, build.source_sha256, build.user, Micros(now())],
             )?;
             get(tx, id)
         })
@@ -46,13 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the build is not pending any more or another release is pending.
-    pub async fn finish_build(
-        &self,
-        build_id: Uuid,
-        slug: NewSlug,
-        description: String,
-        status: ReleaseStatus,
-    ) -> Result<Finished> {
+    pub async fn finish_build(&self, build_id: Uuid, slug: NewSlug, description: String, status: ReleaseStatus) -> Result<Finished> {
         self.transact(move |tx| {
             let build = get(tx, build_id)?;
             if build.status != BuildStatus::Pending {
@@ -119,9 +105,7 @@ fn check_idle(tx: &Transaction<'_>, app_id: Uuid) -> Result<()> {
     let sql = "SELECT id FROM builds WHERE app_id = ?1 AND status = 'pending'";
     let running: Option<String> = tx.query_row(sql, [Text(app_id)], |row| row.get(0)).optional()?;
     match running {
-        Some(id) => {
-            Err(StoreError::Conflict(format!("build {id} of this app is still running; wait for it or cancel it")))
-        }
+        Some(id) => Err(StoreError::Conflict(format!("build {id} of this app is still running; wait for it or cancel it"))),
         None => Ok(()),
     }
 }

@@ -35,13 +35,7 @@ impl Store {
                 tx.execute(
                     "UPDATE formation SET updated_at = ?3, quantity = coalesce(?4, quantity), size = coalesce(?5, size)
                      WHERE app_id = ?1 AND process_type = ?2",
-                    params![
-                        Text(app_id),
-                        Text(&update.process_type),
-                        Micros(now()),
-                        update.quantity,
-                        update.size.map(Text)
-                    ],
+                    params![Text(app_id), Text(&update.process_type), Micros(now()), update.quantity, update.size.map(Text)],
                 )?;
             }
             of(tx, slug.as_ref())
@@ -62,9 +56,7 @@ fn check(update: &FormationUpdate, slug: Option<&Slug>) -> Result<()> {
         return Err(StoreError::UnknownType { wanted: update.process_type.to_string(), known });
     }
     match update.quantity {
-        Some(n) if n > MAX_QUANTITY => {
-            Err(Invalid::new("quantity", n, format!("is over the limit of {MAX_QUANTITY} dynos per type")).into())
-        }
+        Some(n) if n > MAX_QUANTITY => Err(Invalid::new("quantity", n, format!("is over the limit of {MAX_QUANTITY} dynos per type")).into()),
         _ => Ok(()),
     }
 }

@@ -31,9 +31,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, params};
 
 pub use error::StoreError;
-pub use types::{
-    AppChange, Destroyed, Finished, FormationRow, FormationUpdate, NewBuild, NewSlug, Released, RollbackTo, Snapshot,
-};
+pub use types::{AppChange, Destroyed, Finished, FormationRow, FormationUpdate, NewBuild, NewSlug, Released, RollbackTo, Snapshot};
 
 use columns::Micros;
 use writer::Writer;
@@ -106,6 +104,8 @@ fn configure(db: &Connection) -> Result<()> {
     // acknowledged release must not vanish.
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
+    // The daemon writes nowhere but in its own directories, and SQLite's other place for what it sorts is /var/tmp.
+    db.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(())
 }
 

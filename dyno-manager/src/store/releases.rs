@@ -49,13 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] while a release is pending.
-    pub async fn release_slug(
-        &self,
-        app_id: Uuid,
-        slug_id: Uuid,
-        description: String,
-        user: String,
-    ) -> Result<Released> {
+    pub async fn release_slug(&self, app_id: Uuid, slug_id: Uuid, description: String, user: String) -> Result<Released> {
         self.transact(move |tx| {
             apps::get(tx, app_id)?;
             let slug_id = Some(slugs::get(tx, app_id, slug_id)?.id);
@@ -75,13 +69,7 @@ impl Store {
             apps::get(tx, app_id)?;
             let target = rollback_target(tx, app_id, to)?;
             let description = format!("Rollback to v{}", target.version);
-            let draft = Draft {
-                description,
-                user,
-                slug_id: target.slug_id,
-                config: target.config,
-                status: ReleaseStatus::Succeeded,
-            };
+            let draft = Draft { description, user, slug_id: target.slug_id, config: target.config, status: ReleaseStatus::Succeeded };
             insert(tx, app_id, draft)
         })
         .await
@@ -203,8 +191,9 @@ fn rollback_target(tx: &Transaction<'_>, app_id: Uuid, to: RollbackTo) -> Result
     let target = match to {
         RollbackTo::Version(version) => by_version(tx, app_id, version)?,
         RollbackTo::Id(id) => by_id(tx, app_id, id)?,
-        RollbackTo::Previous => succeeded(tx, app_id, 1)?
-            .ok_or_else(|| StoreError::Conflict("there is no earlier release to roll back to".into()))?,
+        RollbackTo::Previous => {
+            succeeded(tx, app_id, 1)?.ok_or_else(|| StoreError::Conflict("there is no earlier release to roll back to".into()))?
+        }
     };
     let version = target.version;
     if target.status != ReleaseStatus::Succeeded {

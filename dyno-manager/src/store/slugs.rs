@@ -53,17 +53,7 @@ pub(super) fn insert(tx: &Transaction<'_>, app_id: Uuid, commit: Option<&str>, n
     tx.execute(
         "INSERT INTO slugs (id, app_id, sha256, size, process_types, buildpack, stack, source_commit, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        params![
-            Text(id),
-            Text(app_id),
-            new.sha256,
-            new.size,
-            Json(&new.process_types),
-            new.buildpack,
-            new.stack,
-            commit,
-            Micros(now())
-        ],
+        params![Text(id), Text(app_id), new.sha256, new.size, Json(&new.process_types), new.buildpack, new.stack, commit, Micros(now())],
     )?;
     get(tx, app_id, id)
 }

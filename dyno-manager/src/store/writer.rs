@@ -41,10 +41,7 @@ impl Writer {
     }
 
     /// Runs `work` on the thread, also when the caller goes away meanwhile.
-    pub(super) async fn call<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub(super) async fn call<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static) -> Result<T> {
         let (answer, wait) = oneshot::channel();
         let job: Job = Box::new(move |db| drop(answer.send(work(db))));
         let jobs = self.jobs.as_ref().ok_or(StoreError::Gone)?;

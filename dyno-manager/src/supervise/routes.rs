@@ -58,8 +58,7 @@ fn target(state: &State, id: Uuid) -> Target {
         return Target::NoWeb;
     }
     let web: Vec<_> = state.dynos(id).into_iter().filter(|d| d.binds_port() && d.is_current()).collect();
-    let up: Vec<Backend> =
-        web.iter().filter(|d| d.state == DynoState::Up).map(|d| Backend { dyno: d.id, name: d.name.clone() }).collect();
+    let up: Vec<Backend> = web.iter().filter(|d| d.state == DynoState::Up).map(|d| Backend { dyno: d.id, name: d.name.clone() }).collect();
     if !up.is_empty() {
         Target::Up(up)
     } else if !web.is_empty() && web.iter().all(|d| d.state == DynoState::Crashed) {

@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use dyno_runtime::Sandbox;
 use tokio::{
     net::{TcpSocket, TcpStream, UnixStream},
     sync::Semaphore,
 };
-use dyno_runtime::Sandbox;
 use uuid::Uuid;
 
 use super::{Held, Launch, Reply, Request, Started, StdioFds, StreamKind, WardenError, wire};

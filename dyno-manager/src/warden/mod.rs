@@ -5,6 +5,8 @@
 
 mod client;
 mod ended;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod held;
 mod server;
 mod wire;
@@ -151,7 +153,12 @@ enum Request {
 #[serde(rename_all = "snake_case")]
 enum Reply {
     /// pidfd, stream ends by `streams`, then `listeners` sockets, then an unconnected one if there is one.
-    Started { pid: u32, streams: StreamKind, listeners: usize, socket: bool },
+    Started {
+        pid: u32,
+        streams: StreamKind,
+        listeners: usize,
+        socket: bool,
+    },
     Held(Vec<Held>),
     /// One socket.
     Socket,
@@ -167,4 +174,52 @@ enum StreamKind {
     Pipes,
     Tty,
     Gone,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A verb more does not compile until somebody has thought of it here, and in the page.
+    fn verb(request: &Request) -> &'static str {
+        match request {
+            Request::Start(_) => "start",
+            Request::List => "list",
+            Request::Open(_) => "open",
+            Request::Signal { .. } => "signal",
+            Request::Socket(_) => "socket",
+            Request::Exit(_) => "exit",
+            Request::Free(_) => "free",
+            Request::Park { .. } => "park",
+            Request::ParkNone => "park_none",
+            Request::Shutdown => "shutdown",
+        }
+    }
+
+    #[test]
+    fn the_page_names_every_verb() {
+        let (id, sandbox) = (Uuid::nil(), Sandbox::new(Vec::new(), ["true"]));
+        let launch = Launch {
+            id,
+            meta: serde_json::Value::Null,
+            sandbox: sandbox.clone(),
+            stdio: Stdio::Log,
+            listen: Vec::new(),
+            lease_of: None,
+            socket: false,
+            keep_upper: false,
+        };
+        let park = Request::Park { sandbox: Box::new(sandbox), count: 1 };
+        let with_id = [Request::Open(id), Request::Socket(id), Request::Exit(id), Request::Free(id), Request::Signal { id, signal: 15 }];
+        let all = with_id.into_iter().chain([Request::Start(Box::new(launch)), park, Request::List, Request::ParkNone, Request::Shutdown]);
+        let (_, page) = include_str!("../../../docs/threat-model.md").split_once("Ten verbs:").unwrap();
+        let (table, _) = page.split_once("What bytes it reads").unwrap();
+        let rows = table.lines().filter(|line| line.starts_with("| `")).count();
+        let named = all.inspect(|request| {
+            let name = verb(request);
+            assert!(serde_json::to_string(request).unwrap().contains(&format!("\"{name}\"")), "{request:?}");
+            assert!(table.contains(&format!("| `{name}` |")), "{name} is not in the page");
+        });
+        assert_eq!(named.count(), rows);
+    }
 }

@@ -3,7 +3,10 @@
 use std::{
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{fs::PermissionsExt, net::{UnixListener, UnixStream}},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -19,6 +22,7 @@ use super::{
     held::{Body, Dynos, Entry, Note},
     wire,
 };
+use crate::printable::printable;
 
 /// How a warden is set up; all of it the operator's.
 #[derive(Debug, Clone)]
@@ -55,7 +59,7 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     let dynos = Arc::new(Dynos::recover(host)?);
     let listener = bind(&settings)?;
     tracing::info!(socket = %settings.socket.display(), "the warden is ready");
-    crate::ready::say();
+    crate::ready::Notifier::connect().say();
     let (stop, stopped) = std::sync::mpsc::channel();
     let (accepting, socket) = (dynos.clone(), settings.socket.clone());
     let shared = Arc::new(settings);
@@ -208,7 +212,8 @@ fn answer(request: Request, dynos: &Dynos, settings: &Settings) -> Answer {
     }
 }
 
-fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
+/// What may be started at all.
+pub(super) fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
     if launch.listen.len() > 8 {
         return Err(WardenError::new("invalid", "at most 8 ports can be listened on"));
     }
@@ -216,9 +221,10 @@ fn permit(launch: &Launch, settings: &Settings) -> Result<(), WardenError> {
 }
 
 /// The operator's rules on what a sandbox may name; dynod is not trusted to show a dyno parts of the host.
-fn permit_sandbox(sandbox: &Sandbox, settings: &Settings) -> Result<(), WardenError> {
+pub(super) fn permit_sandbox(sandbox: &Sandbox, settings: &Settings) -> Result<(), WardenError> {
     // Every field by name: one that the runtime gains is not permitted until somebody has thought of it here.
-    let Sandbox { root, identity, seccomp, network, volumes, devices, masked: _, read_only: _, limits: _, argv: _, env: _, cwd: _, hostname: _ } = sandbox;
+    let Sandbox { root, identity, seccomp, network, volumes, devices, masked: _, read_only: _, limits: _, argv: _, env: _, cwd: _, hostname: _ } =
+        sandbox;
     let refuse = |text: &str| Err(WardenError::new("invalid", text));
     if root.layers.iter().any(|l| matches!(l, Layer::Directory(_))) {
         return refuse("directories of the host are not layers here; only images are");
@@ -235,7 +241,8 @@ fn permit_sandbox(sandbox: &Sandbox, settings: &Settings) -> Result<(), WardenEr
     for volume in volumes {
         let permitted = matches!(volume, Volume::Bind { source, writable: false, .. } if settings.volumes.contains(source));
         if !permitted {
-            return refuse(&format!("volume at {}: not among the warden's --volume paths, or asked for writable", volume.target().display()));
+            let target = printable(&volume.target().to_string_lossy(), 200);
+            return refuse(&format!("volume at {target}: not among the warden's --volume paths, or asked for writable"));
         }
     }
     Ok(())
@@ -254,7 +261,14 @@ fn start(launch: Launch, dynos: &Dynos, settings: &Settings) -> Answer {
         Stdio::Pipes => dyno_runtime::Stdio::Pipes,
         Stdio::Tty { rows, cols } => dyno_runtime::Stdio::Tty { rows, cols },
     };
-    let options = StartOptions { stdio, after, keep_upper: launch.keep_upper, image_maker: Some(settings.client_uid), listen: launch.listen.clone(), ..StartOptions::default() };
+    let options = StartOptions {
+        stdio,
+        after,
+        keep_upper: launch.keep_upper,
+        image_maker: Some(settings.client_uid),
+        listen: launch.listen.clone(),
+        ..StartOptions::default()
+    };
     let name = launch.id.to_string();
     let mut dyno = dynos.host.start(&name, &launch.sandbox, options)?;
     let note = Note::new(&launch);

@@ -13,9 +13,7 @@ use std::{
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Longest frame. A launch with 64 KiB of config vars is short; the list of all dynos of a large host is not. Memory is taken only
@@ -114,7 +112,8 @@ fn missing(bytes: &[u8]) -> Result<usize> {
     length.checked_sub(rest.len()).ok_or_else(|| Error::new(ErrorKind::InvalidData, "bytes after the end of a frame"))
 }
 
-fn parse<T: DeserializeOwned>(frame: &[u8]) -> Result<T> {
+/// What a whole frame says.
+pub(super) fn parse<T: DeserializeOwned>(frame: &[u8]) -> Result<T> {
     if missing(frame)? > 0 {
         return Err(ErrorKind::UnexpectedEof.into());
     }

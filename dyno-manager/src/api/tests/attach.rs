@@ -25,8 +25,7 @@ struct Client<S>(Framed<S, FrameCodec>);
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Asks for the session at `path`; the status and, if it was 101, the client.
     async fn join(mut socket: S, path: &str) -> (u16, Option<Self>) {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -54,6 +53,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     async fn expect(&mut self, want: Frame) {
         assert_eq!(self.next().await, Some(want));
+    }
+
+    /// The dyno's output begins with `text`, in however many pieces the kernel hands it out.
+    async fn expect_output(&mut self, text: &str) {
+        let mut got = Vec::new();
+        while got.len() < text.len() {
+            match self.next().await {
+                Some(Frame::Stdout(bytes)) => got.extend_from_slice(&bytes),
+                other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&got)),
+            }
+        }
+        assert!(got == text.as_bytes(), "{} instead of {text}", String::from_utf8_lossy(&got));
     }
 
     async fn expect_up(&mut self) {
@@ -133,7 +144,7 @@ async fn input_output_and_exit_pass_through_pipes() {
     input.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"ls\n");
     output.write_all(b"file\n").await.unwrap();
-    client.expect(Frame::Stdout(Bytes::from_static(b"file\n"))).await;
+    client.expect_output("file\n").await;
     errors.write_all(b"oops\n").await.unwrap();
     client.expect(Frame::Stderr(Bytes::from_static(b"oops\n"))).await;
 
@@ -203,7 +214,7 @@ async fn input_that_nobody_reads_ends_nothing() {
         client.send(stdin("into the void\n")).await;
     }
     output.write_all(b"still here\n").await.unwrap();
-    client.expect(Frame::Stdout(Bytes::from_static(b"still here\n"))).await;
+    client.expect_output("still here\n").await;
     drop((output, errors));
     session.bench.engine.end(session.dyno, 0);
     assert_eq!(client.finish().await.2, 0);
@@ -250,10 +261,10 @@ async fn a_terminal_echoes_resizes_and_ends() {
     let mut client = session.join().await;
     client.expect_up().await;
     client.send(stdin("hi\n")).await;
-    client.expect(Frame::Stdout(Bytes::from_static(b"hi\r\n"))).await;
+    client.expect_output("hi\r\n").await;
     client.send(Frame::Resize { rows: 50, cols: 132 }).await;
     client.send(stdin("there")).await;
-    client.expect(Frame::Stdout(Bytes::from_static(b"there"))).await;
+    client.expect_output("there").await;
     // The echo came after the resize, so it is done.
     let size = rustix::termios::tcgetwinsize(&slave).unwrap();
     assert_eq!((size.ws_row, size.ws_col), (50, 132));
@@ -286,15 +297,7 @@ async fn much_output_of_a_terminal_passes_without_a_gap() {
             slave.write_all(format!("line {n}\n").as_bytes()).unwrap();
         }
     });
-    let want: String = (0..lines).map(|n| format!("line {n}\r\n")).collect();
-    let mut got = Vec::new();
-    while got.len() < want.len() {
-        match client.next().await {
-            Some(Frame::Stdout(bytes)) => got.extend_from_slice(&bytes),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(got == want.as_bytes());
+    client.expect_output(&(0..lines).map(|n| format!("line {n}\r\n")).collect::<String>()).await;
     writer.await.unwrap();
     session.bench.engine.end(session.dyno, 0);
     assert_eq!(client.finish().await, (vec![], vec![], 0));

@@ -11,10 +11,7 @@ async fn a_build_leads_to_a_release() {
     let body = json!({ "source_blob": { "url": url, "version": "6933f9b123456", "checksum": digest }, "egress": "none" });
     let (status, build) = bench.call("POST", "/apps/demo/builds", body).await;
     assert_eq!(status, 201);
-    check_fields(
-        &build,
-        "id app status stack buildpacks source_blob output_stream_url slug release user created_at updated_at egress error",
-    );
+    check_fields(&build, "id app status stack buildpacks source_blob output_stream_url slug release user created_at updated_at egress error");
     assert_eq!((&build["status"], &build["egress"]), (&json!("pending"), &json!("none")));
     assert_eq!(build["source_blob"]["checksum"], digest);
     let path = format!("/apps/demo/builds/{}", str_of(&build["id"]));

@@ -6,10 +6,7 @@ use super::*;
 async fn dynos_are_listed_and_shown() {
     let bench = Bench::deployed(&[("web", "python web.py")]).await;
     let dynos = bench.get("/apps/demo/dynos").await;
-    check_fields(
-        &dynos[0],
-        "id name type command state size release app attach_url created_at updated_at retry_at exit",
-    );
+    check_fields(&dynos[0], "id name type command state size release app attach_url created_at updated_at retry_at exit");
     assert_eq!(dynos[0]["release"]["id"], bench.get("/apps/demo/releases/1").await["id"]);
     assert_eq!(bench.get("/apps/demo/dynos/web.1").await, dynos[0]);
     assert_eq!(bench.get(&format!("/apps/demo/dynos/{}", id_of(&dynos[0]))).await, dynos[0]);

@@ -19,10 +19,7 @@ async fn sessions_read_what_is_kept_and_filter_it() {
     bench.hub.publish(id, Source::App, "web.1", "hello", at);
     bench.hub.publish(id, Source::App, "worker.1", "there", at);
     assert_eq!(text(open(&bench, json!({ "lines": 1 })).await).await, "2012-10-11T03:47:20.123456+00:00 app[worker.1]: there\n");
-    assert_eq!(
-        text(open(&bench, json!({ "source": "app", "dyno": "web.1" })).await).await,
-        "2012-10-11T03:47:20.123456+00:00 app[web.1]: hello\n"
-    );
+    assert_eq!(text(open(&bench, json!({ "source": "app", "dyno": "web.1" })).await).await, "2012-10-11T03:47:20.123456+00:00 app[web.1]: hello\n");
     let platform = text(open(&bench, json!({ "source": "heroku", "dyno": "web" })).await).await;
     assert!(platform.contains("heroku[web.1]: State changed from starting to up\n"), "{platform}");
     bench.refused("POST", "/apps/demo/log-sessions", json!({ "source": "all" }), 422, "app or heroku").await;

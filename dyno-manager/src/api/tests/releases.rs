@@ -8,10 +8,7 @@ async fn releases_are_listed_shown_and_gone_back_to() {
     bench.ok("PATCH", "/apps/demo/config-vars", json!({ "A": "1" })).await;
     bench.deploy("demo", b"other source", &[("web", "new"), ("worker", "k")]).await;
     let releases = bench.get("/apps/demo/releases").await;
-    check_fields(
-        &releases[0],
-        "id app version description status current slug user addon_plan_names output_stream_url created_at updated_at",
-    );
+    check_fields(&releases[0], "id app version description status current slug user addon_plan_names output_stream_url created_at updated_at");
     let versions: Vec<_> = releases.as_array().unwrap().iter().map(|r| (r["version"].clone(), r["current"].clone())).collect();
     assert_eq!(versions, [(json!(1), json!(false)), (json!(2), json!(false)), (json!(3), json!(true))]);
     for by in ["v1", "1", str_of(&releases[0]["id"])] {

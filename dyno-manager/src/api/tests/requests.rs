@@ -48,6 +48,23 @@ async fn what_is_not_understood_is_refused_in_json() {
     assert_eq!(response.status(), 400);
 }
 
+/// Found by a fuzzer: what was asked for stood in the message as it came.
+#[tokio::test]
+async fn refusals_are_one_line() {
+    let bench = Bench::deployed(&[("web", "w")]).await;
+    let long = "\u{1b}".repeat(10_000);
+    for (method, path, body) in [
+        ("GET", "/apps/%1b%5b2J%0a/formation", Value::Null),
+        ("GET", "/apps/demo/formation/%1b", Value::Null),
+        ("PATCH", "/apps/demo/formation/web", json!({ "size": long })),
+        ("POST", "/apps/demo/builds", json!({ "source_blob": long })),
+    ] {
+        let (status, answer) = bench.call(method, path, body).await;
+        let message = answer["message"].as_str().unwrap();
+        assert!(status.is_client_error() && message.chars().count() <= 1000 && !message.contains(char::is_control), "{path}: {message:?}");
+    }
+}
+
 #[tokio::test]
 async fn every_answer_names_its_request() {
     let bench = Bench::new().await;
@@ -106,10 +123,7 @@ async fn the_catalog() {
     check_fields(&bench.get("/account").await, "id email name");
     assert_eq!(bench.get("/stacks").await[0]["name"], "dyno-1");
     let sizes = bench.get("/dyno-sizes").await;
-    check_fields(
-        &sizes[0],
-        "id name memory compute dedicated dyno_units private_space_only cost pids cpu_weight disk_bytes memory_bytes",
-    );
+    check_fields(&sizes[0], "id name memory compute dedicated dyno_units private_space_only cost pids cpu_weight disk_bytes memory_bytes");
     assert_eq!((&sizes[0]["name"], &sizes[0]["memory"]), (&json!("Standard-1X"), &json!(0.5)));
     assert!(sizes.as_array().unwrap().iter().all(|size| size["name"] != "Build"));
 }

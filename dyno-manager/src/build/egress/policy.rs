@@ -90,10 +90,9 @@ fn matches(entry: &str, host: &str, port: u16) -> bool {
 /// Also what only the C library's parser takes for an address: `127.1`, `0x7f000001`, `2130706433`.
 fn is_literal(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
-    let number = last.strip_prefix("0x").map_or_else(
-        || !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()),
-        |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()),
-    );
+    let number = last
+        .strip_prefix("0x")
+        .map_or_else(|| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()), |hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
     number || host.contains(':') || host.contains('[')
 }
 
@@ -191,10 +190,32 @@ mod tests {
     #[test]
     fn private_addresses() {
         let private = [
-            "0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "169.254.169.254", "172.16.0.1",
-            "172.31.255.255", "192.0.0.192", "192.168.1.1", "198.19.0.1", "224.0.0.1", "255.255.255.255", "::", "::1",
-            "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:10.0.0.1", "::ffff:169.254.169.254",
-            "64:ff9b::a00:1", "2002:a00:1::", "2001:0:a00:1::", "2001:db8::1", "3fff::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.100.100.200",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.168.1.1",
+            "198.19.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
+            "2001:0:a00:1::",
+            "2001:db8::1",
+            "3fff::1",
         ];
         for ip in private {
             assert!(!is_public(ip.parse().unwrap()), "{ip} passes");

@@ -273,3 +273,10 @@ async fn no_more_than_the_limit_of_connections_is_served() {
     assert!(read_head(&mut waiting).await.starts_with("HTTP/1.1 200"));
     assert_eq!(proxy.finish().await.len(), CONNECTIONS + 1);
 }
+
+#[test]
+fn targets_are_written_as_paths() {
+    for (target, want) in [("http://a.test", "/"), ("http://a.test?x", "/?x"), ("http://a.test#y", "/"), ("http://a.test/b?c#d", "/b?c")] {
+        assert_eq!(origin_form(&target.parse().unwrap()).unwrap().to_string(), want, "{target}");
+    }
+}

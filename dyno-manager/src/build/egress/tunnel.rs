@@ -14,12 +14,7 @@ use tokio::{
 use super::record::Meter;
 
 /// Copies both ways; an end on one side is passed on, and the other direction goes on.
-pub(super) async fn join(
-    build: impl AsyncRead + AsyncWrite,
-    host: impl AsyncRead + AsyncWrite,
-    meter: &Meter,
-    idle: Duration,
-) -> io::Result<()> {
+pub(super) async fn join(build: impl AsyncRead + AsyncWrite, host: impl AsyncRead + AsyncWrite, meter: &Meter, idle: Duration) -> io::Result<()> {
     let (build_in, build_out) = tokio::io::split(build);
     let (host_in, host_out) = tokio::io::split(host);
     let moved = || meter.up.load(Ordering::Relaxed) + meter.down.load(Ordering::Relaxed);

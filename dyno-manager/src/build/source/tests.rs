@@ -156,11 +156,7 @@ fn long_names_survive() {
     let mut long = deep.clone().into_bytes();
     long.push(0);
     let target = format!("{}x", "y/".repeat(200));
-    let members = [
-        member(b'L', "././@LongLink", "", &long),
-        member(b'K', "././@LongLink", "", target.as_bytes()),
-        symlink("short", "short"),
-    ];
+    let members = [member(b'L', "././@LongLink", "", &long), member(b'K', "././@LongLink", "", target.as_bytes()), symlink("short", "short")];
     assert_eq!(accept(&ended(&members)), [format!("2 777 app/{deep} -> {target}")]);
 }
 
@@ -255,9 +251,7 @@ fn sizes_beyond_all_bounds() {
     refused(&[sized(b'x', "x", "", b"", 1 << 40)], "header of more than");
     refused(&[sized(b'K', "k", "", b"", 1 << 40)], "header of more than");
     let bounds = Bounds { entries: 3, bytes: 2, ..Bounds::default() };
-    let within = |members: &[Vec<u8>]| {
-        sanitize_within(bounds, &*ended(members), &ConfigVars::default(), std::io::sink()).map_err(|e| e.to_string())
-    };
+    let within = |members: &[Vec<u8>]| sanitize_within(bounds, &*ended(members), &ConfigVars::default(), std::io::sink()).map_err(|e| e.to_string());
     assert_eq!(within(&[file("a/b/c")]), Ok(Summary { files: 1, bytes: 1 }));
     assert!(within(&[file("a/b/c/d")]).unwrap_err().contains("more than 3 entries"));
     assert!(within(&[file("a"), file("a"), file("a")]).unwrap_err().contains("more than 0 MB"));
@@ -344,4 +338,15 @@ proptest::proptest! {
             }
         }
     }
+}
+
+/// Found by a fuzzer: the tar library quotes fields that it cannot read as they stand.
+#[test]
+fn refusals_carry_no_escape_sequences() {
+    let mut block = [0; 512];
+    block[..8].copy_from_slice(b"a\x1b[31m\nb");
+    block[148..155].copy_from_slice(b"\x1b]0;x\x07\n");
+    let archive = [&block[..], &[0; 1024]].concat();
+    let error = sanitize(&*archive, &ConfigVars::default(), io::sink()).unwrap_err().to_string();
+    assert!(error.contains("cannot be read") && !error.contains(char::is_control), "{error:?}");
 }

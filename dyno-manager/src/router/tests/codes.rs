@@ -56,12 +56,7 @@ async fn dynos_that_answer_badly_h12_h13_h17() {
         ("this is no HTTP\r\n\r\n", Then::Close, "H17", "Poorly formatted HTTP response"),
         ("HTTP/1.1 200 OK\r\nbad name: 1\r\n\r\n", Then::Close, "H17", "Poorly formatted HTTP response"),
         ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", Then::Close, "H17", "Poorly formatted HTTP response"),
-        (
-            "HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-            Then::Hang,
-            "H17",
-            "Poorly formatted HTTP response",
-        ),
+        ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Then::Hang, "H17", "Poorly formatted HTTP response"),
     ] {
         let first_byte = if code == "H12" { SHORT } else { PATIENCE };
         let settings = Settings { first_byte, ..Settings::default() };
@@ -73,9 +68,7 @@ async fn dynos_that_answer_badly_h12_h13_h17() {
 #[tokio::test]
 async fn responses_that_break_off_h15_h18() {
     let part = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
-    for (then, code, desc) in
-        [(Then::Hang, "H15", "Idle connection"), (Then::Close, "H18", "Server Request Interrupted")]
-    {
+    for (then, code, desc) in [(Then::Hang, "H15", "Idle connection"), (Then::Close, "H18", "Server Request Interrupted")] {
         let settings = if code == "H15" { short_idle() } else { Settings::default() };
         let mut bench = Bench::with(settings, &[answers(part, then).await]).await;
         let mut wire = bench.connect().await;
@@ -191,10 +184,8 @@ async fn exchanges_that_outlast_the_shutdown_h24() {
 #[tokio::test]
 async fn requests_that_are_refused_h26() {
     let long = format!("GET / HTTP/1.1\r\nHost: shop.localhost\r\nCookie: {}\r\n\r\n", "x".repeat(9000));
-    let both =
-        "GET / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    let order =
-        "GET / HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n";
+    let both = "GET / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let order = "GET / HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n";
     let connect = "CONNECT shop.localhost:80 HTTP/1.1\r\nHost: shop.localhost\r\n\r\n";
     let gzip = "GET / HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
     for (request, status, cause) in [
@@ -205,8 +196,7 @@ async fn requests_that_are_refused_h26() {
         (connect, 400, "CONNECT is for proxies"),
     ] {
         let bench = Bench::with(Settings::default(), &[hello().await]).await;
-        let line =
-            failed("H26", &format!("Request Error\" cause=\"{cause}"), &NO_DYNO.replace("503", &status.to_string()));
+        let line = failed("H26", &format!("Request Error\" cause=\"{cause}"), &NO_DYNO.replace("503", &status.to_string()));
         let line = if request == connect { line.replace("=GET", "=CONNECT") } else { line };
         check(bench, request, status, &line).await;
     }

@@ -103,8 +103,7 @@ impl Bench {
 
     /// `web.N` has the id N, so a dyno that is given again stays.
     fn up(&self, dynos: &[Place]) {
-        let backend =
-            |n: usize| Backend { dyno: Uuid::from_u128(n as u128), name: format!("web.{n}").parse().unwrap() };
+        let backend = |n: usize| Backend { dyno: Uuid::from_u128(n as u128), name: format!("web.{n}").parse().unwrap() };
         for (i, place) in dynos.iter().enumerate() {
             self.places.known.lock().unwrap().insert(Uuid::from_u128(i as u128 + 1), *place);
         }

@@ -281,7 +281,10 @@ fn an_app_that_nobody_visits_sleeps_until_somebody_does() {
         ("quiet", ""),
         ("exit web.1 143 stopped", "web.1: Process exited with status 143\nFORGET web.1#1"),
         // Nothing has it started but a request.
-        ("+100000", "web.2: Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch\nweb.2: Stopping process with SIGKILL\nKILL web.2#1"),
+        (
+            "+100000",
+            "web.2: Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 60 seconds of launch\nweb.2: Stopping process with SIGKILL\nKILL web.2#1",
+        ),
         ("stop web.1", ""),
         (
             "visited",
@@ -303,7 +306,8 @@ fn who_changes_an_app_that_sleeps_wakes_it() {
         ("quiet", "web.1: Idling\nweb.1: State changed from up to idle\nweb.1: Stopping all processes with SIGTERM\nTERM web.1#1"),
         ("exit web.1 143 stopped", "web.1: Process exited with status 143\nFORGET web.1#1"),
     ];
-    for (change, next) in [("release 2 web=1", "v2 Standard-1X"), ("scale web=1:standard-2x", "v1 Standard-2X"), ("restart web.1", "v1 Standard-1X")] {
+    for (change, next) in [("release 2 web=1", "v2 Standard-1X"), ("scale web=1:standard-2x", "v1 Standard-2X"), ("restart web.1", "v1 Standard-1X")]
+    {
         let mut world = World::new();
         for (command, want) in asleep {
             assert_eq!(world.tell(command).join("\n"), want, "{command}");
@@ -311,7 +315,8 @@ fn who_changes_an_app_that_sleeps_wakes_it() {
         // The entry that slept is not among the launches that the words know.
         world.launches.push(world.state.dynos(APP)[0].clone());
         let told = world.tell(change);
-        let want = ["web.1: Restarting", "web.1: State changed from idle to starting", "FORGET web.1#2", "web.1: Starting process with command `./web`"];
+        let want =
+            ["web.1: Restarting", "web.1: State changed from idle to starting", "FORGET web.1#2", "web.1: Starting process with command `./web`"];
         assert_eq!(told[..4], want, "{change}");
         assert_eq!(told[4..], [format!("START web.1#3 {next}")], "{change}");
     }

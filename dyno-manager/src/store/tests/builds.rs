@@ -8,8 +8,7 @@ async fn an_app_has_one_build_at_a_time() {
     let f = fixture();
     let (app, other) = (f.app("blue-sky").await, f.app("red-sky").await);
     let calls = (0..5).map(|_| f.store.create_build(new_build(&app)));
-    let (made, refused): (Vec<_>, Vec<_>) =
-        futures_util::future::join_all(calls).await.into_iter().partition(Result::is_ok);
+    let (made, refused): (Vec<_>, Vec<_>) = futures_util::future::join_all(calls).await.into_iter().partition(Result::is_ok);
     assert_eq!((made.len(), refused.len()), (1, 4));
     let build = made.into_iter().next().unwrap().unwrap();
     for error in refused {

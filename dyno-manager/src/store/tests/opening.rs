@@ -17,9 +17,7 @@ async fn a_second_daemon_is_told_who_holds_the_directory_until_the_first_is_gone
     let error = Store::open(dir.path()).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }));
     let (dir_name, pid) = (dir.path().display(), std::process::id());
-    let want = format!(
-        "{dir_name} is in use by another dynod (pid {pid}); stop that one or give this one a state directory of its own"
-    );
+    let want = format!("{dir_name} is in use by another dynod (pid {pid}); stop that one or give this one a state directory of its own");
     assert_eq!(error.to_string(), want);
     assert_eq!(crate::store::free(dir.path()).unwrap_err().to_string(), want);
     clone.apps().await.unwrap();
@@ -100,8 +98,7 @@ async fn durable_settings_are_in_force() {
     let pragma = |name: &'static str| f.store.transact(move |tx| Ok(tx.pragma_query_value(None, name, |r| r.get(0))?));
     let journal: String = pragma("journal_mode").await.unwrap();
     assert_eq!(journal, "wal");
-    let number =
-        |name: &'static str| f.store.transact(move |tx| Ok(tx.pragma_query_value(None, name, |r| r.get::<_, i64>(0))?));
+    let number = |name: &'static str| f.store.transact(move |tx| Ok(tx.pragma_query_value(None, name, |r| r.get::<_, i64>(0))?));
     assert_eq!(number("synchronous").await.unwrap(), 2);
     assert_eq!(number("foreign_keys").await.unwrap(), 1);
     assert_eq!(number("user_version").await.unwrap(), i64::try_from(schema::MIGRATIONS.len()).unwrap());
@@ -124,8 +121,7 @@ fn migrations_keep_rows_run_once_and_go_whole_or_not_at_all() {
     schema::migrate(&mut db, path, &[first, second]).unwrap();
     schema::migrate(&mut db, path, &[first, second]).unwrap();
     assert_eq!(version(&db), 2);
-    let rows: String =
-        db.query_row("SELECT group_concat(name || ':' || size, ' ') FROM apps", [], |r| r.get(0)).unwrap();
+    let rows: String = db.query_row("SELECT group_concat(name || ':' || size, ' ') FROM apps", [], |r| r.get(0)).unwrap();
     assert_eq!(rows, "old:basic new:big");
 }
 

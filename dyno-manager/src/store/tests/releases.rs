@@ -152,10 +152,7 @@ async fn a_type_starts_with_its_default_and_keeps_its_row_while_it_is_away() {
 async fn scaling_is_all_or_nothing() {
     let f = fixture();
     let app = f.app("blue-sky").await;
-    check_refused(
-        f.scale(&app, "web", 1).await,
-        "\"web\" is not declared by the current release; deploy the app first",
-    );
+    check_refused(f.scale(&app, "web", 1).await, "\"web\" is not declared by the current release; deploy the app first");
     f.deploy(&app, 'a', &["web", "worker"]).await;
     let update = |process_type: &str, quantity, size: Option<&str>| FormationUpdate {
         process_type: process_type.parse().unwrap(),
