@@ -32,7 +32,9 @@ fn filters(c: &mut Criterion) {
     for (name, profile) in [("dyno", Profile::Dyno), ("build", Profile::Build), ("docker", Profile::Docker)] {
         c.bench_function(&format!("filter {name}, compiled"), |b| b.iter(|| seccomp::check(black_box(&profile), &[])));
     }
-    c.bench_function("filter docker with a capability, compiled", |b| b.iter(|| seccomp::check(black_box(&Profile::Docker), &[Capability::SYS_ADMIN])));
+    c.bench_function("filter docker with a capability, compiled", |b| {
+        b.iter(|| seccomp::check(black_box(&Profile::Docker), &[Capability::SYS_ADMIN]))
+    });
     c.bench_function("one call explained", |b| b.iter(|| seccomp::explain(black_box(&Profile::Dyno), &[], "socket", [1, 0, 0, 0, 0, 0])));
 }
 

@@ -217,7 +217,9 @@ impl Agent {
 /// For one whose measurement failed: its input ends, and it takes everything down.
 impl Drop for Agent {
     fn drop(&mut self) {
-        if self.requests.take().is_some() && let Err(e) = self.child.wait() {
+        if self.requests.take().is_some()
+            && let Err(e) = self.child.wait()
+        {
             eprintln!("dyno-bench: an agent: {e}");
         }
     }

@@ -1,14 +1,12 @@
 //! The bundles that runtimes get: a static program that does nothing, and runc's default configuration around it, or that with every wall.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use dyno_runtime::{Profile, seccomp};
 use serde_json::{Value, json};
 
-/// Programs of the root file system: one that ends at once, one that stays.
-const TRUE: &str = "int main(void) { return 0; }";
-const STAY: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }";
+use crate::stage;
 
 /// Makes the bundle `dir`; its process is `/stay` or `/true`.
 ///
@@ -19,12 +17,7 @@ pub fn make(dir: &Path, program: &str) -> Result<()> {
     for name in ["proc", "dev", "sys", "etc", "tmp"] {
         fs::create_dir_all(root.join(name))?;
     }
-    for (name, text) in [("true", TRUE), ("stay", STAY)] {
-        let source = dir.join(format!("{name}.c"));
-        fs::write(&source, text)?;
-        let compiled = Command::new("cc").args(["-static", "-O2", "-o"]).arg(root.join(name)).arg(&source).status().context("run cc")?;
-        ensure!(compiled.success(), "cc {} failed", source.display());
-    }
+    stage::payload(&dir.join("payload.c"), &root)?;
     fs::write(dir.join("config.json"), serde_json::to_vec_pretty(&config(program))?)?;
     Ok(())
 }

@@ -20,6 +20,9 @@ pub struct Figures {
     pub quick: bool,
     /// How long it took.
     pub seconds: u64,
+    /// Why all of it is to be read with care.
+    #[serde(default)]
+    pub disturbed: Option<String>,
     /// Distributions.
     pub cells: Vec<Cell>,
     /// Single numbers.

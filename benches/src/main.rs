@@ -5,13 +5,16 @@
 
 mod agent;
 mod bundle;
+mod control_groups;
 mod figures;
 mod machine;
 mod measure;
 mod measurements;
+mod null_device;
 mod oci;
-mod platform;
 mod peers;
+mod platform;
+mod quiet;
 mod report;
 mod sample;
 mod stage;
@@ -66,13 +69,6 @@ enum What {
         /// JSON.
         setup: String,
     },
-    /// Tells the peak memory of a command in KiB (for `oci`).
-    #[command(hide = true)]
-    Peak {
-        /// The command.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<String>,
-    },
 }
 
 fn main() -> ExitCode {
@@ -82,7 +78,6 @@ fn main() -> ExitCode {
         What::Agent { mounts, setup } => serde_json::from_str(&setup).map_err(Into::into).and_then(|setup| agent::serve(&setup, mounts)),
         What::Oci { runtime, rounds, json, check } => oci::run(&runtime, rounds, json.as_deref(), check),
         What::Platform(options) => platform::run(&options),
-        What::Peak { command } => measure::print_peak(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,12 @@
 //! Time and memory of commands.
 
 use std::{
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::resource::{UsageWho, getrusage};
 
 /// Wall times of one command.
 #[derive(Debug, Clone, Default)]
@@ -47,24 +47,12 @@ pub fn time(words: &[String]) -> Result<Duration> {
     Ok(took)
 }
 
-/// The largest resident set of `words` and of all that it waited for, in KiB.
+/// The largest resident set of `words` and of all that it waited for, in KiB, as `meter` (`programs/peak.c`) tells.
 ///
 /// # Errors
 /// As [`time`].
-pub fn peak(words: &[String]) -> Result<u64> {
-    // In a process of its own: the kernel keeps the largest of all children.
-    let own = std::env::current_exe()?;
-    let output = Command::new(own).arg("peak").arg("--").args(words).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+pub fn peak(meter: &Path, words: &[String]) -> Result<u64> {
+    let output = Command::new(meter).args(words).stdin(Stdio::null()).output().with_context(|| format!("run {}", meter.display()))?;
+    ensure!(output.status.success(), "{words:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout)?.trim().parse().context("peak memory")
-}
-
-/// For [`peak`].
-///
-/// # Errors
-/// As [`time`].
-pub fn print_peak(words: &[String]) -> Result<()> {
-    time(words)?;
-    println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss());
-    Ok(())
 }

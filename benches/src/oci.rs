@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::{
     bundle,
     measure::{Times, peak, time},
+    stage,
 };
 
 /// Before a run that finds the host idle.
@@ -58,7 +59,13 @@ impl Peer {
     fn keep(&self, dir: &Path, states: &Path) -> Result<()> {
         let Some(runtime) = &self.runtime else { return Ok(()) };
         let (state, bundle) = (self.state(states), dir.join("stay"));
-        let status = Command::new(runtime).args(["--root", &state, "run", "--detach", "--bundle"]).arg(bundle).arg(format!("stay-{}", self.name)).stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let status = Command::new(runtime)
+            .args(["--root", &state, "run", "--detach", "--bundle"])
+            .arg(bundle)
+            .arg(format!("stay-{}", self.name))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status();
         ensure!(status.context("run a runtime")?.success(), "{} run --detach failed", self.name);
         Ok(())
     }
@@ -83,12 +90,19 @@ pub fn run(runtime: &Path, rounds: usize, out: Option<&Path>, check: bool) -> Re
     let states = states.path();
     bundle::make(&dir.join("once"), "true")?;
     bundle::make(&dir.join("stay"), "stay")?;
+    let meter = dir.join("peak");
+    stage::compile(&dir.join("peak.c"), include_str!("../programs/peak.c"), &["-static", "-O2"], &meter)?;
     let ours = runtime.display().to_string();
-    let mut peers = vec![Peer::oci("dyno-runtime", &ours, dir, states), Peer::oci("crun", "crun", dir, states), Peer::oci("runc", "runc", dir, states), Peer::bubblewrap(dir)];
+    let mut peers = vec![
+        Peer::oci("dyno-runtime", &ours, dir, states),
+        Peer::oci("crun", "crun", dir, states),
+        Peer::oci("runc", "runc", dir, states),
+        Peer::bubblewrap(dir),
+    ];
     for peer in &peers {
         peer.keep(dir, states)?;
     }
-    let measured = measure(&mut peers, rounds);
+    let measured = measure(&mut peers, &meter, rounds);
     for peer in &peers {
         peer.end(states)?;
     }
@@ -101,7 +115,7 @@ pub fn run(runtime: &Path, rounds: usize, out: Option<&Path>, check: bool) -> Re
     if check { goals(&peers, size) } else { Ok(()) }
 }
 
-fn measure(peers: &mut [Peer], rounds: usize) -> Result<()> {
+fn measure(peers: &mut [Peer], meter: &Path, rounds: usize) -> Result<()> {
     for round in 0..rounds {
         eprint!("\rround {} of {rounds} ", round + 1);
         for peer in peers.iter_mut() {
@@ -116,7 +130,7 @@ fn measure(peers: &mut [Peer], rounds: usize) -> Result<()> {
     }
     eprintln!();
     for peer in peers {
-        peer.peak = (0..5).map(|_| peak(&peer.run)).collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0);
+        peer.peak = (0..5).map(|_| peak(meter, &peer.run)).collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or(0);
     }
     Ok(())
 }
@@ -140,7 +154,8 @@ fn figures(peers: &[Peer], size: u64) -> serde_json::Value {
     let names = ["run_idle", "run_burst", "exec_idle"];
     let peers = peers.iter().map(|peer| {
         let times = names.iter().zip(&peer.times).filter(|(_, t)| !t.quantile(0.5).is_nan());
-        let times: serde_json::Map<_, _> = times.map(|(name, t)| ((*name).to_owned(), json!({ "p50_ms": t.quantile(0.5), "p99_ms": t.quantile(0.99) }))).collect();
+        let times: serde_json::Map<_, _> =
+            times.map(|(name, t)| ((*name).to_owned(), json!({ "p50_ms": t.quantile(0.5), "p99_ms": t.quantile(0.99) }))).collect();
         json!({ "name": peer.name, "times": times, "peak_kib": peer.peak })
     });
     json!({ "peers": peers.collect::<Vec<_>>(), "size_bytes": size })

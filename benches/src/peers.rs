@@ -65,7 +65,7 @@ pub mod name {
     pub const PARTS: &str = "dyno, parts ready";
     /// Ours, parked.
     pub const PARKED: &str = "dyno, parked";
-    /// Ours with network namespaces of former dynos of the same tenant; no start takes one yet.
+    /// Ours with network namespaces of former dynos of the same tenant.
     pub const RECYCLED: &str = "dyno, recycled networks";
     /// Our OCI runtime.
     pub const OCI: &str = "dyno-runtime run";

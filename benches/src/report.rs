@@ -31,19 +31,29 @@ pub fn markdown(figures: &Figures) -> Result<String> {
 fn head(figures: &Figures, page: &mut String) -> Result<()> {
     let m = &figures.machine;
     writeln!(page, "# Benchmarks\n")?;
-    writeln!(page, "Written by `cargo xtask bench --out docs`; figures as JSON: [benchmarks/figures.json](benchmarks/figures.json). Nothing here is edited by hand.\n")?;
+    writeln!(
+        page,
+        "Written by `cargo xtask bench --out docs`; figures as JSON: [benchmarks/figures.json](benchmarks/figures.json). Nothing here is edited by hand.\n"
+    )?;
     if figures.quick {
         writeln!(page, "**A quick look (`--quick`): too few runs for these figures to mean anything.**\n")?;
     }
+    if let Some(why) = &figures.disturbed {
+        writeln!(page, "**Disturbed: {why}.**\n")?;
+    }
     writeln!(page, "| | |\n|---|---|")?;
     writeln!(page, "| day, duration | {}, {} min {} s |", m.date, figures.seconds / 60, figures.seconds % 60)?;
-    writeln!(page, "| host | {} x {}, {} GiB; load {:.2} before |", m.processors, m.processor, m.memory, m.load)?;
+    writeln!(
+        page,
+        "| host | {} x {}, {} GiB; load {:.2} before; {:.1} % of the processors' time taken by other guests |",
+        m.processors, m.processor, m.memory, m.load, m.stolen
+    )?;
     writeln!(page, "| kernel | Linux {}; controllers on cgroup {}; {} mounts |", m.kernel, m.cgroups, m.mounts)?;
     let versions: Vec<String> = m.versions.iter().map(|(_, version)| version.clone()).collect();
     writeln!(page, "| versions | {} |\n", versions.join("; "))?;
     Ok(writeln!(
         page,
-        "All peers run the same static program, which only ends, and take turns in one run. The floor is a C program that raises the walls one after the other, as \
+        "All peers run the same static program, which only ends, and take turns in one run, each after a tenth of a second of quiet. The floor is a C program that raises the walls one after the other, as \
          anybody would, without configuration, records or recovery (`benches/programs/floor.c`). Commands are timed from before they are started until they are \
          collected; the library in a process of its own, from the call. Lone numbers say more of a host than of a program: read the ratios.\n"
     )?)
@@ -52,8 +62,16 @@ fn head(figures: &Figures, page: &mut String) -> Result<()> {
 /// Where time is too noisy to show a change.
 fn instructions(page: &mut String) -> Result<()> {
     let written: serde_json::Value = serde_json::from_str(include_str!("../instructions.json"))?;
-    writeln!(page, "## Instructions\n\nOf an unoptimised build by {}, counted by callgrind; a test fails when they change by more than 5 %.\n", written["compiler"].as_str().unwrap_or("?"))?;
-    writeln!(page, "| | instructions |\n|---|--:|\n| a plan | {} |\n| a filter, compiled | {} |\n", written["each"]["plan"], written["each"]["filter"])?;
+    writeln!(
+        page,
+        "## Instructions\n\nOf an unoptimised build by {}, counted by callgrind; a test fails when they change by more than 5 %.\n",
+        written["compiler"].as_str().unwrap_or("?")
+    )?;
+    writeln!(
+        page,
+        "| | instructions |\n|---|--:|\n| a plan | {} |\n| a filter, compiled | {} |\n",
+        written["each"]["plan"], written["each"]["filter"]
+    )?;
     Ok(())
 }
 
@@ -111,6 +129,7 @@ mod tests {
         for (who, us) in [(FLOOR, 1000.0), (COLD, 500.0)] {
             figures.add(LATENCY, who, BURST, &[Sample { exec: Some(us), end: us + 100.0 }]);
         }
+        figures.disturbed = Some("somebody compiled".to_owned());
         figures.failed.extend([("a peer", "broken\n  twice\n"), ("another", "broken\n  twice\n")].map(|(who, why)| (who.to_owned(), why.to_owned())));
         figures
     }
@@ -120,6 +139,7 @@ mod tests {
         let page = markdown(&figures()).unwrap();
         assert!(page.contains("| cold start to exec, of the floor's, burst | ≤ x0.60 | x0.50 | met |"), "{page}");
         assert!(page.contains("| - | not measured |"));
+        assert!(page.contains("**Disturbed: somebody compiled.**"));
         assert!(page.contains("| dyno, cold | 1 | 500 µs | 500 µs | 500 µs | x0.50 | 600 µs"));
         assert!(page.contains("- **a peer, another**: broken / twice\n"));
     }

@@ -39,7 +39,7 @@ impl Stage {
         let memory = tempfile::Builder::new().prefix("dyno-bench-").tempdir_in("/dev/shm")?;
         let mut stage = Self { dir, memory, sha256: String::new(), runtime: runtime.map(Path::to_owned) };
         stage.fill_root()?;
-        stage.compile("floor.c", include_str!("../programs/floor.c"), &["-O2"], &stage.path("floor"))?;
+        compile(&stage.path("floor.c"), include_str!("../programs/floor.c"), &["-O2"], &stage.path("floor"))?;
         fs::create_dir(stage.path("scratch"))?;
         run(Command::new("mksquashfs").arg(stage.root()).arg(stage.image()).args(["-quiet", "-no-progress", "-all-root", "-noappend"]))?;
         stage.sha256 = Sha256::digest(fs::read(stage.image())?).iter().map(|b| format!("{b:02x}")).collect();
@@ -77,17 +77,29 @@ impl Stage {
             fs::create_dir_all(self.root().join(name))?;
         }
         fs::set_permissions(self.root().join("tmp"), fs::Permissions::from_mode(0o1777))?;
-        let payload = include_str!("../programs/payload.c");
-        self.compile("payload.c", payload, &FREESTANDING, &self.root().join("true"))?;
-        self.compile("payload.c", payload, &[&FREESTANDING[..], &["-DSTAY"]].concat(), &self.root().join("stay"))?;
-        self.compile("probe.c", include_str!("../programs/probe.c"), &["-O2", "-static"], &self.root().join("probe"))
+        payload(&self.path("payload.c"), &self.root())?;
+        compile(&self.path("probe.c"), include_str!("../programs/probe.c"), &["-O2", "-static"], &self.root().join("probe"))
     }
+}
 
-    fn compile(&self, name: &str, text: &str, flags: &[&str], to: &Path) -> Result<()> {
-        let source = self.path(name);
-        fs::write(&source, text)?;
-        run(Command::new("cc").args(flags).arg("-o").arg(to).arg(&source)).map(drop)
-    }
+/// Puts `true`, which ends at once, and `stay`, which does not, into `root`. Without a C library: the start of one takes half a millisecond on
+/// a virtual machine, whose host answers each of its questions about the processor. `source` is where the text is kept.
+///
+/// # Errors
+/// Of writing, of the compiler.
+pub fn payload(source: &Path, root: &Path) -> Result<()> {
+    let text = include_str!("../programs/payload.c");
+    compile(source, text, &FREESTANDING, &root.join("true"))?;
+    compile(source, text, &[&FREESTANDING[..], &["-DSTAY"]].concat(), &root.join("stay"))
+}
+
+/// Compiles a C program, whose text is written to `source`.
+///
+/// # Errors
+/// Of writing, of the compiler.
+pub fn compile(source: &Path, text: &str, flags: &[&str], to: &Path) -> Result<()> {
+    fs::write(source, text)?;
+    run(Command::new("cc").args(flags).arg("-o").arg(to).arg(source)).map(drop)
 }
 
 /// Runs a command; what it says is told when it fails.

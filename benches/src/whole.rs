@@ -9,7 +9,16 @@ use anyhow::{Context, Result};
 use dyno_tests::leaks;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{figures::Figures, machine::Machine, measurements, report, stage::Stage};
+use crate::{
+    control_groups,
+    figures::Figures,
+    machine::{self, Machine},
+    measurements,
+    null_device::NullDevice,
+    quiet::Quiet,
+    report,
+    stage::Stage,
+};
 
 /// What is measured, and how thoroughly.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,6 +55,7 @@ pub struct Bench {
     pub figures: Figures,
     /// What was asked for.
     pub options: Options,
+    quiet: Quiet,
     bar: ProgressBar,
 }
 
@@ -58,6 +68,11 @@ impl Bench {
     /// As long as a thorough measurement takes, or a fifth.
     pub fn seconds(&self, full: u64) -> u64 {
         if self.options.quick { (full / 5).max(1) } else { full }
+    }
+
+    /// Waits until the kernel is done with what was measured before.
+    pub fn settle(&mut self) {
+        self.quiet.wait();
     }
 
     /// Tells what is going on.
@@ -83,13 +98,14 @@ impl Bench {
 /// When something is left on the host, or nothing could be measured.
 pub fn run(options: Options) -> Result<()> {
     let chosen = measurements::chosen(&options.only)?;
-    let began = Instant::now();
+    let (began, stolen) = (Instant::now(), machine::stolen());
     let before = leaks::snapshot()?;
+    let null = NullDevice::remember()?;
     let figures = Figures { machine: Machine::look(), quick: options.quick, ..Figures::default() };
     let bar = ProgressBar::new(chosen.len() as u64).with_style(ProgressStyle::with_template("{spinner} [{elapsed}] {bar:20} {pos}/{len} {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(250));
     let stage = Stage::set(options.runtime.as_deref())?;
-    let mut bench = Bench { stage, figures, options, bar };
+    let mut bench = Bench { stage, figures, options, quiet: Quiet::default(), bar };
     for (name, measure) in chosen {
         bench.tell(name);
         if let Err(e) = measure(&mut bench) {
@@ -97,10 +113,14 @@ pub fn run(options: Options) -> Result<()> {
         }
         bench.bar.inc(1);
     }
-    let Bench { stage, mut figures, options, bar } = bench;
+    let Bench { stage, mut figures, options, quiet, bar } = bench;
+    figures.disturbed = quiet.complaint();
     bar.finish_and_clear();
-    drop(stage);
+    drop((stage, null));
     figures.seconds = began.elapsed().as_secs();
+    let now = machine::stolen();
+    figures.machine.stolen = (now.0 - stolen.0) as f64 * 100.0 / (now.1 - stolen.1).max(1) as f64;
+    control_groups::remove_plain_directories()?;
     if let Err(e) = leaks::compare(&before, &leaks::snapshot()?) {
         figures.failed.push(("leak check".into(), format!("{e:#}")));
     }

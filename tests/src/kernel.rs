@@ -97,9 +97,7 @@ impl Process {
     /// # Errors
     /// When nobody answers there.
     pub fn ask(self, port: u16, path: &str) -> Result<String> {
-        let script = format!(
-            "exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
-        );
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3");
         let pid = self.pid.to_string();
         let output = Command::new("nsenter").args(["-t", &pid, "-n", "bash", "-c", &script]).output().context("nsenter")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -191,7 +189,10 @@ impl Platform {
             let arguments: Vec<&[u8]> = line.split(|b| *b == 0).collect();
             let run = self.run_dir();
             let ours = arguments.contains(&run.to_string_lossy().as_bytes());
-            if ours && arguments.get(1) == Some(&b"warden".as_slice()) && let Some(process) = Process::find(pid) {
+            if ours
+                && arguments.get(1) == Some(&b"warden".as_slice())
+                && let Some(process) = Process::find(pid)
+            {
                 return Ok(process);
             }
         }

@@ -28,8 +28,18 @@ pub struct Snapshot {
 
 /// Where clients of the runtime keep something, if nobody tells them otherwise.
 const CLIENTS: [&str; 12] = [
-    "/run/containerd", "/run/docker", "/run/libpod", "/run/containers", "/run/netns", "/run/runc", "/run/crun", "/var/lib/containers",
-    "/var/lib/containerd", "/var/lib/docker", "/var/lib/cni", "/dev/shm/libpod_lock",
+    "/run/containerd",
+    "/run/docker",
+    "/run/libpod",
+    "/run/containers",
+    "/run/netns",
+    "/run/runc",
+    "/run/crun",
+    "/var/lib/containers",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/cni",
+    "/dev/shm/libpod_lock",
 ];
 
 /// Processes of theirs, as `/proc/PID/status` cuts the names.

@@ -7,7 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -228,21 +228,7 @@ impl Platform {
     /// # Errors
     /// After `seconds` without it.
     pub fn await_log(&self, app: &str, text: &str, seconds: u64) -> Result<String> {
-        let mut child = self.dyno(&["logs", "--tail", "-n", "1500", "-a", app]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let stdout = child.stdout.take().context("stdout")?;
-        let (found, told) = mpsc::channel();
-        let wanted = text.to_owned();
-        std::thread::spawn(move || {
-            let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|l| l.contains(&wanted));
-            drop(found.send(line));
-        });
-        let line = told.recv_timeout(Duration::from_secs(seconds));
-        child.kill()?;
-        child.wait()?;
-        match line {
-            Ok(Some(line)) => Ok(line),
-            _ => bail!("no log line with {text:?} within {seconds} s:\n{}", self.ok(&["logs", "-n", "50", "-a", app])?),
-        }
+        self.tail(app, &[])?.until(text, seconds)
     }
 
     /// Waits until every dyno of the app is up.

@@ -41,8 +41,7 @@ fn flask(platform: &Platform) -> Result<()> {
 
 fn express(platform: &Platform) -> Result<()> {
     let edit = ("server.js", "Hello from", "Hej from");
-    let sample =
-        Sample { name: "express", command: "npm start", edit, downloads: true, own: own::express, ..HELLO };
+    let sample = Sample { name: "express", command: "npm start", edit, downloads: true, own: own::express, ..HELLO };
     sample.live(platform)
 }
 
@@ -98,12 +97,5 @@ fn compiler(platform: &Platform) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    run(&[], &[
-        ("flask", flask),
-        ("express", express),
-        ("sinatra", sinatra),
-        ("static", static_site),
-        ("multi", multi),
-        ("compiler", compiler),
-    ])
+    run(&[], &[("flask", flask), ("express", express), ("sinatra", sinatra), ("static", static_site), ("multi", multi), ("compiler", compiler)])
 }

@@ -2,14 +2,6 @@
 //!
 //! The engine starts a containerd of its own. It touches neither packet filter nor bridge here: containers have no network but loopback.
 
-#[path = "clients_docker/inside.rs"]
-mod inside;
-#[path = "clients_docker/life.rs"]
-mod life;
-#[path = "clients_docker/limits.rs"]
-mod limits;
-#[path = "clients_docker/remapped.rs"]
-mod remapped;
 #[path = "clients_engines/inside.rs"]
 mod any_inside;
 #[path = "clients_engines/life.rs"]
@@ -18,6 +10,14 @@ mod any_life;
 mod any_limits;
 #[path = "clients_engines/terminals.rs"]
 mod any_terminals;
+#[path = "clients_docker/inside.rs"]
+mod inside;
+#[path = "clients_docker/life.rs"]
+mod life;
+#[path = "clients_docker/limits.rs"]
+mod limits;
+#[path = "clients_docker/remapped.rs"]
+mod remapped;
 
 use std::{
     fs,

@@ -2,6 +2,14 @@
 //!
 //! It has no daemon; conmon stays with each container. Its store, its run directory and its events are in a directory of the suite.
 
+#[path = "clients_engines/inside.rs"]
+mod any_inside;
+#[path = "clients_engines/life.rs"]
+mod any_life;
+#[path = "clients_engines/limits.rs"]
+mod any_limits;
+#[path = "clients_engines/terminals.rs"]
+mod any_terminals;
 #[path = "clients_podman/inside.rs"]
 mod inside;
 #[path = "clients_podman/life.rs"]
@@ -14,14 +22,6 @@ mod options;
 mod pods;
 #[path = "clients_podman/rootless.rs"]
 mod rootless;
-#[path = "clients_engines/inside.rs"]
-mod any_inside;
-#[path = "clients_engines/life.rs"]
-mod any_life;
-#[path = "clients_engines/limits.rs"]
-mod any_limits;
-#[path = "clients_engines/terminals.rs"]
-mod any_terminals;
 
 use std::process::{Command, ExitCode};
 

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             ("a_port_below_1024_is_taken_before_root_is_given_up", privileged_port),
             ("a_taken_port_is_named_and_leaves_nothing", taken_port),
             ("a_host_without_a_wall_is_refused_and_left_as_it_was", missing_wall),
+            ("each_half_holds_what_it_needs_and_no_more", what_each_half_holds),
             ("the_umask_of_the_starter_shuts_no_dyno_out_and_stop_ends_the_dynos_of_a_killed_warden", umask_and_killed_warden),
         ],
     )
@@ -160,6 +161,44 @@ fn missing_wall(_: &Platform) -> Result<()> {
     ensure!(status == Some(1) && said.contains("this host cannot hold dynos: mknod(/dev/null)"), "{status:?} {said}");
     ensure!(!instance.state().exists(), "a state directory was made");
     instance.is_gone()
+}
+
+/// The value of a line of a status file below /proc.
+fn field<'a>(status: &'a str, name: &str) -> Result<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).with_context(|| format!("{name} in {status}"))
+}
+
+/// SYS_ADMIN, SYS_CHROOT, SYS_PTRACE, NET_ADMIN, SETUID, SETGID, MKNOD, CHOWN, FOWNER, FSETID, DAC_OVERRIDE, DAC_READ_SEARCH.
+const OF_THE_WARDEN: u64 = 1 << 21 | 1 << 18 | 1 << 19 | 1 << 12 | 1 << 7 | 1 << 6 | 1 << 27 | 1 | 1 << 3 | 1 << 4 | 1 << 1 | 1 << 2;
+
+/// By the kernel's word, of every thread.
+fn what_each_half_holds(platform: &Platform) -> Result<()> {
+    let client = platform.client()?;
+    let daemon = client["pid"].as_u64().context("pid")?;
+    let mut threads = 0;
+    for task in fs::read_dir(format!("/proc/{daemon}/task"))? {
+        let status = fs::read_to_string(task?.path().join("status"))?;
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            ensure!(field(&status, set)? == "0000000000000000", "{status}");
+        }
+        ensure!(
+            field(&status, "NoNewPrivs")? == "1" && field(&status, "Seccomp")? == "2" && field(&status, "Uid")?.starts_with("950\t950\t950"),
+            "{status}"
+        );
+        threads += 1;
+    }
+    ensure!(threads > 1, "{threads} threads");
+    // Its memory is closed to its own user's other processes: procfs gives its files to root.
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(format!("/proc/{daemon}/environ"))?);
+    ensure!(owner == 0, "/proc/{daemon}/environ belongs to {owner}: it can be traced");
+    let status = fs::read_to_string(format!("/proc/{}/status", platform.warden()?.pid))?;
+    let bits = |set| Ok::<_, anyhow::Error>(u64::from_str_radix(field(&status, set)?, 16)?);
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        ensure!(bits(set)? & !OF_THE_WARDEN == 0, "{status}");
+    }
+    // A filter of its own would be every dyno's for good.
+    ensure!(bits("CapInh")? == 0 && bits("CapAmb")? == 0 && field(&status, "NoNewPrivs")? == "1" && field(&status, "Seccomp")? == "0", "{status}");
+    Ok(())
 }
 
 fn umask_and_killed_warden(_: &Platform) -> Result<()> {

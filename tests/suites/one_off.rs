@@ -32,17 +32,20 @@ fn number(stderr: &str) -> Result<u32> {
 }
 
 fn main() -> ExitCode {
-    run(&[], &[
-        ("output_and_statuses", attached::output_and_statuses),
-        ("a_command_that_ends_at_once", attached::ends_at_once),
-        ("input_comes_back_unchanged", attached::input),
-        ("variables_sizes_and_process_types", attached::choices),
-        ("an_interrupt_without_a_terminal", attached::interrupt),
-        ("a_client_that_is_killed_hangs_up", attached::killed),
-        ("detached_waited_for_and_numbered", detached::detached),
-        ("time_to_live", detached::time_to_live),
-        ("a_shell_in_a_terminal", terminals::shell),
-        ("a_window_that_changes", terminals::resize),
-        ("a_terminal_that_is_closed_hangs_up", terminals::closed),
-    ])
+    run(
+        &[],
+        &[
+            ("output_and_statuses", attached::output_and_statuses),
+            ("a_command_that_ends_at_once", attached::ends_at_once),
+            ("input_comes_back_unchanged", attached::input),
+            ("variables_sizes_and_process_types", attached::choices),
+            ("an_interrupt_without_a_terminal", attached::interrupt),
+            ("a_client_that_is_killed_hangs_up", attached::killed),
+            ("detached_waited_for_and_numbered", detached::detached),
+            ("time_to_live", detached::time_to_live),
+            ("a_shell_in_a_terminal", terminals::shell),
+            ("a_window_that_changes", terminals::resize),
+            ("a_terminal_that_is_closed_hangs_up", terminals::closed),
+        ],
+    )
 }

@@ -45,15 +45,18 @@ fn id(platform: &Platform, app: &str, name: &str) -> Result<String> {
 }
 
 fn main() -> ExitCode {
-    run(&["--boot-timeout", "3", "--stop-timeout", "2"], &[
-        ("a_crash_is_retried_ever_later", crashing::back_off),
-        ("a_web_process_that_does_not_bind_is_r10", crashing::boot_timeout),
-        ("memory_over_the_limit_is_r15", crashing::memory),
-        ("sigterm_reaches_every_process", stopping::to_all),
-        ("a_process_that_ignores_sigterm_is_r12", stopping::deaf),
-        ("ps_stop", stopping::ps_stop),
-        ("the_router_says_why_there_is_no_answer", routing::codes),
-        ("logs_are_filtered_and_followed", logging::filters),
-        ("a_flood_costs_its_own_lines_only", logging::flood),
-    ])
+    run(
+        &["--boot-timeout", "3", "--stop-timeout", "2"],
+        &[
+            ("a_crash_is_retried_ever_later", crashing::back_off),
+            ("a_web_process_that_does_not_bind_is_r10", crashing::boot_timeout),
+            ("memory_over_the_limit_is_r15", crashing::memory),
+            ("sigterm_reaches_every_process", stopping::to_all),
+            ("a_process_that_ignores_sigterm_is_r12", stopping::deaf),
+            ("ps_stop", stopping::ps_stop),
+            ("the_router_says_why_there_is_no_answer", routing::codes),
+            ("logs_are_filtered_and_followed", logging::filters),
+            ("a_flood_costs_its_own_lines_only", logging::flood),
+        ],
+    )
 }

@@ -129,7 +129,12 @@ fn sleeps_and_wakes(platform: &Platform) -> Result<()> {
     println!("request to an app that sleeps: answered after {times:.1?}");
     ensure!(times.iter().all(|t| *t < Duration::from_secs(30)), "{times:?}");
     let log = platform.ok(&["logs", "-n", "1500", "-a", "sleepy"])?;
-    for line in ["heroku[web.1]: Idling", "heroku[web.1]: State changed from up to idle", "heroku[web.2]: Unidling", "heroku[web.2]: State changed from idle to starting"] {
+    for line in [
+        "heroku[web.1]: Idling",
+        "heroku[web.1]: State changed from up to idle",
+        "heroku[web.2]: Unidling",
+        "heroku[web.2]: State changed from idle to starting",
+    ] {
         ensure!(log.matches(line).count() >= 3, "{line:?} is missing:\n{log}");
     }
     ensure!(!log.contains(" H1") && !log.contains("crashed"), "{log}");

@@ -104,9 +104,13 @@ fn beside(platform: &Platform, attack: &str, bound: f64) -> Result<()> {
     deployed(platform)?;
     let (quiet, _) = measured(platform)?;
     let command = format!("echo begins; {attack}; echo ended $?");
+    // Followed before the attacker is there, as its first line shows: a flood soon drives the word of its beginning out of the log.
+    let mut log = platform.tail(ATTACKER, &[])?;
+    log.next(20)?;
     let begun: Value = serde_json::from_str(&platform.ok(&["run:detached", "-a", ATTACKER, "--json", "--", &command])?)?;
     let name = begun["name"].as_str().context("name")?.to_owned();
-    platform.await_log(ATTACKER, &format!("app[{name}]: begins"), 20)?;
+    log.until(&format!("app[{name}]: begins"), 20)?;
+    drop(log);
     let (answers, (busy, worst)) = std::thread::scope(|scope| {
         let asking = scope.spawn(|| ask(platform));
         let measured = measured(platform);
@@ -119,7 +123,10 @@ fn beside(platform: &Platform, attack: &str, bound: f64) -> Result<()> {
     // It may be refused what it asks for, or be ended at its limit, but it must have been there.
     let log = platform.ok(&["logs", "-a", ATTACKER, "-n", "50"])?;
     let status = log.lines().rev().find_map(|l| l.split_once(&format!("app[{name}]: ended "))?.1.trim().parse::<i32>().ok());
-    println!("the attacker ended with {}", status.map_or("no status (killed whole, or the line was dropped)".to_owned(), |status| status.to_string()));
+    println!(
+        "the attacker ended with {}",
+        status.map_or("no status (killed whole, or the line was dropped)".to_owned(), |status| status.to_string())
+    );
     ensure!(status.is_none_or(|status| ![126, 127].contains(&status)), "the attacker was never there:\n{log}");
     ensure!(busy < bound, "the victim's p99 is {busy} ms, {quiet} ms when all is quiet");
     ensure!(api < API_BOUND, "the API answers in {api:?}");

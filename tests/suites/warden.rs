@@ -19,6 +19,8 @@ fn main() -> ExitCode {
             ("a_cgroup_that_was_half_made_is_gone_after_a_restart", half_made_group),
             ("an_image_of_another_user_is_refused_and_left_as_it_is", foreign_image),
             ("a_second_instance_on_the_same_cgroups_is_refused_and_ends_nothing", same_groups),
+            ("what_is_no_request_ends_its_connection_and_nothing_else", no_requests),
+            ("other_users_are_turned_away", other_users),
             ("a_starter_that_ignores_sigchld_or_is_nice_gives_none_of_it_to_dynos", odd_starter),
         ],
     )
@@ -52,6 +54,72 @@ fn half_made_group(platform: &Platform) -> Result<()> {
     Ok(())
 }
 
+/// What comes back on a connection of its own until the warden closes it, or answers.
+fn answer_to(platform: &Platform, bytes: &[u8]) -> Result<usize> {
+    let mut stream = UnixStream::connect(platform.run_dir().join("warden/sock"))?;
+    // A warden that has read enough closes while we still write.
+    let _all = stream.write_all(bytes).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(e) if e.kind() != std::io::ErrorKind::ConnectionReset => Err(e.into()),
+        _ => Ok(answer.len()),
+    }
+}
+
+fn no_requests(platform: &Platform) -> Result<()> {
+    let frame = |body: &[u8]| [&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes(), body].concat();
+    let deep = "[".repeat(100_000);
+    let bodies: &[&[u8]] = &[
+        b"",
+        b"null",
+        b"\"\"",
+        b"\"LIST\"",
+        b"\"mount\"",
+        b"{\"mount\":\"/\"}",
+        b"{\"open\":\"../../x\"}",
+        b"{\"open\":1}",
+        b"{\"signal\":{\"id\":\"x\"}}",
+        b"{\"start\":{}}",
+        b"{\"start\":null}",
+        b"{\"park\":{\"count\":-1}}",
+        b"[\"list\"]",
+        b"\"list\" \"list\"",
+        b"\xff\xfe",
+        b"{\"list\":",
+        deep.as_bytes(),
+    ];
+    let mut all: Vec<Vec<u8>> = bodies.iter().map(|body| frame(body)).collect();
+    // Lengths that are none: too long, and cut; and what stands after a frame's end.
+    all.extend([u32::MAX.to_le_bytes().to_vec(), vec![1], vec![9, 0, 0, 0, b'"'], [frame(b"\"list\""), b"x".to_vec()].concat()]);
+    let control = answer_to(platform, &frame(b"\"list\""))?;
+    ensure!(control > 4, "the list is {control} bytes");
+    for bytes in all {
+        let answered = answer_to(platform, &bytes)?;
+        ensure!(answered == 0, "{} is answered by {answered} bytes", String::from_utf8_lossy(&bytes[..bytes.len().min(80)]));
+        ensure!(answer_to(platform, &frame(b"\"list\""))? > 4, "no answer after {bytes:?}");
+    }
+    Ok(())
+}
+
+/// By the credentials of a thread, which are what the kernel tells the warden.
+fn other_users(platform: &Platform) -> Result<()> {
+    let list = [&6u32.to_le_bytes()[..], b"\"list\""].concat();
+    let as_user = |uid: u32| {
+        let user = || {
+            let (user, group) = (rustix::process::Uid::from_raw(uid), rustix::process::Gid::from_raw(uid));
+            rustix::thread::set_thread_res_gid(group, group, group)?;
+            rustix::thread::set_thread_res_uid(user, user, user)?;
+            answer_to(platform, &list)
+        };
+        std::thread::scope(|scope| scope.spawn(user).join().map_err(|_| anyhow::anyhow!("it panicked"))?)
+    };
+    ensure!(as_user(950)? > 4, "dynod's user gets no answer");
+    for other in [951, 1000, 65534, 1 << 20] {
+        ensure!(as_user(other)? == 0, "user {other} is answered");
+    }
+    Ok(())
+}
+
 /// One request to the warden, as dynod sends it; its answer.
 fn ask(platform: &Platform, request: &Value) -> Result<Value> {
     let mut stream = UnixStream::connect(platform.run_dir().join("warden/sock"))?;
@@ -71,7 +139,8 @@ fn foreign_image(platform: &Platform) -> Result<()> {
     std::os::unix::fs::chown(file.path(), Some(4242), Some(4242))?;
     let layer = json!({ "image": { "path": file.path(), "sha256": "0".repeat(64) } });
     let sandbox = json!({ "root": { "layers": [layer] }, "argv": ["/x"] });
-    let launch = json!({ "id": "00000000-0000-4000-8000-000000000001", "meta": {}, "sandbox": sandbox, "stdio": "log", "listen": [], "lease_of": null });
+    let launch =
+        json!({ "id": "00000000-0000-4000-8000-000000000001", "meta": {}, "sandbox": sandbox, "stdio": "log", "listen": [], "lease_of": null });
     let answer = ask(platform, &json!({ "start": launch }))?;
     let message = answer["failed"]["message"].as_str().unwrap_or_default();
     ensure!(message.contains("belongs to user 4242"), "{answer}");

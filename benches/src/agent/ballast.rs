@@ -38,14 +38,16 @@ impl Ballast {
         let limit = getrlimit(Resource::Nofile);
         let files = self.files as u64 + 1024;
         if limit.current.is_some_and(|most| most < files) {
-            setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum.map(|most| most.max(files)) }).context("setrlimit(NOFILE)")?;
+            setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum.map(|most| most.max(files)) })
+                .context("setrlimit(NOFILE)")?;
         }
         let files = (0..self.files).map(|_| File::open("/dev/null")).collect::<std::io::Result<_>>().context("open /dev/null")?;
         let (awake, asleep) = mpsc::channel::<()>();
         let asleep = std::sync::Arc::new(std::sync::Mutex::new(asleep));
         // They wait for each other and for the end of the channel: neither takes any processor time.
         let sleep = move || drop(asleep.lock().map(|end| end.recv()));
-        let threads = (0..self.threads).map(|_| std::thread::Builder::new().spawn(sleep.clone())).collect::<std::io::Result<_>>().context("threads")?;
+        let threads =
+            (0..self.threads).map(|_| std::thread::Builder::new().spawn(sleep.clone())).collect::<std::io::Result<_>>().context("threads")?;
         // Not zeros, which the kernel would not back with memory.
         Ok(Carried { _memory: vec![1; self.bytes], _files: files, awake: Some(awake), threads })
     }

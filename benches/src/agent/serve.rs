@@ -54,8 +54,9 @@ fn open(setup: &Setup, mounts: usize) -> Result<(Server, super::ballast::Carried
     if mounts > 0 {
         crowd(&setup.dir.with_extension("mounts"), mounts)?;
     }
-    let ballast = setup.ballast.take()?;
+    // As a daemon does: before it holds thousands of files (`HostOptions` says why).
     let host = tier::open(setup)?;
+    let ballast = setup.ballast.take()?;
     let mut sandbox = Sandbox::new(vec![Layer::Image { path: setup.image.clone(), sha256: setup.sha256.clone() }], ["/true"]);
     sandbox.root.upper = Upper::Tmpfs { bytes: 64 << 20, inodes: 10_000 };
     sandbox.limits.memory = Some(256 << 20);
@@ -125,7 +126,7 @@ impl Server {
         rest(idle);
         let id = self.id();
         let from = Instant::now();
-        let dyno = self.host.start(&id, &self.sandbox, StartOptions::default())?;
+        let dyno = self.host.start(&id, &self.sandbox, StartOptions { tenant: tier::tenant(&self.setup), ..StartOptions::default() })?;
         let exec = micros(from.elapsed());
         let status = dyno.wait()?.status;
         let end = micros(from.elapsed());

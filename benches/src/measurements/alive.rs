@@ -56,6 +56,7 @@ fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
             memory(bench, &mut agent, alive, &empty)?;
         }
         for (idle, rest) in [(false, Duration::ZERO), (true, REST)] {
+            bench.settle();
             let runs = agent.run(bench.runs(RUNS), rest, 1)?;
             bench.figures.add_runs(TABLE, subject, &condition(alive, idle), &runs);
         }

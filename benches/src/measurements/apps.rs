@@ -23,7 +23,8 @@ const TURN: usize = 2;
 const PORT: u16 = 5000;
 
 /// Apps, and how their programs are called.
-const APPS: [(&str, &[&str]); 2] = [("flask", &["/usr/bin/python3", "-m", "gunicorn", "-b", "0.0.0.0:5000", "app:app"]), ("express", &["/usr/bin/node", "server.js"])];
+const APPS: [(&str, &[&str]); 2] =
+    [("flask", &["/usr/bin/python3", "-m", "gunicorn", "-b", "0.0.0.0:5000", "app:app"]), ("express", &["/usr/bin/node", "server.js"])];
 
 /// Measures both, each tier in turns.
 pub fn measure(bench: &mut Bench) -> Result<()> {
@@ -32,7 +33,13 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     let sha256 = fs::read_to_string(format!("{}.sha256", stack.display())).context("the stack's hash")?.trim().to_owned();
     for (title, argv) in APPS {
         let slug = slugs.join(title);
-        let app = App { stack: (stack.clone(), sha256.clone()), argv: argv.iter().map(|w| (*w).to_owned()).collect(), env: environment(), port: PORT, slug };
+        let app = App {
+            stack: (stack.clone(), sha256.clone()),
+            argv: argv.iter().map(|w| (*w).to_owned()).collect(),
+            env: environment(),
+            port: PORT,
+            slug,
+        };
         if let Err(e) = one(bench, title, &app) {
             bench.failed(&format!("apps: {title}"), &e);
         }
@@ -41,7 +48,14 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 fn environment() -> Vec<(String, String)> {
-    let all = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/app"), ("PORT", "5000"), ("DYNO", "web.1"), ("PYTHONPATH", "/app/.packages"), ("NODE_ENV", "production")];
+    let all = [
+        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        ("HOME", "/app"),
+        ("PORT", "5000"),
+        ("DYNO", "web.1"),
+        ("PYTHONPATH", "/app/.packages"),
+        ("NODE_ENV", "production"),
+    ];
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }
 

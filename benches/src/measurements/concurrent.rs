@@ -1,13 +1,10 @@
 //! Several starts at once, on as many processors as there are: each waits for the others' locks in the kernel, and for its turn.
 
-use std::{
-    thread::scope,
-    time::Duration,
-};
+use std::{thread::scope, time::Duration};
 
 use anyhow::{Result, anyhow};
 
-use super::{REST, BURST, IDLE};
+use super::{BURST, IDLE, REST};
 use crate::{
     agent::{Agent, Tier},
     peers::{ALL, Peer, name, setup},
@@ -49,6 +46,7 @@ fn ours(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
     for threads in AT_ONCE {
         bench.tell(&format!("concurrent: {subject}, {threads} at once"));
         for (idle, rest) in [(false, Duration::ZERO), (true, REST)] {
+            bench.settle();
             let runs = agent.run((bench.runs(RUNS) / threads).max(1), rest, threads)?;
             bench.figures.add_runs(TABLE, subject, &condition(threads, idle), &runs);
         }
@@ -63,6 +61,7 @@ fn others(bench: &mut Bench, subject: &str, share: usize) -> Result<()> {
         let mut peers = (0..threads).map(|_| (entry.open)(&bench.stage)).collect::<Result<Vec<_>>>()?;
         for (idle, rest) in [(false, Duration::ZERO), (true, REST)] {
             let runs = (bench.runs(RUNS) / threads / share).max(1);
+            bench.settle();
             let samples = at_once(&mut peers, runs, rest)?;
             bench.figures.add(TABLE, subject, &condition(threads, idle), &samples);
         }

@@ -37,8 +37,10 @@ struct Turns {
 }
 
 impl Turns {
-    fn take(&mut self) -> Result<()> {
+    fn take(&mut self, bench: &mut Bench) -> Result<()> {
+        bench.settle();
         self.burst.extend(self.peer.turn(self.entry.turn, Duration::ZERO)?);
+        bench.settle();
         self.idle.extend(self.peer.turn(self.entry.turn, REST)?);
         self.taken += 1;
         Ok(())
@@ -53,16 +55,19 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     for round in 1..=rounds {
         bench.tell(&format!("latency: round {round} of {rounds}"));
         // Who has fewer turns takes them spread over the rounds.
-        all = all.into_iter().filter_map(|mut turns| {
-            while turns.taken * rounds < turns.due * round {
-                if let Err(e) = turns.take() {
-                    bench.failed(&format!("{}, after {} runs", turns.entry.name, turns.burst.len() + turns.idle.len()), &e);
-                    close(bench, turns);
-                    return None;
+        all = all
+            .into_iter()
+            .filter_map(|mut turns| {
+                while turns.taken * rounds < turns.due * round {
+                    if let Err(e) = turns.take(bench) {
+                        bench.failed(&format!("{}, after {} runs", turns.entry.name, turns.burst.len() + turns.idle.len()), &e);
+                        close(bench, turns);
+                        return None;
+                    }
                 }
-            }
-            Some(turns)
-        }).collect();
+                Some(turns)
+            })
+            .collect();
     }
     all.into_iter().for_each(|turns| close(bench, turns));
     Ok(())

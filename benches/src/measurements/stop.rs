@@ -39,8 +39,10 @@ fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
     let runs = bench.runs(RUNS);
     for (condition, rest) in [(BURST, Duration::ZERO), (IDLE, REST)] {
         let idle_us = rest.as_micros() as u64;
+        bench.settle();
         let stops = agent.samples(&Request::Stop { runs, idle_us })?;
         bench.figures.add_runs(TABLE, subject, condition, &stops);
+        bench.settle();
         let phases: Vec<Phases> = agent.run(runs, rest, 1)?.into_iter().map(|run| run.phases).collect();
         for (at, phase) in NAMES.iter().enumerate() {
             let value = median(phases.iter().map(|p| [p.prepare, p.walls, p.exec, p.end, p.free][at]).collect());

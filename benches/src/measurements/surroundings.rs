@@ -48,6 +48,7 @@ fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
         let mut runs: [Vec<Run>; 3] = Default::default();
         for _ in 0..bench.runs(RUNS).div_ceil(TURN) {
             for ((_, agent), runs) in agents.iter_mut().zip(&mut runs) {
+                bench.settle();
                 runs.extend(agent.run(TURN, rest, 1)?);
             }
         }

@@ -24,7 +24,7 @@ pub fn condition(threads: usize) -> String {
 
 /// Measures each tier.
 pub fn measure(bench: &mut Bench) -> Result<()> {
-    for (subject, tier) in [(name::COLD, Tier::Cold), (name::PARTS, Tier::Parts), (name::PARKED, Tier::Parked)] {
+    for (subject, tier) in [(name::COLD, Tier::Cold), (name::RECYCLED, Tier::Recycled), (name::PARTS, Tier::Parts), (name::PARKED, Tier::Parked)] {
         if let Err(e) = tier_of(bench, subject, tier) {
             bench.failed(&format!("sustained: {subject}"), &e);
         }
@@ -36,6 +36,7 @@ fn tier_of(bench: &mut Bench, subject: &str, tier: Tier) -> Result<()> {
     let mut agent = Agent::start(&setup(&bench.stage, tier, "sustained"), 0)?;
     for threads in THREADS {
         bench.tell(&format!("sustained: {subject}, {threads} threads"));
+        bench.settle();
         let rate = agent.number(&Request::Sustain { threads, seconds: bench.seconds(SECONDS) })?;
         bench.figures.note(TABLE, subject, &condition(threads), rate);
     }

@@ -141,6 +141,7 @@ pub fn bubblewrap(stage: &Stage) -> Result<Box<dyn Peer>> {
 /// systemd-nspawn without systemd: it does not register what it runs.
 pub fn nspawn(stage: &Stage) -> Result<Box<dyn Peer>> {
     let (nspawn, root) = (program("systemd-nspawn")?, stage.root().display().to_string());
-    let line = |payload: &str| words(&[&nspawn, "--quiet", "--register=no", "--keep-unit", "--private-network", "--pipe", "--directory", &root, payload]);
+    let line =
+        |payload: &str| words(&[&nspawn, "--quiet", "--register=no", "--keep-unit", "--private-network", "--pipe", "--directory", &root, payload]);
     Ok(Box::new(opened(line("/true"), line("/probe"), Vec::new())?))
 }

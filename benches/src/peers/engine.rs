@@ -1,7 +1,12 @@
 //! What keeps state at places of its own: LXC, podman, and docker with an engine of the bench's own. Their state is below the stage as far as
 //! they let it, their networks are switched off.
 
-use std::{fs, path::{Path, PathBuf}, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use dyno_tests::clients::{Daemon, started};
@@ -13,14 +18,12 @@ use super::{
     command::{Line, opened, program, words},
 };
 use crate::{
+    control_groups,
     sample::Sample,
     stage::{Stage, run},
 };
 
 const LIMITS: [&str; 3] = ["--memory=256m", "--pids-limit=64", "--cpus=1"];
-
-/// statfs(2): control groups, v1 and v2.
-const TREES: [u64; 2] = [0x27e0eb, 0x6367_7270];
 
 /// Hosts without CAP_SYS_RESOURCE cannot raise a hard limit, and podman asks for more than they have.
 const ULIMITS: &str = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]";
@@ -29,16 +32,20 @@ const ULIMITS: &str = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:100
 pub fn lxc(stage: &Stage) -> Result<Box<dyn Peer>> {
     let (lxc, place, conf) = (program("lxc-start")?, stage.path("lxc"), stage.path("lxc.conf"));
     fs::create_dir_all(&place)?;
-    let config = format!("lxc.uts.name = bench\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.mount.auto = proc:mixed\nlxc.console.path = none\n", stage.root().display());
+    let config = format!(
+        "lxc.uts.name = bench\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.mount.auto = proc:mixed\nlxc.console.path = none\n",
+        stage.root().display()
+    );
     fs::write(&conf, config)?;
     let (place, conf) = (place.display().to_string(), conf.display().to_string());
-    let line = |payload: &str| words(&[&lxc, "--lxcpath", &place, "--name", "dyno-bench", "--rcfile", &conf, "--foreground", "--define", &format!("lxc.init.cmd={payload}")]);
+    let line = |payload: &str| {
+        words(&[&lxc, "--lxcpath", &place, "--name", "dyno-bench", "--rcfile", &conf, "--foreground", "--define", &format!("lxc.init.cmd={payload}")])
+    };
     // It keeps a group to leave others from.
     let made = Made::before(&["/run/lxc"], "lxc.pivot");
     let line = opened(line("/true"), line("/probe"), Vec::new())?;
     Ok(Box::new(Engine { line, daemon: None, unmount: None, made }))
 }
-
 
 /// podman on a directory: no image, no storage driver.
 pub fn podman(stage: &Stage) -> Result<Box<dyn Peer>> {
@@ -54,14 +61,20 @@ pub fn podman(stage: &Stage) -> Result<Box<dyn Peer>> {
     let storage = format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{}\"\ngraphroot = \"{}\"\n", text("run"), text("root"));
     fs::write(place.join("storage.conf"), storage)?;
     let line = |payload: &str| {
-        let mut line = words(&[&podman, "--root", &text("root"), "--runroot", &text("run"), "--tmpdir", &text("tmp"), "run", "--rm", "--network=none"]);
+        let mut line =
+            words(&[&podman, "--root", &text("root"), "--runroot", &text("run"), "--tmpdir", &text("tmp"), "run", "--rm", "--network=none"]);
         line.push(format!("--cgroup-parent=/{}", group()));
         line.extend(words(&LIMITS));
         line.extend(words(&["--rootfs", &stage.root().display().to_string(), payload]));
         line
     };
-    let env = vec![("CONTAINERS_CONF".to_owned(), place.join("containers.conf")), ("CONTAINERS_STORAGE_CONF".to_owned(), place.join("storage.conf")), ("HOME".to_owned(), place.join("home"))];
-    let made = Made::before(&["/run/libpod", "/run/containers", "/var/lib/containers", "/dev/shm/libpod_lock", "/run/crun", "/var/lib/cni"], &group());
+    let env = vec![
+        ("CONTAINERS_CONF".to_owned(), place.join("containers.conf")),
+        ("CONTAINERS_STORAGE_CONF".to_owned(), place.join("storage.conf")),
+        ("HOME".to_owned(), place.join("home")),
+    ];
+    let made =
+        Made::before(&["/run/libpod", "/run/containers", "/var/lib/containers", "/dev/shm/libpod_lock", "/run/crun", "/var/lib/cni"], &group());
     let line = opened(line("/true"), line("/probe"), env)?;
     Ok(Box::new(Engine { line, daemon: None, unmount: None, made }))
 }
@@ -149,20 +162,6 @@ impl Made {
             let removed = if place.is_dir() { fs::remove_dir_all(place) } else { fs::remove_file(place) };
             removed.with_context(|| format!("remove {}", place.display()))?;
         }
-        self.group.as_ref().map_or(Ok(()), |group| remove_groups(Path::new("/sys/fs/cgroup"), group))
+        self.group.as_ref().map_or(Ok(()), |group| control_groups::remove(group))
     }
-}
-
-/// Control groups of that name, in whatever tree, with those below. What is none (the place of a tree that is hidden) stays.
-fn remove_groups(top: &Path, name: &str) -> Result<()> {
-    let trees = fs::read_dir(top)?.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir());
-    let is_group = |path: &PathBuf| path.join("cgroup.procs").exists() && rustix::fs::statfs(path).is_ok_and(|about| TREES.contains(&(about.f_type as u64)));
-    trees.map(|tree| tree.join(name)).chain([top.join(name)]).filter(is_group).try_for_each(|group| remove_group(&group))
-}
-
-fn remove_group(group: &Path) -> Result<()> {
-    for inner in fs::read_dir(group)?.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir()) {
-        remove_group(&inner)?;
-    }
-    fs::remove_dir(group).with_context(|| format!("rmdir {}", group.display()))
 }

@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::Peer;
-use crate::{sample::Sample, stage::{Stage, run}};
+use crate::{
+    sample::Sample,
+    stage::{Stage, run},
+};
 
 struct Floor {
     child: Child,

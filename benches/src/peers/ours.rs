@@ -27,7 +27,11 @@ pub fn open(stage: &Stage, tier: Tier) -> Result<Box<dyn Peer>> {
 
 impl Peer for Ours {
     fn turn(&mut self, runs: usize, idle: Duration) -> Result<Vec<Sample>> {
-        self.0.run(runs, idle, 1)?.into_iter().map(|run| if run.ready { Ok(run.sample) } else { Err(anyhow!("a start found nothing ready")) }).collect()
+        self.0
+            .run(runs, idle, 1)?
+            .into_iter()
+            .map(|run| if run.ready { Ok(run.sample) } else { Err(anyhow!("a start found nothing ready")) })
+            .collect()
     }
 
     fn probe(&mut self) -> Result<Option<String>> {

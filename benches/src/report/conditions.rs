@@ -13,7 +13,11 @@ use crate::{
 /// Names in the order in which they came.
 fn once<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut all = Vec::new();
-    names.for_each(|name| if !all.contains(&name) { all.push(name) });
+    names.for_each(|name| {
+        if !all.contains(&name) {
+            all.push(name)
+        }
+    });
     all
 }
 
@@ -22,16 +26,26 @@ pub fn write(figures: &Figures, page: &mut String) -> Result<()> {
     phases(figures, page)?;
     writeln!(page, "## Stop\n\nFrom the kill to the observed exit, p50 / p99; in brackets until everything is given back.\n")?;
     cells(figures, page, stop::TABLE, Shown::Both)?;
-    writeln!(page, "## Several at once\n\nTo the exec (crun: to the collected exit) p50 / p99. There are {} processors.\n", figures.machine.processors)?;
+    writeln!(
+        page,
+        "## Several at once\n\nTo the exec (crun: to the collected exit) p50 / p99. There are {} processors.\n",
+        figures.machine.processors
+    )?;
     cells(figures, page, concurrent::TABLE, Shown::First)?;
-    writeln!(page, "## Beside others that are alive\n\nTo the exec, p50 / p99, and p50 as a multiple of that beside none.\n\n![cost against live dynos](benchmarks/alive.svg)\n")?;
+    writeln!(
+        page,
+        "## Beside others that are alive\n\nTo the exec, p50 / p99, and p50 as a multiple of that beside none.\n\n![cost against live dynos](benchmarks/alive.svg)\n"
+    )?;
     cells(figures, page, alive::TABLE, Shown::Growth)?;
     memory(figures, page)?;
     writeln!(page, "## Many mounts, a large process\n\nTo the exec, p50 / p99, and p50 as a multiple of the first.\n")?;
     cells(figures, page, surroundings::TABLE, Shown::Growth)?;
     writeln!(page, "## Sustained\n\nStarted, ended and given back, per second.\n")?;
     numbers(figures, page, sustained::TABLE)?;
-    writeln!(page, "## Real apps\n\nTo the first byte of the first answer, p50 / p99; in brackets the part of it until the app's interpreter was executed.\n")?;
+    writeln!(
+        page,
+        "## Real apps\n\nTo the first byte of the first answer, p50 / p99; in brackets the part of it until the app's interpreter was executed.\n"
+    )?;
     cells(figures, page, apps::TABLE, Shown::Answer)
 }
 
@@ -92,7 +106,11 @@ fn numbers(figures: &Figures, page: &mut String, table: &str) -> Result<()> {
 /// A start that should have found something ready and did not is told.
 pub fn drained(figures: &Figures, page: &mut String) -> Result<()> {
     for number in figures.numbers.iter().filter(|n| n.table == DRAINED) {
-        writeln!(page, "- {}, {}: {:.0} % of the starts found less ready than their tier promises; their times are in the figures.", number.subject, number.condition, number.value)?;
+        writeln!(
+            page,
+            "- {}, {}: {:.0} % of the starts found less ready than their tier promises; their times are in the figures.",
+            number.subject, number.condition, number.value
+        )?;
     }
     Ok(())
 }
@@ -103,6 +121,9 @@ fn memory(figures: &Figures, page: &mut String) -> Result<()> {
 }
 
 fn phases(figures: &Figures, page: &mut String) -> Result<()> {
-    writeln!(page, "## Where the time goes\n\nBy the library's own clock, microseconds, p50. Preparing is layers, root, group and streams; a parked sandbox has that and its walls behind it.\n\n![a bar per phase](benchmarks/phases.svg)\n")?;
+    writeln!(
+        page,
+        "## Where the time goes\n\nBy the library's own clock, microseconds, p50. Preparing is layers, root, group and streams; a parked sandbox has that and its walls behind it.\n\n![a bar per phase](benchmarks/phases.svg)\n"
+    )?;
     numbers(figures, page, stop::PHASES)
 }

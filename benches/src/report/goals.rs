@@ -80,16 +80,24 @@ const CONDITIONS: [&str; 2] = [BURST, IDLE];
 fn cold(f: &Figures) -> Vec<Goal> {
     let exec = |who, when| f.exec(LATENCY, who, when, 50);
     let end = |who, when| f.end(LATENCY, who, when, 50);
-    let floor = CONDITIONS.map(|when| goal(format!("cold start to exec, of the floor's, {when}"), Bound::AtMost(0.6), "x", over(exec(COLD, when), exec(FLOOR, when))));
+    let floor = CONDITIONS
+        .map(|when| goal(format!("cold start to exec, of the floor's, {when}"), Bound::AtMost(0.6), "x", over(exec(COLD, when), exec(FLOOR, when))));
     let crun = [(BURST, 8.0), (IDLE, 15.0)].map(|(when, least)| {
-        goal(format!("`crun run` takes, of a cold start to the collected exit, {when}"), Bound::AtLeast(least), "x", over(end(CRUN, when), end(COLD, when)))
+        goal(
+            format!("`crun run` takes, of a cold start to the collected exit, {when}"),
+            Bound::AtLeast(least),
+            "x",
+            over(end(CRUN, when), end(COLD, when)),
+        )
     });
     floor.into_iter().chain(crun).collect()
 }
 
 fn warm(f: &Figures) -> Vec<Goal> {
     let exec = |who, when| f.exec(LATENCY, who, when, 50);
-    let of = |(when, most)| goal(format!("warm start to exec, of vfork + exec's, {when}"), Bound::AtMost(most), "x", over(exec(PARKED, when), exec(VFORK, when)));
+    let of = |(when, most)| {
+        goal(format!("warm start to exec, of vfork + exec's, {when}"), Bound::AtMost(most), "x", over(exec(PARKED, when), exec(VFORK, when)))
+    };
     [(BURST, 4.0), (IDLE, 2.2)].map(of).into()
 }
 
@@ -138,6 +146,8 @@ fn surroundings_of(f: &Figures) -> Vec<Goal> {
 
 fn oci(f: &Figures) -> Vec<Goal> {
     let end = |who, when| f.end(LATENCY, who, when, 50);
-    let of = |(peer, most): (&'static str, f64)| CONDITIONS.map(|when| goal(format!("OCI `run`, of `{peer}`'s, {when}"), Bound::AtMost(most), "x", over(end(OCI, when), end(peer, when))));
+    let of = |(peer, most): (&'static str, f64)| {
+        CONDITIONS.map(|when| goal(format!("OCI `run`, of `{peer}`'s, {when}"), Bound::AtMost(most), "x", over(end(OCI, when), end(peer, when))))
+    };
     [(CRUN, 0.25), (BWRAP, 1.0)].map(of).into_iter().flatten().collect()
 }

@@ -84,10 +84,15 @@ fn curves(figures: &Figures, condition: &str, area: &Area) -> Result<()> {
 
 fn bars(figures: &Figures, area: &Area) -> Result<()> {
     let tiers = [name::COLD, name::PARTS, name::PARKED];
-    let rows: Vec<(String, Vec<f64>)> = tiers.iter().flat_map(|tier| [BURST, IDLE].map(|when| (*tier, when))).filter_map(|(tier, when)| {
-        let phases = stop::NAMES.iter().map(|phase| figures.number(stop::PHASES, tier, &format!("{phase}, {when}"))).collect::<Option<Vec<_>>>()?;
-        Some((format!("{tier}, {when}"), phases))
-    }).collect();
+    let rows: Vec<(String, Vec<f64>)> = tiers
+        .iter()
+        .flat_map(|tier| [BURST, IDLE].map(|when| (*tier, when)))
+        .filter_map(|(tier, when)| {
+            let phases =
+                stop::NAMES.iter().map(|phase| figures.number(stop::PHASES, tier, &format!("{phase}, {when}"))).collect::<Option<Vec<_>>>()?;
+            Some((format!("{tier}, {when}"), phases))
+        })
+        .collect();
     let longest = rows.iter().map(|(_, phases)| phases.iter().sum::<f64>()).fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(area)
         .caption("Phases of a start and its end, p50", FONT)

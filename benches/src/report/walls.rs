@@ -7,7 +7,8 @@ use anyhow::Result;
 use crate::{figures::Figures, peers::ALL};
 
 /// Namespaces, by the names that the kernel gives them and that the table does.
-const NAMESPACES: [(&str, &str); 7] = [("user", "user"), ("mnt", "mount"), ("pid", "pid"), ("net", "net"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup")];
+const NAMESPACES: [(&str, &str); 7] =
+    [("user", "user"), ("mnt", "mount"), ("pid", "pid"), ("net", "net"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup")];
 
 /// File systems, by their magic numbers (statfs(2)).
 const TYPES: [(&str, &str); 5] = [("794c7630", "overlay"), ("73717368", "squashfs"), ("ef53", "ext4"), ("1021994", "tmpfs"), ("9123683e", "btrfs")];
@@ -25,8 +26,14 @@ fn seen(text: &str) -> BTreeMap<&str, &str> {
 pub fn write(figures: &Figures, page: &mut String) -> Result<()> {
     let outside = seen(&figures.outside);
     writeln!(page, "## Walls\n")?;
-    writeln!(page, "Told by a probe that each ran in place of the payload. \"own\" namespaces are others than the host's; limits are those that were asked for.\n")?;
-    writeln!(page, "| | own namespaces | not | ids mapped | capabilities | no new privileges | filter | loopback | mounts seen | root | inherited descriptors | limits |")?;
+    writeln!(
+        page,
+        "Told by a probe that each ran in place of the payload. \"own\" namespaces are others than the host's; limits are those that were asked for.\n"
+    )?;
+    writeln!(
+        page,
+        "| | own namespaces | not | ids mapped | capabilities | no new privileges | filter | loopback | mounts seen | root | inherited descriptors | limits |"
+    )?;
     writeln!(page, "|---|---|---|--:|---|---|---|---|--:|---|--:|---|")?;
     for entry in &ALL {
         if let Some((name, text)) = figures.probes.iter().find(|(name, _)| name == entry.name) {
@@ -43,7 +50,15 @@ fn row(seen: &BTreeMap<&str, &str>, outside: &BTreeMap<&str, &str>) -> [String; 
         inside.is_some() && inside != outside
     };
     let names = |own_ones: bool| NAMESPACES.iter().filter(|(kind, _)| own(kind) == own_ones).map(|(_, name)| *name).collect::<Vec<_>>();
-    let listed = |all: Vec<&str>| if all.len() == NAMESPACES.len() { "all 7".to_owned() } else if all.is_empty() { "-".to_owned() } else { all.join(", ") };
+    let listed = |all: Vec<&str>| {
+        if all.len() == NAMESPACES.len() {
+            "all 7".to_owned()
+        } else if all.is_empty() {
+            "-".to_owned()
+        } else {
+            all.join(", ")
+        }
+    };
     let yes = |value: &str, yes: &str| if get(value) == yes { "yes" } else { "no" }.to_owned();
     let mapped = get("uid_map").split_whitespace().nth(2).unwrap_or("?");
     let kind = TYPES.iter().find(|(magic, _)| *magic == get("root.type")).map_or(get("root.type"), |(_, name)| name);

@@ -147,7 +147,12 @@ impl Desk {
         fs::copy(path_of("busybox").context("busybox")?, root.join("bin/busybox"))?;
         let said = Said::of(Command::new("chroot").arg(&root).args(["/bin/busybox", "--install", "-s", "/bin"]).output()?)?;
         ensure!(said.status == 0, "busybox --install: {said:?}");
-        for (name, text, mode) in [("etc/passwd", PASSWD, 0o644), ("etc/group", GROUP, 0o644), ("data/words", "one two three\n", 0o644), ("bin/plain", "no program\n", 0o644)] {
+        for (name, text, mode) in [
+            ("etc/passwd", PASSWD, 0o644),
+            ("etc/group", GROUP, 0o644),
+            ("data/words", "one two three\n", 0o644),
+            ("bin/plain", "no program\n", 0o644),
+        ] {
             self.write(&format!("rootfs/{name}"), text, mode)?;
         }
         Ok(())

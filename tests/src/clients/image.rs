@@ -30,7 +30,8 @@ impl Desk {
         fs::write(dir.join("config.json"), config.to_string())?;
         fs::write(dir.join("manifest.json"), json!([{"Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]).to_string())?;
         let image = self.path(&format!("{name}.tar"));
-        let said = Said::of(Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&image).args(["manifest.json", "config.json", "layer.tar"]).output()?)?;
+        let said =
+            Said::of(Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&image).args(["manifest.json", "config.json", "layer.tar"]).output()?)?;
         ensure!(said.status == 0, "tar: {said:?}");
         fs::remove_dir_all(dir)?;
         Ok(image)

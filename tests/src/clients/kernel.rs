@@ -55,14 +55,17 @@ impl Group {
     /// # Errors
     /// When it is not limited.
     pub fn processor(&self) -> Result<u64> {
-        let text = self.read(&["cpu.max"]).or_else(|_| Ok::<_, anyhow::Error>(format!("{} {}", self.read(&["cpu.cfs_quota_us"])?, self.read(&["cpu.cfs_period_us"])?)))?;
+        let text = self
+            .read(&["cpu.max"])
+            .or_else(|_| Ok::<_, anyhow::Error>(format!("{} {}", self.read(&["cpu.cfs_quota_us"])?, self.read(&["cpu.cfs_period_us"])?)))?;
         let (quota, period) = text.split_once(' ').context("two numbers")?;
         Ok(quota.parse::<u64>().with_context(|| text.clone())? * 1000 / period.parse::<u64>()?)
     }
 
     /// Whether its processes stand still: by v1's freezer or, also beside v1 controllers, by that of v2.
     pub fn is_frozen(&self) -> bool {
-        let frozen = |(file, value): (&str, &str)| self.dirs.iter().any(|dir| fs::read_to_string(dir.join(file)).is_ok_and(|text| text.trim() == value));
+        let frozen =
+            |(file, value): (&str, &str)| self.dirs.iter().any(|dir| fs::read_to_string(dir.join(file)).is_ok_and(|text| text.trim() == value));
         [("freezer.state", "FROZEN"), ("cgroup.freeze", "1")].into_iter().any(frozen)
     }
 

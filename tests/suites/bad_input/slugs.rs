@@ -13,9 +13,7 @@ use super::{STEADY, unharmed};
 
 /// An app that was built and never ran, so that its slug is not mounted; the slug's file.
 fn built(platform: &Platform, app: &str) -> Result<PathBuf> {
-    let slugs = || -> Result<Vec<PathBuf>> {
-        Ok(fs::read_dir(platform.state().join("slugs"))?.filter_map(|e| Some(e.ok()?.path())).collect())
-    };
+    let slugs = || -> Result<Vec<PathBuf>> { Ok(fs::read_dir(platform.state().join("slugs"))?.filter_map(|e| Some(e.ok()?.path())).collect()) };
     let before = slugs()?;
     let source = inline("true", &[("Procfile", "worker: echo works; exec sleep 100000\n"), ("name", app)])?;
     platform.deploy(app, source.path())?;

@@ -60,11 +60,7 @@ fn rows<'a>(up: &'a str, absolute: &'a str) -> Result<Vec<Row<'a>>> {
         ("symlink absolute", archive(&[(link(EntryType::Symlink, "/etc/passwd"), b"")])?, vec!["link", "/etc/passwd"]),
         ("hard link out", archive(&[(link(EntryType::Link, "../../etc/passwd"), b"")])?, vec!["link"]),
         ("hard link to nothing", archive(&[(link(EntryType::Link, "nothing"), b"")])?, vec!["link", "a file that the source does not hold"]),
-        (
-            "through a symlink",
-            archive(&[(link(EntryType::Symlink, "sub"), b""), (file("link/x"), b"x\n")])?,
-            vec!["link/x"],
-        ),
+        ("through a symlink", archive(&[(link(EntryType::Symlink, "sub"), b""), (file("link/x"), b"x\n")])?, vec!["link/x"]),
         ("too large", archive(&[(member(EntryType::Regular, "big", "", 2 << 30), b"")])?, vec!["1024 MB"]),
         ("no archive", b"this is no archive, whatever it is called".repeat(40), vec!["the source archive"]),
         ("cut off", whole[..whole.len() / 4].to_vec(), vec!["the source archive"]),

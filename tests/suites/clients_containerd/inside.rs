@@ -27,7 +27,8 @@ pub fn rights(containerd: &Containerd) -> Result<Outcome> {
     let told = containerd.shell(&[], "cat /proc/self/status")?;
     ensure!(field(&told, "NoNewPrivs")? == "1" && field(&told, "Seccomp")? == "0", "{told}");
     let (usual, net_admin) = (u64::from_str_radix(field(&told, "CapEff")?, 16)?, 1 << 12);
-    let told = containerd.shell(&["--cap-add", "CAP_NET_ADMIN", "--cap-drop", "CAP_CHOWN", "--seccomp", "--allow-new-privs"], "cat /proc/self/status")?;
+    let told =
+        containerd.shell(&["--cap-add", "CAP_NET_ADMIN", "--cap-drop", "CAP_CHOWN", "--seccomp", "--allow-new-privs"], "cat /proc/self/status")?;
     ensure!(u64::from_str_radix(field(&told, "CapEff")?, 16)? == (usual | net_admin) & !1, "{told}");
     ensure!(field(&told, "NoNewPrivs")? == "0" && field(&told, "Seccomp")? == "2", "{told}");
     let profile = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]});
@@ -41,21 +42,27 @@ pub fn rights(containerd: &Containerd) -> Result<Outcome> {
 
 pub fn limits(containerd: &Containerd) -> Result<Outcome> {
     let cgroup = format!("/{}/by-hand", containerd.desk.name());
-    containerd.with("limited", &["--memory-limit", "67108864", "--cpus", "0.5", "--cpu-shares", "512", "--cgroup", &cgroup], &["sleep", "1000"], |pid| {
-        let group = group(pid)?;
-        ensure!(group.is_below("/by-hand"), "{group:?}");
-        ensure!(group.read(&["memory.limit_in_bytes", "memory.max"])? == "67108864");
-        let (quota, shares) = (group.read(&["cpu.cfs_quota_us", "cpu.max"])?, group.read(&["cpu.shares", "cpu.weight"])?);
-        ensure!((quota == "50000" || quota == "50000 100000") && (shares == "512" || shares == "20"), "{quota} {shares}");
-        Ok(())
-    })?;
+    containerd.with(
+        "limited",
+        &["--memory-limit", "67108864", "--cpus", "0.5", "--cpu-shares", "512", "--cgroup", &cgroup],
+        &["sleep", "1000"],
+        |pid| {
+            let group = group(pid)?;
+            ensure!(group.is_below("/by-hand"), "{group:?}");
+            ensure!(group.read(&["memory.limit_in_bytes", "memory.max"])? == "67108864");
+            let (quota, shares) = (group.read(&["cpu.cfs_quota_us", "cpu.max"])?, group.read(&["cpu.shares", "cpu.weight"])?);
+            ensure!((quota == "50000" || quota == "50000 100000") && (shares == "512" || shares == "20"), "{quota} {shares}");
+            Ok(())
+        },
+    )?;
     Ok(Outcome::Seen)
 }
 
 pub fn namespaces(containerd: &Containerd) -> Result<Outcome> {
     containerd.with("other", &[], &["sleep", "1000"], |pid| {
         let (net, ipc) = (format!("network:/proc/{pid}/ns/net"), format!("ipc:/proc/{pid}/ns/ipc"));
-        let told = containerd.shell(&["--with-ns", &net, "--with-ns", &ipc], "readlink /proc/self/ns/net /proc/self/ns/ipc; readlink /proc/self/ns/ipc")?;
+        let told =
+            containerd.shell(&["--with-ns", &net, "--with-ns", &ipc], "readlink /proc/self/ns/net /proc/self/ns/ipc; readlink /proc/self/ns/ipc")?;
         let theirs = |kind: &str| Ok::<_, anyhow::Error>(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string());
         ensure!(told.contains(&theirs("net")?) || told.contains(&theirs("ipc")?), "{told}");
         Ok(())
@@ -79,7 +86,19 @@ pub fn mapped(containerd: &Containerd) -> Result<Outcome> {
 /// `--rootfs`: no snapshot below the container, so the root is no mount point until the runtime makes it one.
 pub fn directory(containerd: &Containerd) -> Result<Outcome> {
     let (root, runtime) = (containerd.desk.rootfs().display().to_string(), containerd.desk.runtime().display().to_string());
-    let said = containerd.ok(&["run", "--rm", "--runc-binary", &runtime, "--rootfs", "--read-only", &root, "plain", "/bin/sh", "-c", "cat /data/words; echo x > /x || echo refused"])?;
+    let said = containerd.ok(&[
+        "run",
+        "--rm",
+        "--runc-binary",
+        &runtime,
+        "--rootfs",
+        "--read-only",
+        &root,
+        "plain",
+        "/bin/sh",
+        "-c",
+        "cat /data/words; echo x > /x || echo refused",
+    ])?;
     ensure!(said == "one two three\nrefused", "{said}");
     let said = containerd.ok(&["run", "--rm", "--runc-binary", &runtime, "--rootfs", "--no-pivot", &root, "plain", "/bin/cat", "/data/words"])?;
     ensure!(said == "one two three", "{said}");

@@ -1,6 +1,9 @@
 //! The tasks of containers: begun, looked at, signalled, ended, deleted.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use dyno_tests::{
@@ -29,7 +32,12 @@ pub fn statuses(containerd: &Containerd) -> Result<Outcome> {
 
 /// The shim reads the runtime's log for the reason.
 pub fn cannot(containerd: &Containerd) -> Result<Outcome> {
-    let ways = [("no-such-program", "executable file not found in $PATH"), ("/no/such/program", "no such file or directory"), ("/bin/plain", "permission denied"), ("/data", "")];
+    let ways = [
+        ("no-such-program", "executable file not found in $PATH"),
+        ("/no/such/program", "no such file or directory"),
+        ("/bin/plain", "permission denied"),
+        ("/data", ""),
+    ];
     for (program, reason) in ways {
         let said = containerd.run(&[], &[program])?;
         ensure!(said.status == 1 && said.stderr.contains(program) && said.stderr.contains(reason), "{program}: {said:?}");
@@ -64,7 +72,8 @@ pub fn tasks(containerd: &Containerd) -> Result<Outcome> {
 
 pub fn exec(containerd: &Containerd) -> Result<Outcome> {
     containerd.with("executed", &["--env", "A=1"], &["sleep", "1000"], |pid| {
-        let in_it = |options: &[&str], program: &[&str]| containerd.say(&[&["tasks", "exec", "--exec-id", "e"], options, &["executed"], program].concat());
+        let in_it =
+            |options: &[&str], program: &[&str]| containerd.say(&[&["tasks", "exec", "--exec-id", "e"], options, &["executed"], program].concat());
         let said = in_it(&["--cwd", "/data"], &["sh", "-c", "pwd; echo $A; cat words; readlink /proc/self/ns/pid; exit 9"])?;
         let theirs = fs::read_link(format!("/proc/{pid}/ns/pid"))?;
         ensure!(said.status == 9 && said.stdout == format!("/data\n1\none two three\n{}\n", theirs.display()), "{said:?}");
@@ -98,7 +107,11 @@ pub fn signals(containerd: &Containerd) -> Result<Outcome> {
     // A pid 1 does not hear what it has no handler for; the others of its container do.
     containerd.with("family", &[], &["sh", "-c", "sleep 1000 & sleep 1000 & wait; exit 8"], |pid| {
         let groups = group(pid)?;
-        until(10, "three processes run", || Ok((groups.read(&["cgroup.procs"])?.lines().count() == 3).then_some(())))?;
+        let sleeps = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n");
+        until(10, "three processes run", || {
+            let pids = groups.read(&["cgroup.procs"])?;
+            Ok((pids.lines().count() == 3 && pids.lines().filter(|pid| sleeps(pid)).count() == 2).then_some(()))
+        })?;
         containerd.ok(&["tasks", "kill", "--signal", "TERM", "family"])?;
         ensure!(groups.read(&["cgroup.procs"])?.lines().count() == 3, "the others were meant as well");
         containerd.ok(&["tasks", "kill", "--all", "--signal", "TERM", "family"])?;
@@ -136,7 +149,10 @@ pub fn metrics(containerd: &Containerd) -> Result<Outcome> {
     containerd.with("measured", &["--memory-limit", "67108864"], &["sleep", "1000"], |_| {
         let told = containerd.ok(&["tasks", "metrics", "measured"])?;
         let value = |names: [&str; 2]| {
-            let line = told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|words| names.iter().any(|name| words.first() == Some(name)));
+            let line = told
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>())
+                .find(|words| names.iter().any(|name| words.first() == Some(name)));
             line.and_then(|words| words.get(1)?.parse::<u64>().ok()).with_context(|| format!("no {names:?} in {told}"))
         };
         ensure!(value(["memory.limit_in_bytes", "memory.usage_limit"])? == 67_108_864, "{told}");
@@ -155,9 +171,20 @@ pub fn terminals(containerd: &Containerd) -> Result<Outcome> {
     // ctr leaves its own terminal's output processing on: a line ends in \r\r\n.
     terminal.until("/dev/pts/0\r", SOON)?;
     terminal.until("\nsized\r", SOON)?;
-    terminal.resize(20, 60)?;
     terminal.keys("until [ \"$(stty size)\" = '20 60' ]; do :; done; echo re''sized\r")?;
-    terminal.until("\nresized\r", SOON)?;
+    // ctr listens for changes some time after it has passed on the first size, and says nowhere when: it is told again until it has heard.
+    let end = Instant::now() + Duration::from_secs(SOON);
+    loop {
+        terminal.resize(20, 61)?;
+        terminal.resize(20, 60)?;
+        match terminal.until("\nresized\r", 1) {
+            Err(_) if Instant::now() < end => {}
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
     let mut second = Terminal::open(&containerd.bare(&["tasks", "exec", "--tty", "--exec-id", "s", "terminal", "sh"]), 24, 80)?;
     second.until("% ", SOON)?;
     second.keys("tty; exit 6\r")?;

@@ -21,7 +21,9 @@ pub fn registered(docker: &Docker) -> Result<Outcome> {
 
 /// A build's RUN lines are containers of the default runtime.
 pub fn built(docker: &Docker) -> Result<Outcome> {
-    let text = format!("FROM {IMAGE}\nWORKDIR /data\nRUN echo $(pwd) $WHO $(id -u) > /made\nUSER app\nRUN id -u > /tmp/me\nENTRYPOINT [\"cat\"]\nCMD [\"/made\", \"/tmp/me\"]\n");
+    let text = format!(
+        "FROM {IMAGE}\nWORKDIR /data\nRUN echo $(pwd) $WHO $(id -u) > /made\nUSER app\nRUN id -u > /tmp/me\nENTRYPOINT [\"cat\"]\nCMD [\"/made\", \"/tmp/me\"]\n"
+    );
     fs::create_dir_all(docker.desk.path("context"))?;
     docker.desk.write("context/Dockerfile", &text, 0o644)?;
     docker.ok(&["build", "--quiet", "--network", "none", "--tag", "second", &docker.desk.text("context")])?;
@@ -52,22 +54,27 @@ pub fn cannot(docker: &Docker) -> Result<Outcome> {
 }
 
 pub fn detached(docker: &Docker) -> Result<Outcome> {
-    docker.with("waited", &["--hostname", "somewhere"], &["sh", "-c", "trap 'exit 5' TERM; echo up; echo odd >&2; while :; do sleep 0.05; done"], |pid| {
-        ensure!(fs::read(format!("/proc/{pid}/cmdline"))?.starts_with(b"sh\0-c\0"), "pid {pid} is another process");
-        ensure!(group(pid)?.is_below(docker.desk.name()), "{:?}", group(pid)?);
-        let seen = docker.inspect("waited")?;
-        ensure!(seen["State"]["Status"] == "running" && seen["HostConfig"]["Runtime"] == "tested", "{seen:#}");
-        ensure!(docker.ok(&["top", "waited", "-eo", "pid,comm"])?.contains(&format!("{pid} ")), "top does not know {pid}");
-        until(10, "it is up", || {
-            let said = docker.say(&["logs", "waited"])?;
-            Ok((said.stdout == "up\n" && said.stderr == "odd\n").then_some(()))
-        })?;
-        docker.ok(&["kill", "--signal", "TERM", "waited"])?;
-        ensure!(docker.ok(&["wait", "waited"])? == "5");
-        let seen = docker.inspect("waited")?;
-        ensure!(seen["State"]["Status"] == "exited" && seen["State"]["ExitCode"] == 5, "{seen:#}");
-        Ok(())
-    })?;
+    docker.with(
+        "waited",
+        &["--hostname", "somewhere"],
+        &["sh", "-c", "trap 'exit 5' TERM; echo up; echo odd >&2; while :; do sleep 0.05; done"],
+        |pid| {
+            ensure!(fs::read(format!("/proc/{pid}/cmdline"))?.starts_with(b"sh\0-c\0"), "pid {pid} is another process");
+            ensure!(group(pid)?.is_below(docker.desk.name()), "{:?}", group(pid)?);
+            let seen = docker.inspect("waited")?;
+            ensure!(seen["State"]["Status"] == "running" && seen["HostConfig"]["Runtime"] == "tested", "{seen:#}");
+            ensure!(docker.ok(&["top", "waited", "-eo", "pid,comm"])?.contains(&format!("{pid} ")), "top does not know {pid}");
+            until(10, "it is up", || {
+                let said = docker.say(&["logs", "waited"])?;
+                Ok((said.stdout == "up\n" && said.stderr == "odd\n").then_some(()))
+            })?;
+            docker.ok(&["kill", "--signal", "TERM", "waited"])?;
+            ensure!(docker.ok(&["wait", "waited"])? == "5");
+            let seen = docker.inspect("waited")?;
+            ensure!(seen["State"]["Status"] == "exited" && seen["State"]["ExitCode"] == 5, "{seen:#}");
+            Ok(())
+        },
+    )?;
     Ok(Outcome::Seen)
 }
 
@@ -81,10 +88,15 @@ pub fn exec(docker: &Docker) -> Result<Outcome> {
         docker.ends(9, &["exec", "executed", "sh", "-c", "exit 9"])?;
         docker.ends(137, &["exec", "executed", "sh", "-c", "kill -9 $$"])?;
         let mine = in_it(&[], "for n in pid mnt net ipc uts; do readlink /proc/self/ns/$n; done; cat /proc/1/comm")?;
-        let theirs: Vec<String> = ["pid", "mnt", "net", "ipc", "uts"].iter().map(|kind| Ok(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string())).collect::<Result<_>>()?;
+        let theirs: Vec<String> = ["pid", "mnt", "net", "ipc", "uts"]
+            .iter()
+            .map(|kind| Ok(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string()))
+            .collect::<Result<_>>()?;
         ensure!(mine == format!("{}\nsleep", theirs.join("\n")), "{mine} {theirs:?}");
         docker.ok(&["exec", "--detach", "executed", "sh", "-c", "cat /proc/self/cgroup > /tmp/there; exec sleep 999"])?;
-        let there = until(10, "what was left in the background has begun", || Ok(in_it(&[], "cat /tmp/there").ok().filter(|text| text.ends_with(|c: char| c.is_ascii_alphanumeric()))))?;
+        let there = until(10, "what was left in the background has begun", || {
+            Ok(in_it(&[], "cat /tmp/there").ok().filter(|text| text.ends_with(|c: char| c.is_ascii_alphanumeric())))
+        })?;
         ensure!(there == fs::read_to_string(format!("/proc/{pid}/cgroup"))?.trim_end(), "{there}");
         let rights = |options: &[&str]| in_it(options, "grep CapEff /proc/self/status");
         ensure!(!has_all_capabilities()? || rights(&["--privileged"])? > rights(&[])?, "no more rights");

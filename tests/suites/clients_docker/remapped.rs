@@ -30,7 +30,16 @@ pub fn remapped(docker: &Docker) -> Result<Outcome> {
 
 fn look(docker: &Docker, client: &Told) -> Result<()> {
     client.ok(&["load", "--input", &docker.desk.text("bench.tar")])?;
-    let told = client.ok(&["run", "--rm", "--network", "none", IMAGE, "sh", "-c", "cat /proc/self/uid_map; stat -c %u /data/words; echo x > /data/new && cat /data/new; id -u"])?;
+    let told = client.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        IMAGE,
+        "sh",
+        "-c",
+        "cat /proc/self/uid_map; stat -c %u /data/words; echo x > /data/new && cat /data/new; id -u",
+    ])?;
     ensure!(told.split_whitespace().collect::<Vec<_>>() == ["0", "700000", "65536", "0", "x", "0"], "{told}");
     client.ok(&["run", "--detach", "--name", "mapped", "--network", "none", "--user", "app", "--memory", "64m", IMAGE, "sleep", "1000"])?;
     let pid: u32 = client.ok(&["inspect", "--format", "{{.State.Pid}}", "mapped"])?.parse()?;

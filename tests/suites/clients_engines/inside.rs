@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use dyno_tests::clients::{Engine, Outcome, field, mount_options};
 
 pub fn nothing<E: Engine>(engine: &E) -> Result<Outcome> {
-    let told = engine.shell(&["--hostname", "bench"], "ls /sys/class/net; hostname; ls -d /proc/[0-9]* | wc -l; ls /dev | tr '\\n' ' '; ulimit -n")?;
+    let told =
+        engine.shell(&["--hostname", "bench"], "ls /sys/class/net; hostname; ls -d /proc/[0-9]* | wc -l; ls /dev | tr '\\n' ' '; ulimit -n")?;
     let lines: Vec<&str> = told.lines().collect();
     ensure!(lines[0] == "lo" && lines[1] == "bench", "{told}");
     ensure!(lines[2].parse::<u32>()? < 6, "processes of others: {told}");
@@ -17,7 +18,8 @@ pub fn nothing<E: Engine>(engine: &E) -> Result<Outcome> {
     ensure!(mount_options(&mounts, "/proc/sys")?.contains(&"ro"), "{mounts}");
     ensure!(mount_options(&mounts, "/sys")?.contains(&"ro"), "{mounts}");
     ensure!(mount_options(&mounts, "/sys/firmware")?[..2] == ["tmpfs", "ro"], "{mounts}");
-    let told = engine.shell(&[], "echo x > /proc/sys/kernel/hostname; cat /proc/keys /proc/timer_list; wc -c /proc/keys < /dev/null; echo still here")?;
+    let told =
+        engine.shell(&[], "echo x > /proc/sys/kernel/hostname; cat /proc/keys /proc/timer_list; wc -c /proc/keys < /dev/null; echo still here")?;
     ensure!(told.ends_with("still here\n"), "{told}");
     let descriptors = engine.shell(&[], "ls /proc/self/fd | tr '\\n' ' '")?;
     ensure!(descriptors.trim() == "0 1 2 3", "3 is ls's own: {descriptors}");
@@ -25,7 +27,8 @@ pub fn nothing<E: Engine>(engine: &E) -> Result<Outcome> {
 }
 
 pub fn read_only<E: Engine>(engine: &E) -> Result<Outcome> {
-    let told = engine.shell(&["--read-only", "--tmpfs", "/tmp"], "echo x > /data/new || echo refused; echo y > /tmp/new && cat /tmp/new; cat /proc/mounts")?;
+    let told = engine
+        .shell(&["--read-only", "--tmpfs", "/tmp"], "echo x > /data/new || echo refused; echo y > /tmp/new && cat /tmp/new; cat /proc/mounts")?;
     ensure!(told.starts_with("refused\ny\n"), "{told}");
     ensure!(mount_options(&told, "/")?.contains(&"ro") && mount_options(&told, "/tmp")?[0] == "tmpfs", "{told}");
     Ok(Outcome::Seen)
@@ -66,7 +69,10 @@ pub fn capabilities<E: Engine>(engine: &E) -> Result<Outcome> {
     ensure!(sets(&["--cap-drop", "all", "--cap-add", "net_admin"])?.0 == net_admin);
     ensure!(sets(&["--user", "1000"])?.0 == 0);
     let told = engine.shell(&["--user", "app", "--group-add", "3000"], "id -u; id -g; id -G; whoami")?;
-    ensure!(told == "1000\n1000\n1000 2000 3000\napp\n" || told == "1000\n1000\n1000 3000 2000\napp\n" || told == "1000\n1000\n1000 3000\napp\n", "{told}");
+    ensure!(
+        told == "1000\n1000\n1000 2000 3000\napp\n" || told == "1000\n1000\n1000 3000 2000\napp\n" || told == "1000\n1000\n1000 3000\napp\n",
+        "{told}"
+    );
     let told = engine.shell(&["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status")?;
     ensure!(told == "NoNewPrivs:\t1\n", "{told}");
     Ok(Outcome::Seen)
@@ -86,13 +92,19 @@ pub fn filters<E: Engine>(engine: &E) -> Result<Outcome> {
 }
 
 pub fn devices<E: Engine>(engine: &E) -> Result<Outcome> {
-    let told = engine.shell(&["--device", "/dev/null:/dev/nothing:r"], "cat /dev/nothing && echo read; echo x > /dev/nothing || echo refused; stat -c '%t %T' /dev/nothing")?;
+    let told = engine.shell(
+        &["--device", "/dev/null:/dev/nothing:r"],
+        "cat /dev/nothing && echo read; echo x > /dev/nothing || echo refused; stat -c '%t %T' /dev/nothing",
+    )?;
     // The rule that lets everyone write to /dev/null is the stronger one; what counts is that the node is there.
     ensure!(told.starts_with("read\n") && told.ends_with("1 3\n"), "{told}");
     // Of what is not named, nothing but mknod is allowed.
     let told = engine.shell(&["--cap-add", "mknod"], "mknod /tmp/mem c 1 1; cat /tmp/mem || echo refused")?;
     ensure!(told == "refused\n", "{told}");
-    let told = engine.shell(&["--sysctl", "net.ipv4.ip_default_ttl=77", "--sysctl", "kernel.msgmax=9000"], "cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax")?;
+    let told = engine.shell(
+        &["--sysctl", "net.ipv4.ip_default_ttl=77", "--sysctl", "kernel.msgmax=9000"],
+        "cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax",
+    )?;
     ensure!(told == "77\n9000\n", "{told}");
     Ok(Outcome::Seen)
 }
@@ -107,7 +119,10 @@ pub fn namespaces<E: Engine>(engine: &E) -> Result<Outcome> {
         Ok(())
     })?;
     let own = |kind: &str| Ok::<_, anyhow::Error>(fs::read_link(format!("/proc/self/ns/{kind}"))?.display().to_string());
-    let told = engine.shell(&["--pid", "host", "--network", "host", "--uts", "host", "--ipc", "host", "--cgroupns", "private"], "for n in pid net uts ipc cgroup; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup")?;
+    let told = engine.shell(
+        &["--pid", "host", "--network", "host", "--uts", "host", "--ipc", "host", "--cgroupns", "private"],
+        "for n in pid net uts ipc cgroup; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup",
+    )?;
     ensure!(told.starts_with(&format!("{}\n{}\n{}\n{}\n", own("pid")?, own("net")?, own("uts")?, own("ipc")?)), "{told}");
     ensure!(!told.contains(&own("cgroup")?) && told.contains(":/\n") && !told.contains(engine.desk().name()), "{told}");
     Ok(Outcome::Seen)

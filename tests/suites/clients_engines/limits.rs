@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use dyno_tests::clients::{Engine, Outcome, group};
 
 pub fn limits<E: Engine>(engine: &E) -> Result<Outcome> {
-    let options = ["--memory", "64m", "--memory-reservation", "32m", "--pids-limit", "21", "--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0"];
+    let options =
+        ["--memory", "64m", "--memory-reservation", "32m", "--pids-limit", "21", "--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0"];
     engine.with("limited", &options, &["sleep", "1000"], |pid| {
         let group = group(pid)?;
         ensure!(group.memory()? == 64 << 20, "{group:?}");
@@ -16,7 +17,13 @@ pub fn limits<E: Engine>(engine: &E) -> Result<Outcome> {
         ensure!(group.processor()? == 500, "{group:?}");
         let shares = group.read(&["cpu.shares", "cpu.weight"])?;
         ensure!(shares == "512" || shares == "20", "{shares}");
-        let told = engine.ok(&["exec", "limited", "sh", "-c", "i=0; while [ $i -lt 40 ]; do sleep 100 > /dev/null 2>&1 & i=$((i + 1)); done 2>&1 | grep -c fork"])?;
+        let told = engine.ok(&[
+            "exec",
+            "limited",
+            "sh",
+            "-c",
+            "i=0; while [ $i -lt 40 ]; do sleep 100 > /dev/null 2>&1 & i=$((i + 1)); done 2>&1 | grep -c fork",
+        ])?;
         ensure!(told.parse::<u32>()? >= 1, "more processes than allowed: {told}");
         Ok(())
     })?;
@@ -27,7 +34,10 @@ pub fn limits<E: Engine>(engine: &E) -> Result<Outcome> {
 }
 
 pub fn rlimits<E: Engine>(engine: &E) -> Result<Outcome> {
-    let told = engine.shell(&["--ulimit", "nofile=300:400", "--ulimit", "nproc=1000:1000", "--ulimit", "core=0:0"], "ulimit -Sn; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj")?;
+    let told = engine.shell(
+        &["--ulimit", "nofile=300:400", "--ulimit", "nproc=1000:1000", "--ulimit", "core=0:0"],
+        "ulimit -Sn; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj",
+    )?;
     let adjusted = fs::read_to_string("/proc/self/oom_score_adj")?;
     ensure!(told == format!("300\n400\n0\n{adjusted}"), "{told}");
     let told = engine.shell(&["--oom-score-adj", "700"], "cat /proc/self/oom_score_adj")?;

@@ -16,7 +16,10 @@ pub fn privileged(podman: &Podman) -> Result<Outcome> {
 }
 
 pub fn mapped(podman: &Podman) -> Result<Outcome> {
-    let told = podman.shell(&["--uidmap", "0:300000:3000", "--gidmap", "0:400000:3000"], "cat /proc/self/uid_map /proc/self/gid_map; stat -c '%u %g' /data/words; > /data/new; id -u")?;
+    let told = podman.shell(
+        &["--uidmap", "0:300000:3000", "--gidmap", "0:400000:3000"],
+        "cat /proc/self/uid_map /proc/self/gid_map; stat -c '%u %g' /data/words; > /data/new; id -u",
+    )?;
     let words: Vec<&str> = told.split_whitespace().collect();
     ensure!(words == ["0", "300000", "3000", "0", "400000", "3000", "0", "0", "0"], "{told}");
     podman.with("mapped", &["--uidmap", "0:300000:3000", "--gidmap", "0:400000:3000", "--user", "app"], &["sleep", "1000"], |pid| {

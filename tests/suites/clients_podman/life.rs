@@ -14,7 +14,9 @@ use super::{IMAGE, Podman};
 pub fn built(podman: &Podman) -> Result<Outcome> {
     let said = podman.run(&[], &[])?;
     ensure!(said.status == 0 && said.stdout == "made from scratch\n", "{said:?}");
-    let text = format!("FROM {IMAGE}\nWORKDIR /data\nRUN echo $(pwd) $WHO $(id -u) > /made\nUSER app\nRUN id -u > /tmp/me\nENTRYPOINT [\"cat\"]\nCMD [\"/made\", \"/tmp/me\"]\n");
+    let text = format!(
+        "FROM {IMAGE}\nWORKDIR /data\nRUN echo $(pwd) $WHO $(id -u) > /made\nUSER app\nRUN id -u > /tmp/me\nENTRYPOINT [\"cat\"]\nCMD [\"/made\", \"/tmp/me\"]\n"
+    );
     podman.desk.write("Second", &text, 0o644)?;
     let (file, here, runtime) = (podman.desk.text("Second"), podman.desk.text("."), podman.desk.runtime().display().to_string());
     let limits = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
@@ -68,13 +70,20 @@ pub fn exec(podman: &Podman) -> Result<Outcome> {
         let told = in_it(&[], "id; pwd; echo $A $B $WHO")?;
         ensure!(told.starts_with("uid=0(root) gid=0(root)") && told.ends_with("\n/\n1 image"), "{told:?}");
         let told = in_it(&["--user", "app", "--workdir", "/data", "--env", "B=2"], "id; pwd; echo $A $B")?;
-        ensure!(told == "uid=1000(app) gid=1000(app) groups=2000(extra)\n/data\n1 2" || told == "uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)\n/data\n1 2", "{told:?}");
+        ensure!(
+            told == "uid=1000(app) gid=1000(app) groups=2000(extra)\n/data\n1 2"
+                || told == "uid=1000(app) gid=1000(app) groups=1000(app),2000(extra)\n/data\n1 2",
+            "{told:?}"
+        );
         podman.ends(9, &["exec", "executed", "sh", "-c", "exit 9"])?;
         let said = podman.ends(137, &["exec", "executed", "sh", "-c", "echo gone >&2; kill -9 $$"])?;
         ensure!(said.stderr.starts_with("gone\n"), "{said:?}");
         // Beside it, not in a copy of it: same processes, same namespaces, same control group.
         let mine = in_it(&[], "for n in pid mnt net ipc uts; do readlink /proc/self/ns/$n; done; cat /proc/1/comm")?;
-        let theirs: Vec<String> = ["pid", "mnt", "net", "ipc", "uts"].iter().map(|kind| Ok(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string())).collect::<Result<_>>()?;
+        let theirs: Vec<String> = ["pid", "mnt", "net", "ipc", "uts"]
+            .iter()
+            .map(|kind| Ok(fs::read_link(format!("/proc/{pid}/ns/{kind}"))?.display().to_string()))
+            .collect::<Result<_>>()?;
         ensure!(mine == format!("{}\nsleep", theirs.join("\n")), "{mine} {theirs:?}");
         podman.ok(&["exec", "--detach", "executed", "sh", "-c", "cat /proc/self/cgroup > /tmp/there; exec sleep 999"])?;
         let there = until(10, "what was left in the background has begun", || Ok(in_it(&[], "cat /tmp/there").ok()))?;
@@ -89,7 +98,11 @@ pub fn exec(podman: &Podman) -> Result<Outcome> {
 }
 
 pub fn logs(podman: &Podman) -> Result<Outcome> {
-    podman.ok(&podman.arguments("create", &["--name", "logged", "--log-driver", "k8s-file"], &["sh", "-c", "for i in 1 2 3; do echo line $i; done; echo odd >&2; printf unended"]))?;
+    podman.ok(&podman.arguments(
+        "create",
+        &["--name", "logged", "--log-driver", "k8s-file"],
+        &["sh", "-c", "for i in 1 2 3; do echo line $i; done; echo odd >&2; printf unended"],
+    ))?;
     podman.ok(&["start", "logged"])?;
     podman.ok(&["wait", "logged"])?;
     let said = podman.say(&["logs", "logged"])?;
@@ -104,7 +117,10 @@ pub fn health(podman: &Podman) -> Result<Outcome> {
     let options = ["--health-cmd", "test -e /tmp/well", "--health-interval", "disable", "--health-retries", "1"];
     podman.with("patient", &options, &["sleep", "1000"], |_| {
         podman.ends(1, &["healthcheck", "run", "patient"])?;
-        ensure!(podman.inspect("patient")?["State"]["Healthcheck"]["Status"] == "unhealthy" || podman.inspect("patient")?["State"]["Health"]["Status"] == "unhealthy");
+        ensure!(
+            podman.inspect("patient")?["State"]["Healthcheck"]["Status"] == "unhealthy"
+                || podman.inspect("patient")?["State"]["Health"]["Status"] == "unhealthy"
+        );
         podman.ok(&["exec", "patient", "touch", "/tmp/well"])?;
         podman.ok(&["healthcheck", "run", "patient"])?;
         Ok(())
@@ -118,7 +134,8 @@ pub fn hooks(podman: &Podman) -> Result<Outcome> {
     let script = podman.desk.write("hook", &format!("#!/bin/sh\nstate=$(cat)\necho \"$1 $state\" >> {log}\n"), 0o755)?;
     fs::create_dir_all(podman.desk.path("hooks.d"))?;
     for stage in ["prestart", "createRuntime", "poststart", "poststop"] {
-        let hook = serde_json::json!({"version": "1.0.0", "hook": {"path": script, "args": ["hook", stage]}, "when": {"always": true}, "stages": [stage]});
+        let hook =
+            serde_json::json!({"version": "1.0.0", "hook": {"path": script, "args": ["hook", stage]}, "when": {"always": true}, "stages": [stage]});
         podman.desk.write(&format!("hooks.d/{stage}.json"), &hook.to_string(), 0o644)?;
     }
     let dir = podman.desk.text("hooks.d");

@@ -21,8 +21,14 @@ pub fn uncommon(podman: &Podman) -> Result<Outcome> {
     ensure!(told.starts_with("one two three\n") && mount_options(&told, "/data")?[0] == "tmpfs", "{told}");
     let told = podman.shell(&["--mount", "type=devpts,destination=/pts"], "cat /proc/mounts")?;
     ensure!(mount_options(&told, "/pts")?[0] == "devpts", "{told}");
-    let told = podman.shell(&["--security-opt", "mask=/data/words:/home", "--security-opt", "unmask=/sys/firmware"], "wc -c < /data/words; ls /home; cat /proc/mounts")?;
-    ensure!(told.starts_with("0\n") && mount_options(&told, "/sys/firmware").is_err() && mount_options(&told, "/home")?[..2] == ["tmpfs", "ro"], "{told}");
+    let told = podman.shell(
+        &["--security-opt", "mask=/data/words:/home", "--security-opt", "unmask=/sys/firmware"],
+        "wc -c < /data/words; ls /home; cat /proc/mounts",
+    )?;
+    ensure!(
+        told.starts_with("0\n") && mount_options(&told, "/sys/firmware").is_err() && mount_options(&told, "/home")?[..2] == ["tmpfs", "ro"],
+        "{told}"
+    );
     let told = podman.shell(&["--security-opt", "unmask=ALL", "--security-opt", "proc-opts=hidepid=2"], "cat /proc/mounts")?;
     ensure!(mount_options(&told, "/proc/sys").is_err(), "{told}");
     ensure!(mount_options(&told, "/proc")?.iter().any(|option| *option == "hidepid=2" || *option == "hidepid=invisible"), "{told}");
@@ -80,7 +86,8 @@ pub fn idmapped(podman: &Podman) -> Result<Outcome> {
     fs::create_dir_all(&host)?;
     fs::write(host.join("roots"), "")?;
     let volume = format!("{}:/v:idmap", host.display());
-    let told = podman.shell(&["--uidmap", "0:300000:3000", "--gidmap", "0:300000:3000", "--volume", &volume], "stat -c %u /v/roots; > /v/new; id -u")?;
+    let told =
+        podman.shell(&["--uidmap", "0:300000:3000", "--gidmap", "0:300000:3000", "--volume", &volume], "stat -c %u /v/roots; > /v/new; id -u")?;
     ensure!(told == "0\n0\n", "{told}");
     ensure!(fs::metadata(host.join("new"))?.uid() == 0, "on disk it belongs to {}", fs::metadata(host.join("new"))?.uid());
     Ok(Outcome::Seen)

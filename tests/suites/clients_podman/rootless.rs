@@ -30,7 +30,12 @@ impl Sayings for Rootless<'_> {
         let mut command = Command::new("timeout");
         let id = UID.to_string();
         command.args(["--kill-after=2", "60", "setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "env", "--ignore-environment"]);
-        for (name, value) in [("HOME", "user/home"), ("XDG_RUNTIME_DIR", "user/run"), ("CONTAINERS_CONF", "user/containers.conf"), ("CONTAINERS_STORAGE_CONF", "user/storage.conf")] {
+        for (name, value) in [
+            ("HOME", "user/home"),
+            ("XDG_RUNTIME_DIR", "user/run"),
+            ("CONTAINERS_CONF", "user/containers.conf"),
+            ("CONTAINERS_STORAGE_CONF", "user/storage.conf"),
+        ] {
             command.arg(format!("{name}={}", self.desk.text(value)));
         }
         command.arg("PATH=/usr/bin:/usr/sbin:/bin:/sbin").arg("podman").args(arguments);
@@ -73,7 +78,9 @@ fn prepare(desk: &Desk) -> Result<()> {
     let (passwd, group) = (fs::read_to_string("/etc/passwd")?, fs::read_to_string("/etc/group")?);
     let runtime = desk.text("user/runtime");
     // As podman knows runc and crun: errors are asked for as JSON.
-    let conf = format!("[containers]\n{LIMITS}\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\nruntime = \"tested\"\nruntime_supports_json = [\"tested\"]\n[engine.runtimes]\ntested = [\"{runtime}\"]\n");
+    let conf = format!(
+        "[containers]\n{LIMITS}\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\nruntime = \"tested\"\nruntime_supports_json = [\"tested\"]\n[engine.runtimes]\ntested = [\"{runtime}\"]\n"
+    );
     desk.write("user/containers.conf", &conf, 0o644)?;
     desk.write("user/storage.conf", "[storage]\ndriver = \"vfs\"\n", 0o644)?;
     desk.write("user/passwd", &format!("{passwd}rootless:x:{UID}:{UID}::{}:/bin/sh\n", desk.text("user/home")), 0o644)?;

@@ -16,9 +16,7 @@ pub fn codes(platform: &Platform) -> Result<()> {
     ensure!(platform.page("silent", "/")? == "web.1\n");
     scale(platform, "silent", &["web=0"])?;
     refused(platform, &mut log, ("H14", "No web processes running", "error"))?;
-    until(10, "no dyno is listed", || {
-        Ok((platform.ok(&["ps", "-a", "silent"])? == "No dynos on silent\n").then_some(()))
-    })?;
+    until(10, "no dyno is listed", || Ok((platform.ok(&["ps", "-a", "silent"])? == "No dynos on silent\n").then_some(())))?;
     scale(platform, "silent", &["web=1"])?;
     // Asked while it boots: the router waits.
     ensure!(platform.page("silent", "/")? == "web.1\n");

@@ -71,16 +71,11 @@ pub fn deaf(platform: &Platform) -> Result<()> {
     platform.ok(&["ps:restart", "worker.1", "-a", "deaf"])?;
     log.until("heroku[worker.1]: Stopping all processes with SIGTERM", 10)?;
     log.until("heroku[worker.1]: State changed from starting to up", 10)?;
-    log.until(
-        "heroku[worker.1]: Error R12 (Exit timeout) -> At least one process failed to exit within 2 seconds of SIGTERM",
-        10,
-    )?;
+    log.until("heroku[worker.1]: Error R12 (Exit timeout) -> At least one process failed to exit within 2 seconds of SIGTERM", 10)?;
     ensure!(id(platform, "deaf", "worker.1")? != before, "its replacement is not there yet");
     log.until("heroku[worker.1]: Stopping remaining processes with SIGKILL", 10)?;
     log.until("heroku[worker.1]: Process exited with status 137", 10)?;
-    until(10, "the control group of the old launch is gone", || {
-        Ok(platform.group_file(&before, "cgroup.procs").is_err().then_some(()))
-    })?;
+    until(10, "the control group of the old launch is gone", || Ok(platform.group_file(&before, "cgroup.procs").is_err().then_some(())))?;
     destroy(platform, "deaf")
 }
 

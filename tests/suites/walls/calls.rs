@@ -90,7 +90,9 @@ const SOCKETS: &[(&str, &str)] = &[
 
 pub(super) fn sockets(platform: &Platform) -> Result<()> {
     let protocols = fs::read_to_string("/proc/net/protocols")?;
-    for (protocol, row) in [("PACKET", "packet"), ("AF_VSOCK", "vsock"), ("ALG", "alg"), ("XDP", "xdp"), ("TIPC", "tipc"), ("KEY", "key"), ("HCI", "bluetooth")] {
+    for (protocol, row) in
+        [("PACKET", "packet"), ("AF_VSOCK", "vsock"), ("ALG", "alg"), ("XDP", "xdp"), ("TIPC", "tipc"), ("KEY", "key"), ("HCI", "bluetooth")]
+    {
         if !protocols.lines().any(|l| l.starts_with(protocol)) {
             println!("vacuous: {row}: this kernel has no such family loaded");
         }

@@ -23,7 +23,8 @@ pub(super) fn disk(platform: &Platform) -> Result<()> {
 
 /// … with the size's number of inodes, so that empty files are no way past the bytes.
 pub(super) fn inodes(platform: &Platform) -> Result<()> {
-    let script = "import os\nn = 0\ntry:\n    while n < 100000:\n        os.mknod(f'/tmp/{n}'); n += 1\nexcept OSError as e:\n    print(n, e.strerror)";
+    let script =
+        "import os\nn = 0\ntry:\n    while n < 100000:\n        os.mknod(f'/tmp/{n}'); n += 1\nexcept OSError as e:\n    print(n, e.strerror)";
     let output = inside(platform, &format!("python3 -c \"{script}\""))?;
     let (files, why) = output.trim().split_once(' ').unwrap_or_default();
     ensure!(why == "No space left on device" && files.parse().is_ok_and(|n: u32| (60_000..=65_536).contains(&n)), "{output}");
@@ -44,7 +45,12 @@ pub(super) fn fork_bomb(platform: &Platform) -> Result<()> {
     let bomb = platform.seen(APP)?.into_iter().find(|(name, _)| name.starts_with("run.")).map(|(_, dyno)| dyno);
     let bomb = bomb.ok_or_else(|| anyhow::anyhow!("the bomb is not listed"))?;
     others_are_well(platform)?;
-    let refused = || Ok(std::fs::read_to_string(platform.group_file(&bomb.id, "pids.events")?)?.lines().any(|l| l.starts_with("max ") && l != "max 0").then_some(()));
+    let refused = || {
+        Ok(std::fs::read_to_string(platform.group_file(&bomb.id, "pids.events")?)?
+            .lines()
+            .any(|l| l.starts_with("max ") && l != "max 0")
+            .then_some(()))
+    };
     until(20, "the bomb meets its limit", refused)?;
     bomb.init.ends(40, || platform.ok(&["ps:stop", "run", "-a", APP]).map(drop))?;
     until(10, "nothing is left of the bomb", || Ok((!platform.groups()?.contains(&bomb.id)).then_some(())))?;

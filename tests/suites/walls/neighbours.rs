@@ -34,7 +34,8 @@ pub(super) fn no_network(platform: &Platform) -> Result<()> {
     let targets: Vec<String> = unreachable.iter().chain(&refused).cloned().collect();
     // The network namespace: it has a loopback and no route.
     let output = inside(platform, &format!("cat /proc/net/dev /proc/net/route; python3 probe.py reach {}", targets.join(" ")))?;
-    let interfaces: Vec<&str> = output.lines().filter_map(|l| l.split_once(':')).filter(|(_, r)| r.split_whitespace().count() == 16).map(|(n, _)| n.trim()).collect();
+    let interfaces: Vec<&str> =
+        output.lines().filter_map(|l| l.split_once(':')).filter(|(_, r)| r.split_whitespace().count() == 16).map(|(n, _)| n.trim()).collect();
     ensure!(interfaces == ["lo"], "interfaces: {interfaces:?}\n{output}");
     for target in unreachable {
         ensure!(output.contains(&format!("{target}: ENETUNREACH ENETUNREACH\n")), "{target} is not out of reach at once:\n{output}");

@@ -65,8 +65,24 @@ pub(super) fn processes(platform: &Platform) -> Result<()> {
 const MOUNTS: [(&str, &str); 5] = [("/", "overlay"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/shm", "tmpfs"), ("/proc", "proc")];
 /// Masked by an empty file or directory.
 const MASKED: [&str; 18] = [
-    "acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats", "config.gz",
-    "kallsyms", "kmsg", "key-users", "modules", "slabinfo", "vmallocinfo", "cmdline",
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+    "config.gz",
+    "kallsyms",
+    "kmsg",
+    "key-users",
+    "modules",
+    "slabinfo",
+    "vmallocinfo",
+    "cmdline",
 ];
 /// Made read-only.
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
