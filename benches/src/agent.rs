@@ -146,6 +146,11 @@ impl Agent {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks.
     ///
     /// # Errors

@@ -83,7 +83,9 @@ pub fn ticks(stat: &str) -> impl Iterator<Item = u64> {
 
 fn version(name: &str, args: &[&str]) -> Option<String> {
     let program = crate::peers::program(name).unwrap_or_else(|_| name.to_owned());
-    let output = Command::new(program).args(args).output().ok()?;
+    // crun makes its state directory whatever it is asked: not in /run, where it would be left.
+    let state = tempfile::tempdir().ok()?;
+    let output = Command::new(program).args(args).env("XDG_RUNTIME_DIR", state.path()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Some(text.lines().next()?.trim().to_owned())
 }

@@ -17,6 +17,7 @@ mod platform;
 mod quiet;
 mod report;
 mod sample;
+mod soak;
 mod stage;
 mod whole;
 
@@ -60,6 +61,8 @@ enum What {
     },
     /// A running platform: a hundred dynos, the wake of an app that sleeps, what the router adds.
     Platform(platform::Options),
+    /// Starts and ends for ten minutes, and what they leave.
+    Soak(soak::Options),
     /// A process that starts dynos when it is asked to (for `all`).
     #[command(hide = true)]
     Agent {
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         What::Agent { mounts, setup } => serde_json::from_str(&setup).map_err(Into::into).and_then(|setup| agent::serve(&setup, mounts)),
         What::Oci { runtime, rounds, json, check } => oci::run(&runtime, rounds, json.as_deref(), check),
         What::Platform(options) => platform::run(&options),
+        What::Soak(options) => soak::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,9 @@
 
 use std::{fs, process::Command};
 
+/// One after the other: each looks whether it has left something on the host.
 #[test]
-fn a_quick_look_at_three_peers() {
+fn short_runs() {
     let status = fs::read_to_string("/proc/self/status").expect("/proc/self/status");
     if !status.lines().any(|l| l.strip_prefix("Uid:").is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0"))) {
         println!("skipped: this needs root");
@@ -15,6 +16,23 @@ fn a_quick_look_at_three_peers() {
             return;
         }
     }
+    a_quick_look_at_three_peers();
+    a_short_soak();
+}
+
+fn a_short_soak() {
+    let out = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dyno-bench"));
+    let output = command.args(["soak", "--seconds", "2", "--tier", "cold,recycled", "--out"]).arg(out.path()).output().expect("run dyno-bench");
+    let page = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}\n{page}", String::from_utf8_lossy(&output.stderr));
+    for row in ["## Cold", "## Recycled", "| descriptors of the process |", "| `net_namespace` |", "| SUnreclaim, KB |"] {
+        assert!(page.contains(row), "{row}: {page}");
+    }
+    assert_eq!(fs::read_to_string(out.path().join("soak.md")).expect("its page"), page.trim_end().to_owned() + "\n");
+}
+
+fn a_quick_look_at_three_peers() {
     let out = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_dyno-bench"));
     command.args(["all", "--quick", "--only", "latency,stop", "--peers", "vfork,floor,cold,parked", "--out"]).arg(out.path());

@@ -53,6 +53,18 @@ pub enum Bench {
         #[arg(long)]
         check: bool,
     },
+    /// Starts and ends for ten minutes, and what they leave in the process and in the kernel. Fails when something grows.
+    Soak {
+        /// For each tier.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Of cold, recycled, parts, parked; several with commas.
+        #[arg(long, default_value = "cold,recycled")]
+        tier: String,
+        /// Directory for `soak.md`; `docs/benchmarks` replaces the repository's last one.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
 }
 
 /// The whole benchmark, when nothing smaller is asked for.
@@ -75,11 +87,14 @@ pub struct Whole {
 /// Runs it.
 pub fn run(what: Option<&Bench>, whole: &Whole) -> Result<()> {
     host::prepare()?;
-    host::install(&PEERS)?;
+    if !matches!(what, Some(Bench::Soak { .. })) {
+        host::install(&PEERS)?;
+    }
     match what {
         None => run_whole(whole),
         Some(Bench::Oci { check, rounds }) => run_oci(*check, *rounds),
         Some(Bench::Platform { check }) => run_platform(*check),
+        Some(Bench::Soak { seconds, tier, out }) => run_soak(*seconds, tier, out.as_deref()),
     }
 }
 
@@ -104,6 +119,13 @@ fn run_platform(check: bool) -> Result<()> {
     if check {
         command.arg("--check");
     }
+    cargo::run(&mut command)
+}
+
+fn run_soak(seconds: u64, tier: &str, out: Option<&Path>) -> Result<()> {
+    let mut command = meter("soak")?;
+    command.arg("--seconds").arg(seconds.to_string()).arg("--tier").arg(tier);
+    command.arg("--out").arg(out.map_or_else(|| cargo::target().join("bench"), Path::to_owned));
     cargo::run(&mut command)
 }
 

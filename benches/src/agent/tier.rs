@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Setup;
 
 /// What stands ready when a start is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Tier {
     /// Nothing.
     Cold,

@@ -5,8 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use anyhow::Result;
-use rustix::event::{PollFd, PollFlags, poll};
+use anyhow::{Result, ensure};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
 
 use crate::{
     Dyno, Host, Layer, Sandbox, StartOptions, Stdio, Upper, Volume,
@@ -46,6 +49,20 @@ pub const ATTEMPTS: &[Attempt] = &[
         rest(false);
         started
     }),
+    // The network comes from nobody, so that the child makes its own.
+    ("lost order", quiet, |stage, sandbox| {
+        let lose = |losing| stage.host.workshop().into_iter().for_each(|workshop| workshop.lose(losing));
+        lose(true);
+        let started = start(stage, sandbox, StartOptions::default());
+        lose(false);
+        let started = started?;
+        if let Ok(Made::Dyno(dyno)) = &started {
+            let lone = rustix::net::connect(dyno.socket()?, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 80));
+            // Non-blocking; without an address nothing would be under way.
+            ensure!(matches!(lone, Err(Errno::INPROGRESS | Errno::CONNREFUSED)), "its loopback is down: {lone:?}");
+        }
+        Ok(started)
+    }),
     ("log", quiet, |stage, sandbox| start(stage, sandbox, StartOptions { stdio: Stdio::Log, ..Default::default() })),
     ("large", large, |stage, sandbox| {
         start(stage, sandbox, StartOptions { stdio: Stdio::Tty { rows: 24, cols: 80 }, listen: vec![80, 81], ..Default::default() })
@@ -71,6 +88,7 @@ pub const ATTEMPTS: &[Attempt] = &[
 pub fn callers(attempt: &str) -> &'static [&'static str] {
     match attempt {
         "open" | "packing" | "egress" => &["parent"],
+        "lost order" => &["child"],
         "disk" => &["parent", "child"],
         _ => &["parent", "child", "init"],
     }

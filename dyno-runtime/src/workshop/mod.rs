@@ -11,27 +11,28 @@
 
 mod lots;
 mod order;
+mod thread;
 
 use std::{
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use rustix::{io::Errno, process::Pid};
+use rustix::process::Pid;
 
 pub(crate) use self::order::Order;
 use self::{lots::Lots, order::Orders};
 use crate::{
     cgroup::{Cgroups, Spare},
-    error::{Context, Error, ErrorKind, Result},
-    host::{Host, Inner},
+    error::{Error, ErrorKind, Result},
+    host::Inner,
     mount::{Lease, Leases},
-    net::{self, Home, Recycled},
+    net::{Home, Recycled},
     spawn::parked::Parked,
     spec::Sandbox,
     sys,
@@ -39,13 +40,6 @@ use crate::{
 
 /// User namespaces that lie ready, each with a /dev. Some twenty kilobytes.
 const LEASES: usize = 2;
-
-/// As long as starts come thicker than this, what is kept ready is not topped up: it would take processors and locks from those that are
-/// under way.
-const QUIET: Duration = Duration::from_millis(5);
-
-/// A namespace that is not yet as new is looked at again after this: what is left in it goes with a grace period of the kernel.
-const SOON: Duration = Duration::from_millis(4);
 
 /// How much of what is kept, of what a host was told.
 #[derive(Debug, Clone, Copy, Default)]
@@ -105,6 +99,9 @@ struct Bench {
     /// A test wants everything made in place.
     #[cfg(test)]
     resting: bool,
+    /// A test wants no order to be carried out.
+    #[cfg(test)]
+    losing: bool,
     /// The first start was asked for, and nothing that should lie ready could not be made since.
     stocking: bool,
     /// Why something that should lie ready does not; None once it is tried again.
@@ -120,20 +117,6 @@ struct Bench {
     tend: Option<Instant>,
     /// The thread looks at them.
     tending: bool,
-}
-
-/// What the thread does next.
-enum Job {
-    /// A network for whoever has ordered it.
-    Order,
-    Lease,
-    Network,
-    Group,
-    Park(Weak<Inner>, Box<Sandbox>),
-    /// Networks of ended sandboxes.
-    Tend,
-    /// Nothing, or not before this time has passed.
-    Rest(Option<Duration>),
 }
 
 impl Workshop {
@@ -264,7 +247,7 @@ impl Workshop {
             if bench.closing {
                 return Err(nobody());
             }
-            if self.shared.lacking(&bench).is_none() && bench.tend.is_none() && !bench.tending {
+            if self.shared.has_all(&bench) && bench.tend.is_none() && !bench.tending {
                 return Ok(());
             }
             bench = self.shared.bell.wait(bench).unwrap_or_else(PoisonError::into_inner);
@@ -280,6 +263,12 @@ impl Workshop {
     #[cfg(test)]
     pub fn rest(&self, resting: bool) {
         self.shared.bench().resting = resting;
+    }
+
+    /// From now on every order is begun and closed without a network, or not.
+    #[cfg(test)]
+    pub fn lose(&self, losing: bool) {
+        self.shared.bench().losing = losing;
     }
 
     /// Ends the thread and gives back what lies ready. Nothing can be ordered any more.
@@ -341,125 +330,5 @@ impl Shared {
 
     fn thread_id(&self) -> Option<Pid> {
         Pid::from_raw(self.thread.load(Ordering::Relaxed))
-    }
-
-    /// The thread.
-    fn work(&self) {
-        self.thread.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
-        let mut bench = self.bench();
-        while !bench.closing {
-            bench.orders.give_back();
-            match self.next(&bench) {
-                Job::Rest(None) => {
-                    self.sleeps.store(true, Ordering::Relaxed);
-                    bench = self.bell.wait(bench).unwrap_or_else(PoisonError::into_inner);
-                }
-                Job::Rest(Some(time)) => bench = self.bell.wait_timeout(bench, time).unwrap_or_else(PoisonError::into_inner).0,
-                job => {
-                    (bench.parking, bench.tending) = (matches!(job, Job::Park(..)), matches!(job, Job::Tend));
-                    if bench.tending {
-                        // What is offered from here on is looked at once more.
-                        bench.tend = None;
-                    }
-                    drop(bench);
-                    let failed = self.carry_out(job).err();
-                    bench = self.bench();
-                    let parked = std::mem::take(&mut bench.parking);
-                    bench.tending = false;
-                    if let Some(e) = failed {
-                        // Whoever needs it makes it himself, and is told why he cannot.
-                        tracing::debug!(%e, "nothing is kept ready for now");
-                        // What cannot be parked says nothing of the rest.
-                        bench.stocking &= parked;
-                        bench.trouble = Some(e);
-                    }
-                    self.bell.notify_all();
-                }
-            }
-        }
-    }
-
-    /// What every start needs first, then what is cheap to keep, then what stands whole.
-    fn next(&self, bench: &Bench) -> Job {
-        if bench.orders.is_open() {
-            return Job::Order;
-        }
-        let lacking = self.lacking(bench);
-        if let Some((Job::Lease, _)) = lacking {
-            return Job::Lease;
-        }
-        let tend = bench.tend.map(|at| at.saturating_duration_since(Instant::now()));
-        if tend.is_some_and(|rest| rest.is_zero()) {
-            return Job::Tend;
-        }
-        let busy = bench.last.map_or(Duration::ZERO, |last| QUIET.saturating_sub(last.elapsed()));
-        // An empty shelf is filled whatever else goes on, a full one topped up when nobody is in a hurry.
-        match lacking {
-            Some((job, is_empty)) if is_empty || busy.is_zero() => job,
-            Some(_) => Job::Rest(Some(tend.map_or(busy, |tend| tend.min(busy)))),
-            None => Job::Rest(tend),
-        }
-    }
-
-    /// What should lie ready and does not, and whether there is nothing at all of its kind.
-    fn lacking(&self, bench: &Bench) -> Option<(Job, bool)> {
-        match (bench.leases.len(), bench.networks.len(), bench.groups.len()) {
-            (leases, ..) if bench.stocking && leases < LEASES => Some((Job::Lease, true)),
-            (_, networks, _) if bench.stocking && networks < self.spares => Some((Job::Network, networks == 0)),
-            (.., groups) if bench.stocking && groups < self.spares && self.cgroups.is_some() => Some((Job::Group, groups == 0)),
-            _ => bench.lots.wanting().map(|(host, like, is_empty)| (Job::Park(host, Box::new(like)), is_empty)),
-        }
-    }
-
-    fn carry_out(&self, job: Job) -> Result<()> {
-        match job {
-            Job::Order => {
-                let Some(line) = self.bench().orders.begin() else { return Ok(()) };
-                // Whoever waits for it need not wait until we are home.
-                return self.home.in_new(|| match sys::send_descriptor(line.as_raw_fd(), net::open_with_loopback()?.as_raw_fd()) {
-                    // Nobody waits any more.
-                    Err(Errno::PIPE | Errno::CONNREFUSED) => Ok(()),
-                    other => other.io(|| "sendmsg(network)".into()),
-                });
-            }
-            Job::Lease => {
-                let lease = self.leases.spare()?;
-                self.bench().leases.push(lease);
-            }
-            Job::Network => {
-                let netns = self.home.in_new(net::open_with_loopback)?;
-                self.bench().networks.push(netns);
-            }
-            Job::Group => {
-                if let Some(spare) = self.cgroups.as_ref().map(Cgroups::make_spare).transpose()? {
-                    self.bench().groups.push(spare);
-                }
-            }
-            Job::Park(host, like) => return self.park(&host, &like),
-            Job::Tend => {
-                if self.recycled.tend() {
-                    self.bench().tend.get_or_insert_with(|| Instant::now() + SOON);
-                }
-            }
-            Job::Rest(_) => {}
-        }
-        Ok(())
-    }
-
-    fn park(&self, host: &Weak<Inner>, like: &Sandbox) -> Result<()> {
-        let Some(inner) = host.upgrade() else { return Ok(()) };
-        match Host::of(inner).park(like) {
-            Ok(parked) => {
-                let surplus = self.bench().lots.put(like, parked);
-                // Ended outside the lock.
-                drop(surplus);
-                Ok(())
-            }
-            Err(e) => {
-                tracing::warn!(%e, "a sandbox could not be parked");
-                self.bench().lots.give_up(like);
-                Err(e)
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, os::fd::OwnedFd, sync::atomic::Ordering};
 
 use rustix::{net::SocketType, process::Pid};
 
-use super::Workshop;
+use super::{Bench, Workshop};
 use crate::{
     error::Result,
     spawn::socket_pair,
@@ -85,6 +85,9 @@ impl Workshop {
             return Ok(None);
         }
         let Some(thread) = self.shared.thread_id() else { return Ok(None) };
+        if !self.shared.bench().takes_orders() {
+            return Ok(None);
+        }
         let (line, theirs) = socket_pair(SocketType::SEQPACKET, "network")?;
         Ok(self.order(thread, theirs).map(|number| Order { workshop: self, number, line: Some(line) }))
     }
@@ -92,12 +95,7 @@ impl Workshop {
     /// The number of the order that goes to `theirs`, if it can be begun at once.
     fn order(&self, thread: Pid, theirs: OwnedFd) -> Option<u64> {
         let mut bench = self.shared.bench();
-        #[cfg(test)]
-        if bench.resting {
-            return None;
-        }
-        // Parking, it would not come to it in time, and what it parks would be kept off our processor too; ended, its number may be another's.
-        if bench.parking || bench.closing {
+        if !bench.takes_orders() {
             return None;
         }
         let processors = sys::keep_off_ours(thread)?;
@@ -108,6 +106,17 @@ impl Workshop {
         drop(bench);
         self.shared.bell.notify_all();
         Some(number)
+    }
+}
+
+impl Bench {
+    /// Parking, the thread would not come to it in time, and what it parks would be kept off our processor too; ended, its number may be another's.
+    fn takes_orders(&self) -> bool {
+        #[cfg(test)]
+        if self.resting {
+            return false;
+        }
+        !(self.parking || self.closing)
     }
 }
 
