@@ -4,9 +4,9 @@
 //! Each stressor runs for some seconds and is bounded by its dyno's limits. The goal is a p99 of the victim below twice its own when all
 //! is quiet, and of the API below 100 ms; both are printed. What is asserted is wider, because on a host of two processors that does
 //! other work as well the quiet figure is mostly that work: only a victim that all but stands still fails. One stressor misses the goal
-//! by far, `asynchronous_requests`: processes of the C library's own threads that wake each other up with signals keep the victim from
-//! being woken for half a second and more (measured in three runs of five, Linux 6.18, two processors). Shares of the processor are
-//! weights, and weights say nothing of how soon.
+//! by far, `asynchronous_requests`: threads of one control group that wake each other up every microsecond keep another group's from
+//! running for up to seconds. That is the scheduler of Linux 6.18 on several processors, with or without our sandboxes; `docs/decisions.md`
+//! has how it was found, and that a quota below all processors bounds it.
 
 use std::{
     path::Path,

@@ -59,10 +59,20 @@ fn the_dyno_profile_says_what_it_should() {
             ("clone", &[0x11], RET_ALLOW),
             ("clone", &[0x1000_0000], EPERM),
             ("socket", &[2, 0o2000001], RET_ALLOW),
-            ("socket", &[2, 3], EPERM),     // SOCK_RAW
-            ("socket", &[17, 2], EPERM),    // AF_PACKET
-            ("socket", &[40, 1], EPERM),    // AF_VSOCK
-            ("socket", &[16, 3, 9], EPERM), // NETLINK_AUDIT
+            ("socket", &[2, 1, 6], RET_ALLOW),
+            ("socket", &[10, 2, 17], RET_ALLOW),
+            ("socket", &[2, 1, 0xffff_ffff_0000_0006], RET_ALLOW), // what the kernel does not look at
+            ("socket", &[2, 3], EPERM),                            // SOCK_RAW
+            ("socket", &[2, 1, 17], EPERM),                        // no protocol of streams
+            ("socket", &[2, 2, 6], EPERM),                         // nor of datagrams
+            ("socket", &[2, 1, 132], EPERM),                       // SCTP
+            ("socket", &[10, 1, 262], EPERM),                      // MPTCP
+            ("socket", &[10, 1, 0x1_0000_0106], EPERM),            // the same to the kernel
+            ("socket", &[2, 2, 136], EPERM),                       // UDP-Lite
+            ("socket", &[2, 2, 115], EPERM),                       // L2TP
+            ("socket", &[17, 2], EPERM),                           // AF_PACKET
+            ("socket", &[40, 1], EPERM),                           // AF_VSOCK
+            ("socket", &[16, 3, 9], EPERM),                        // NETLINK_AUDIT
             ("ioctl", &[0, 0x5413], RET_ALLOW),
             ("ioctl", &[0, 0x5412], EPERM),
             ("ioctl", &[0, 0x1_0000_5412], EPERM), // CVE-2019-10063

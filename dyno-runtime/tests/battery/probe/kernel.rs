@@ -179,7 +179,8 @@ fn calls(numbers: &[&str]) -> Outcome {
 
 /// What programs need and every profile lets through: the first that does not work is the errno.
 fn must_work() -> Outcome {
-    for (family, kind, protocol) in [(1, 1, 0), (1, 2, 0), (2, 1, 0), (2, 2, 0), (10, 1, 0), (10, 2, 0), (16, 3, 0), (2, 0x80801, 0)] {
+    let ip = [2, 10].into_iter().flat_map(|family| [(family, 1, 0), (family, 1, 6), (family, 2, 0), (family, 2, 17), (family, 0x80801, 0)]);
+    for (family, kind, protocol) in ip.chain([(1, 1, 0), (1, 2, 0), (16, 3, 0)]) {
         let socket = call(41, &[family, kind, protocol])?;
         call(3, &[socket as u64])?;
     }

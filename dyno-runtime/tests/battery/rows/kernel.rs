@@ -107,22 +107,34 @@ fn sockets() -> Vec<Row> {
         Row { what, ..held("SC-7", name, attack, "socket") }.vacuous(&[libc::EAFNOSUPPORT, libc::EPROTONOSUPPORT, libc::ESOCKTNOSUPPORT])
     };
     let raw = |name, attack, what| row(name, attack, what).control(Control::Apart).two_walls("socket", "NET_RAW");
+    let empowered = |name, attack, what| row(name, attack, what).control(Control::Apart).given(&[Grant("NET_RAW")]);
     let netlink = |name, attack, what| Row { id: "SC-9", ..row(name, attack, what) };
     vec![
         raw("raw", "socket 2 3 1", "AF_INET, SOCK_RAW"),
         raw("raw_high_bits", "socket 2 0x100000003 1", "the same with high bits in the type"),
         raw("raw_ipv6", "socket 10 3 58", "AF_INET6, SOCK_RAW"),
-        row("raw_with_its_capability", "socket 2 3 1", "AF_INET, SOCK_RAW, by one who has the capability for it")
-            .control(Control::Apart)
-            .given(&[Grant("NET_RAW")]),
-        row("raw_ipv6_with_its_capability", "socket 10 3 58", "AF_INET6, SOCK_RAW, by one who has the capability for it")
-            .control(Control::Apart)
-            .given(&[Grant("NET_RAW")]),
+        empowered("raw_with_its_capability", "socket 2 3 1", "AF_INET, SOCK_RAW, by one who has the capability for it"),
+        empowered("raw_tcp_with_its_capability", "socket 2 3 6", "the same with a number that a stream may have"),
+        empowered("raw_udp_with_its_capability", "socket 2 3 17", "the same with a number that a datagram may have"),
+        empowered("raw_ipv6_with_its_capability", "socket 10 3 58", "AF_INET6, SOCK_RAW, by one who has the capability for it"),
+        empowered("raw_tcp_ipv6_with_its_capability", "socket 10 3 6", "the same with a number that a stream may have"),
+        empowered("raw_udp_ipv6_with_its_capability", "socket 10 3 17", "the same with a number that a datagram may have"),
+        row("mptcp", "socket 2 1 262", "Multipath TCP"),
+        row("mptcp_ipv6", "socket 10 1 262", "Multipath TCP over IPv6"),
+        row("mptcp_high_bits", "socket 2 1 0x100000106", "the same with high bits in the protocol"),
+        row("sctp", "socket 2 1 132", "SCTP, which the kernel would load a module for"),
+        row("sctp_packets", "socket 2 5 132", "SCTP, SOCK_SEQPACKET"),
+        row("smc", "socket 2 1 256", "SMC"),
+        row("dccp", "socket 2 6 33", "DCCP"),
+        row("udp_lite", "socket 2 2 136", "UDP-Lite"),
+        row("udp_lite_ipv6", "socket 10 2 136", "UDP-Lite over IPv6"),
+        row("l2tp", "socket 2 2 115", "L2TP, which the kernel would load a module for"),
         raw("packet", "socket 17 3 0", "AF_PACKET"),
         raw("xdp", "socket 44 3 0", "AF_XDP"),
         row("vsock", "socket 40 1 0", "AF_VSOCK, towards the hypervisor"),
         row("alg", "socket 38 5 0", "AF_ALG (CVE-2026-31431)"),
         row("rxrpc", "socket 33 2 2", "AF_RXRPC"),
+        row("qrtr", "socket 42 2 0", "AF_QIPCRTR"),
         row("key", "socket 15 3 2", "AF_KEY").control(Control::Apart).two_walls("socket", "NET_ADMIN"),
         row("tipc", "socket 30 5 0", "AF_TIPC"),
         row("local_seqpacket_pair", "socketpair 16", "socketpair(AF_NETLINK)").one_step("socketpair", libc::ESOCKTNOSUPPORT),
