@@ -91,6 +91,7 @@ pub mod net;
 pub mod oci;
 #[cfg(test)]
 mod old_kernels;
+mod one_line;
 pub mod plan;
 mod proc_stat;
 mod rootless;

@@ -4,6 +4,8 @@ mod builds;
 mod opening;
 mod releases;
 
+use std::time::{Duration, Instant};
+
 use tempfile::TempDir;
 
 use super::*;
@@ -26,7 +28,7 @@ impl Fixture {
     fn reopen(self) -> Self {
         let Self { dir, store } = self;
         drop(store);
-        let store = Store::open(dir.path()).unwrap();
+        let store = open_again(dir.path()).unwrap();
         Self { dir, store }
     }
 
@@ -51,6 +53,21 @@ impl Fixture {
         let update = FormationUpdate { process_type, quantity: Some(quantity), size: None };
         self.store.scale(app.id, vec![update]).await
     }
+}
+
+/// Once nobody holds the lock. A process that another test has just forked has its file too, until it executes something.
+fn unlocked<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match attempt() {
+            Err(StoreError::Locked { .. }) if Instant::now() < end => std::thread::yield_now(),
+            other => return other,
+        }
+    }
+}
+
+fn open_again(dir: &Path) -> Result<Store> {
+    unlocked(|| Store::open(dir))
 }
 
 fn new_build(app: &App) -> NewBuild {

@@ -12,8 +12,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::one_line::one_line;
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    one_line::one_line,
+};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

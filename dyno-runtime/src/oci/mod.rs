@@ -44,7 +44,6 @@ pub mod log;
 pub mod namespaces;
 mod net_devices;
 mod notify;
-mod one_line;
 pub mod plan;
 pub mod process;
 mod resctrl;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     compile::{Denied, compile},
     explain::{Explanation, explain_number},
-    needs,
+    invalid, needs,
     verdict::Verdicts,
     verdicts,
 };
@@ -31,7 +31,6 @@ impl Compiled {
     /// As [`super::check`].
     pub fn new(profile: &Profile, capabilities: u64, denied: Denied) -> Result<Self> {
         let Some(verdicts) = verdicts(profile, capabilities)? else { return Ok(Self { program: Vec::new(), verdicts: None }) };
-        let invalid = |e: String| Error::refused(ErrorKind::Invalid, format!("seccomp.{e}"));
         needs::check(&verdicts).map_err(invalid)?;
         Ok(Self { program: compile(&verdicts, denied).map_err(invalid)?, verdicts: Some(verdicts) })
     }

@@ -38,6 +38,7 @@ pub use self::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    one_line::cut,
     spec::{Capability, Profile},
     sys::Filter,
 };
@@ -53,7 +54,7 @@ pub fn check(profile: &Profile, capabilities: &[Capability]) -> Result<()> {
 /// The program for a process of ours, which needs not let through what a sandbox's start takes.
 pub(crate) fn service(profile: &ProfileData) -> Result<Vec<Filter>> {
     let compiled = Verdicts::new(profile, 0).and_then(|verdicts| compile::compile(&verdicts, Denied::Answer));
-    compiled.map_err(|e| Error::refused(ErrorKind::Invalid, format!("seccomp.{e}")))
+    compiled.map_err(invalid)
 }
 
 /// For tests: the calls that no arguments get past such a filter.
@@ -82,7 +83,12 @@ fn verdicts(profile: &Profile, capabilities: u64) -> Result<Option<Verdicts>> {
         Profile::Custom(data) => based(data),
     };
     let verdicts = verdicts.and_then(|data| Verdicts::new(&data, capabilities));
-    verdicts.map(Some).map_err(|e| Error::refused(ErrorKind::Invalid, format!("seccomp.{e}")))
+    verdicts.map(Some).map_err(invalid)
+}
+
+/// What is wrong with a profile, of whose words only so much is repeated.
+fn invalid(what: String) -> Error {
+    Error::refused(ErrorKind::Invalid, cut(&format!("seccomp.{what}")))
 }
 
 /// A profile on top of what it extends.

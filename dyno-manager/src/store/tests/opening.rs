@@ -22,8 +22,8 @@ async fn a_second_daemon_is_told_who_holds_the_directory_until_the_first_is_gone
     assert_eq!(crate::store::free(dir.path()).unwrap_err().to_string(), want);
     clone.apps().await.unwrap();
     drop(clone);
-    crate::store::free(dir.path()).unwrap();
-    Store::open(dir.path()).unwrap();
+    unlocked(|| crate::store::free(dir.path())).unwrap();
+    open_again(dir.path()).unwrap();
 }
 
 #[test]
@@ -52,7 +52,7 @@ async fn a_killed_daemon_lets_go_of_the_lock_and_loses_nothing_that_it_acknowled
     check_refused(Store::open(dir.path()), &format!("in use by another dynod (pid {})", child.id()));
     child.kill().unwrap();
     child.wait().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = open_again(dir.path()).unwrap();
     store.find_app("blue-sky").await.unwrap();
 }
 
@@ -130,7 +130,7 @@ async fn a_database_of_a_later_version_is_left_alone() {
     let Fixture { dir, store } = fixture();
     store.transact(|tx| Ok(tx.pragma_update(None, "user_version", 99)?)).await.unwrap();
     drop(store);
-    check_refused(Store::open(dir.path()), "has schema 99, this dynod knows up to");
+    check_refused(open_again(dir.path()), "has schema 99, this dynod knows up to");
 }
 
 #[tokio::test]

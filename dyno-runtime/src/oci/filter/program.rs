@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::{rules::Rules, words};
 use crate::{
-    oci::spec::{Seccomp, SeccompArg, cut},
+    oci::spec::{Seccomp, SeccompArg},
+    one_line::cut,
     seccomp::{
         compile::{ARCH, JA, JEQ, LD_ABS, MAX, NR, RET, X32_BIT, op},
         condition::{Condition, Op, Test},

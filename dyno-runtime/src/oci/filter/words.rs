@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    oci::spec::{Seccomp, SeccompArg, cut},
+    oci::spec::{Seccomp, SeccompArg},
+    one_line::cut,
     seccomp::{condition::Op, table::Abi},
 };
 

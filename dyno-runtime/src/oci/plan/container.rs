@@ -14,8 +14,9 @@ use crate::{
     error::Context,
     oci::{
         filter,
-        spec::{self, IdMapping, Linux, Spec, cut},
+        spec::{self, IdMapping, Linux, Spec},
     },
+    one_line::cut,
 };
 
 /// __NEW_UTS_LEN (linux/utsname.h).

@@ -18,7 +18,6 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub(crate) use self::read::cut;
 pub use self::{example::*, linux::*, process::*, read::*, resources::*, seccomp::*};
 
 /// Absent and `null` are the empty value.

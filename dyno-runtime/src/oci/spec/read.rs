@@ -4,11 +4,8 @@ use std::{fs::File, io::Read, path::Path};
 
 use serde::de::DeserializeOwned;
 
-use super::{
-    super::one_line::one_line,
-    strict::{Strict, Trail},
-};
-use crate::{Error, ErrorKind, Result, error::Context};
+use super::strict::{Strict, Trail};
+use crate::{Error, ErrorKind, Result, error::Context, one_line::cut};
 
 /// Bytes that a configuration may have. The greatest that execve(2) can make use of (6 MiB of arguments and environment) fits;
 /// what is greater is taken for an attempt to use up memory.
@@ -66,16 +63,6 @@ fn told(error: &serde_json::Error, trail: &Trail) -> String {
         root if root.is_empty() => format!("{} (line {line}, column {column})", cut(text)),
         member => format!("{}: {} (line {line}, column {column})", cut(&member), cut(text)),
     }
-}
-
-/// One line, and not too long a one.
-pub(crate) fn cut(text: &str) -> String {
-    const MOST: usize = 200;
-    let mut cut: String = one_line(text).take(MOST).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
-    }
-    cut
 }
 
 #[cfg(test)]

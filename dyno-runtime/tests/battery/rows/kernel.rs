@@ -134,7 +134,7 @@ fn sockets() -> Vec<Row> {
         row("vsock", "socket 40 1 0", "AF_VSOCK, towards the hypervisor"),
         row("alg", "socket 38 5 0", "AF_ALG (CVE-2026-31431)"),
         row("rxrpc", "socket 33 2 2", "AF_RXRPC"),
-        row("qrtr", "socket 42 2 0", "AF_QIPCRTR"),
+        row("qrtr", "socket 42 2 0", "AF_QIPCRTR").one_step("socket", libc::EAFNOSUPPORT),
         row("key", "socket 15 3 2", "AF_KEY").control(Control::Apart).two_walls("socket", "NET_ADMIN"),
         row("tipc", "socket 30 5 0", "AF_TIPC"),
         row("local_seqpacket_pair", "socketpair 16", "socketpair(AF_NETLINK)").one_step("socketpair", libc::ESOCKTNOSUPPORT),
