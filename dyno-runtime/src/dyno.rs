@@ -147,15 +147,7 @@ impl Dyno {
         if group.is_none() && host.cgroups().is_some() {
             return Ok(None);
         }
-        let path = format!("/proc/{}/ns/net", record.pid);
-        let netns = match std::fs::File::open(&path) {
-            Ok(file) => Some(file.into()),
-            // It has ended, or is just about to.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => None,
-            Err(e) => return Err(e).io(|| format!("open({path})")),
-        };
-        // Once it has ended its number may be another's, and the namespace just opened with it.
-        let netns = netns.filter(|_| !ended(pidfd.as_fd()));
+        let netns = network_of(record.pid, pidfd.as_fd())?;
         let streams = crate::spawn::open_log(&host.dyno_dir(&record.id)).ok().map(Streams::Log);
         Ok(Some(Self {
             host: host.clone(),
@@ -403,6 +395,19 @@ fn ends_within(pidfd: BorrowedFd<'_>, time: Option<Duration>) -> Result<bool> {
             Err(e) => return Err(e).io(|| "poll(pidfd)".into()),
         }
     }
+}
+
+/// The network of a process; None once it has ended.
+pub(crate) fn network_of(pid: u32, pidfd: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let path = format!("/proc/{pid}/ns/net");
+    let netns = match std::fs::File::open(&path) {
+        Ok(file) => Some(file.into()),
+        // It has ended, or is just about to: it has left its namespaces some time before its pidfd says so.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES)) => None,
+        Err(e) => return Err(e).io(|| format!("open({path})")),
+    };
+    // Once it has ended its number may be another's, and the namespace just opened with it.
+    Ok(netns.filter(|_| !ended(pidfd)))
 }
 
 fn ended(pidfd: BorrowedFd<'_>) -> bool {

@@ -22,24 +22,31 @@ impl OneDescriptor {
     }
 }
 
+/// A message of one byte and `control`, for a call that sends it or fills it.
+fn with_message<T>(byte: &mut u8, control: &mut OneDescriptor, call: impl FnOnce(*mut libc::msghdr) -> T) -> T {
+    let mut part = libc::iovec { iov_base: std::ptr::from_mut(byte).cast(), iov_len: 1 };
+    // SAFETY: zero is valid for every field.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = std::ptr::from_mut(control).cast();
+    message.msg_controllen = size_of::<OneDescriptor>() as _;
+    call(&raw mut message)
+}
+
 /// Sends a copy of `fd` over the unix socket `to` with one byte. Child-safe.
 ///
 /// # Errors
 /// Of sendmsg(2).
 pub fn send_descriptor(to: RawFd, fd: RawFd) -> Result<(), Errno> {
-    let mut byte = *b"d";
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
     let mut control = OneDescriptor::empty();
     control.header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<RawFd>()) as _;
     (control.header.cmsg_level, control.header.cmsg_type, control.fd) = (libc::SOL_SOCKET, libc::SCM_RIGHTS, fd);
-    // SAFETY: zero is valid for every field.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<OneDescriptor>() as _;
-    // SAFETY: `message` points to one part of one byte and to control data of the stated length, all alive.
-    check(unsafe { libc::syscall(libc::SYS_sendmsg, to, &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
+    let mut byte = b'd';
+    with_message(&mut byte, &mut control, |message| {
+        // SAFETY: `message` points to one part of one byte and to control data of the stated length, all alive.
+        check(unsafe { libc::syscall(libc::SYS_sendmsg, to, message, libc::MSG_NOSIGNAL) }).map(drop)
+    })
 }
 
 /// Waits for what [`send_descriptor`] sends. None: the other end was closed without it. Child-safe.
@@ -47,18 +54,13 @@ pub fn send_descriptor(to: RawFd, fd: RawFd) -> Result<(), Errno> {
 /// # Errors
 /// Of recvmsg(2); EBADMSG for a message without a descriptor.
 pub fn receive_descriptor(from: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
-    let mut byte = [0u8];
-    let mut control = OneDescriptor::empty();
+    let (mut byte, mut control) = (0, OneDescriptor::empty());
     let received = loop {
-        let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-        // SAFETY: zero is valid for every field.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = size_of::<OneDescriptor>() as _;
-        // SAFETY: `message` points to one part of one byte and to room for control data of the stated length, all alive.
-        match check(unsafe { libc::syscall(libc::SYS_recvmsg, from.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }) {
+        let received = with_message(&mut byte, &mut control, |message| {
+            // SAFETY: `message` points to one part of one byte and to room for control data of the stated length, all alive.
+            check(unsafe { libc::syscall(libc::SYS_recvmsg, from.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) })
+        });
+        match received {
             Err(Errno::INTR) => {}
             other => break other?,
         }

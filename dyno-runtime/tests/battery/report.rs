@@ -134,4 +134,6 @@ for is left out by `dyno-runtime/src/broken.rs`, which is compiled for this test
 
 `cargo xtask battery` runs it, `--mutate` takes every wall and every rule of the filter away in turn and says which row saw it. `cargo xtask
 test` has the rows without the mutations.
+
+In throw-away machines with pure cgroup v2: [Linux 6.1](battery-6.1.md), [Linux 7.2](battery-7.2.md).
 ";

@@ -10,9 +10,9 @@ mod payload;
 mod recipes;
 mod report;
 
-use std::{path::PathBuf, time::Instant};
+use std::{fs, path::PathBuf, time::Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 
 use self::{items::Item, payload::Payload, recipes::Machine, report::Row};
@@ -37,6 +37,9 @@ pub struct Options {
     /// Run only this suite; repeatable [default: all]
     #[arg(long = "suite", value_name = "NAME")]
     suites: Vec<items::Suite>,
+    /// Put the battery's tables into docs/battery-VERSION.md, of each kernel on which all of it passed.
+    #[arg(long)]
+    write: bool,
 }
 
 /// A kernel, by the suite of the Debian archive that has it.
@@ -77,7 +80,24 @@ pub fn run(options: &Options) -> Result<()> {
     let began = Instant::now();
     let rows = boot_all(&machines, &payload, &items)?;
     println!("\n{}\n{} s in the machines", report::table(&rows), began.elapsed().as_secs());
+    if options.write {
+        write_batteries(&rows, &payload)?;
+    }
     ensure!(!rows.is_empty() && rows.iter().all(|row| row.counts.failed == 0), "not everything passed; all output is in {}", payload.logs.display());
+    Ok(())
+}
+
+fn write_batteries(rows: &[Row], payload: &Payload) -> Result<()> {
+    for row in rows.iter().filter(|row| row.suite == "battery" && row.counts.failed == 0) {
+        let log = payload.logs.join(format!("{}.log", row.kernel));
+        let tables = report::battery(&fs::read_to_string(&log)?).with_context(|| format!("no tables in {}", log.display()))?;
+        let version: String = row.kernel.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+        let head = format!(
+            "# The battery on Linux {version}\n\nThe same attacks as in [battery.md](battery.md), which says how to read this, in a throw-away machine with pure cgroup v2 under systemd, with the runs \
+             that belong nowhere else. Written by `cargo xtask vm-test --suite battery --write`.\n\n"
+        );
+        fs::write(cargo::root().join("docs").join(format!("battery-{version}.md")), head + &tables)?;
+    }
     Ok(())
 }
 

@@ -133,6 +133,16 @@ pub fn rows(kernel: &str, results: &[(String, Counts)]) -> Vec<Row> {
     order.into_iter().map(row).collect()
 }
 
+/// The battery's tables, out of everything that a machine said; None if it did not run to its end.
+pub fn battery(log: &str) -> Option<String> {
+    let said = log.lines().filter_map(|line| if let Line::Text(text) = Line::parse(line) { Some(text) } else { None });
+    let mut tables: Vec<String> = said.skip_while(|line| line != "## Rows").collect();
+    tables.truncate(tables.iter().position(|line| line.starts_with("mutations: "))?);
+    let end = tables.iter().rposition(|line| !line.is_empty())?;
+    tables.truncate(end + 1);
+    Some(tables.join("\n") + "\n")
+}
+
 /// `kernel | suite | passed | failed | skipped`.
 pub fn table(rows: &[Row]) -> String {
     let width = |text: fn(&Row) -> &str, title: &str| rows.iter().map(|r| text(r).len()).chain([title.len()]).max().unwrap_or(0);
@@ -183,6 +193,13 @@ mod tests {
         check("pass: a", 124, (1, 1, 0));
         check("Segmentation fault", 139, (0, 1, 0));
         check("said nothing that counts", 0, (0, 1, 0));
+    }
+
+    #[test]
+    fn the_batterys_tables_are_found() {
+        let log = "= boot 6.1\n| # The battery\n| ## Rows\n[ 1.0] noise\n|\n| | A | holds |\n|\n| mutations: 1 of 1 caught\n| ok\n= done\n";
+        assert_eq!(battery(log).as_deref(), Some("## Rows\n\n| A | holds |\n"));
+        assert_eq!(battery("= boot 6.1\n| ## Rows\n| | A |\n"), None, "broken off");
     }
 
     #[test]
